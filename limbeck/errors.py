@@ -1,0 +1,45 @@
+"""The error tree. One clear sentence each: what is wrong, where (file, line, field), and what would be right.
+
+LimbeckError                 exit code 2, shown as one sentence, never as a traceback
+├── RecipeError              the recipe: unknown key, wrong type, value out of range, impossible combination
+├── InputError               a user's file or data set: missing, malformed, empty, wrong schema
+├── ModelError               a model folder or hub id: missing, no chat template, unsupported attention, bad hash
+├── RunFolderError           a run folder that belongs to another recipe, is in use, or is damaged
+├── TrainingError            training cannot go on: a loss that is not finite, nothing left to train on
+├── TeacherError             a teacher or judge cannot be reached, refused the key, or has gone
+└── DiskFullError            nothing more can be written; what was finished before is kept
+"""
+
+
+class LimbeckError(Exception):
+    """Base of every error that a user can put right. `str(error)` is the sentence shown to the user."""
+
+    exit_code = 2
+
+
+class RecipeError(LimbeckError):
+    """The recipe asks for something that does not exist or cannot be."""
+
+
+class InputError(LimbeckError):
+    """A file or data set of the user's cannot be used as it is."""
+
+
+class ModelError(LimbeckError):
+    """A model cannot be found, trusted, or used."""
+
+
+class RunFolderError(LimbeckError):
+    """A run folder is not what the command needs it to be."""
+
+
+class TrainingError(LimbeckError):
+    """Training cannot go on; the message names the step and where the details were written."""
+
+
+class TeacherError(LimbeckError):
+    """A teacher or a judge gives no usable service."""
+
+
+class DiskFullError(LimbeckError):
+    """The disk is full."""

@@ -1,0 +1,199 @@
+"""One attention function for everything: packed training rows, prefill and decoding, without a mask matrix or a pad.
+
+Registered with transformers' attention interface under the name `limbeck`, so that any decoder that uses the interface
+runs unpatched. What may see what is not a mask but a `Layout`, which travels through the model's keyword arguments:
+
+    row of T tokens:  [ decode: one token for each active cache slot | span | span | ... ]
+
+A span sees its prefix (an earlier span of the same row) and itself causally; a decode token sees its cache slot.
+Knows nothing of losses, templates or sampling.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from limbeck.errors import ModelError
+
+NAME = "limbeck"
+_SEEN_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class Span:
+    """`length` tokens of a row from `start`; they see `prefix_length` earlier ones from `prefix_start`, and themselves.
+
+    `slots`: cache slots that receive the span's keys and values (prefill); empty while training.
+    """
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+    slots: tuple[int, ...] = ()
+
+
+class Cache:
+    """Static keys and values: one [slots, key/value heads, capacity, head size] pair a layer, made on demand.
+
+    Active slots are 0 ... n-1, so that decoding reads views, never copies.
+    """
+
+    def __init__(self, num_slots: int, capacity: int) -> None:
+        self.num_slots, self.capacity = num_slots, capacity
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the layer's (keys, values); `like` is any [1, heads, tokens, head size] tensor of that layer."""
+        if index not in self.layers:
+            shape = (self.num_slots, like.shape[1], self.capacity, like.shape[3])
+            self.layers[index] = (like.new_zeros(shape), like.new_zeros(shape))
+        return self.layers[index]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of slot `source` to slot `target`."""
+        for keys, values in self.layers.values():
+            keys[target, :, :length] = keys[source, :, :length]
+            values[target, :, :length] = values[source, :, :length]
+
+
+class Decoding:
+    """One token for each of the cache's first n slots; `positions[i]` is where it stands in slot i."""
+
+    def __init__(self, cache: Cache, positions: Tensor) -> None:
+        self.cache, self.positions = cache, positions  # positions: [n] int64
+        # The longest slot decides how much is read; rounded up so that kernels meet few distinct shapes.
+        longest = -(-(int(positions.max()) + 1) // _SEEN_MULTIPLE) * _SEEN_MULTIPLE
+        self.seen = min(longest, cache.capacity)
+        columns = torch.arange(self.seen, device=positions.device)
+        self.mask = (columns[None, :] <= positions[:, None])[:, None, None, :]  # [n, 1, 1, seen]
+        self.slots = torch.arange(len(positions), device=positions.device)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass
+class Layout:
+    """What each token of a row may see: decode tokens first, then the spans in the order of the row."""
+
+    spans: Sequence[Span]
+    cache: Cache | None = None
+    decoding: Decoding | None = None
+    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def prefix_mask(self, span: Span, device: torch.device) -> Tensor:
+        """[length, prefix_length + length] bool: the whole prefix, and the span itself causally; made once a row."""
+        key = (span.prefix_length, span.length)
+        if key not in self._masks:
+            seen = torch.ones(span.length, span.prefix_length + span.length, dtype=torch.bool, device=device)
+            self._masks[key] = seen.tril(span.prefix_length)
+        return self._masks[key]
+
+
+class _States(NamedTuple):
+    """One layer's queries, keys and values of a row: [1, heads, T, head size] each."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scaling: float | None
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,  # [1, query heads, T, head size]
+    key: Tensor,  # [1, key/value heads, T, head size]
+    value: Tensor,  # [1, key/value heads, T, head size]
+    _attention_mask: Tensor | None,  # always None: the layout says what may be seen
+    *,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention of one layer over one row; returns ([1, T, query heads, head size], None) as the interface wants."""
+    if layout is None:
+        layout = Layout([Span(0, query.shape[2])])
+    _refuse_unsupported(layout, sliding_window, softcap)
+    states = _States(query, key, value, scaling)
+    parts: list[Tensor] = []
+    if layout.decoding is not None:
+        parts.append(_decode(module, layout.decoding, states))
+    for span in layout.spans:
+        if layout.cache is not None:
+            _store(module, layout.cache, span, states)
+        parts.append(_attend_span(layout, span, states))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    return out.transpose(1, 2), None
+
+
+def _refuse_unsupported(layout: Layout, sliding_window: int | None, softcap: float | None) -> None:
+    if softcap is not None:
+        raise ModelError("this model caps its attention logits, which the packed attention does not do")
+    if sliding_window is None:
+        return
+    longest = max((span.prefix_length + span.length for span in layout.spans), default=0)
+    if layout.cache is not None:
+        longest = max(longest, layout.cache.capacity)
+    if longest > sliding_window:
+        raise ModelError(
+            f"this model attends within a window of {sliding_window} tokens and a sequence here has {longest}; "
+            f"set model.max_prompt_tokens and model.max_response_tokens so that both fit in {sliding_window}"
+        )
+
+
+def _store(module: nn.Module, cache: Cache, span: Span, states: _States) -> None:
+    """Write a prompt's keys and values into its cache slots."""
+    keys, values = cache.layer(_layer_index(module), states.key)
+    own = slice(span.start, span.start + span.length)
+    for slot in span.slots:
+        keys[slot, :, : span.length] = states.key[0, :, own]
+        values[slot, :, : span.length] = states.value[0, :, own]
+
+
+def _attend_span(layout: Layout, span: Span, states: _States) -> Tensor:
+    own = slice(span.start, span.start + span.length)
+    query, key, value = states.query[:, :, own], states.key[:, :, own], states.value[:, :, own]
+    grouped = query.shape[1] != key.shape[1]
+    if not span.prefix_length:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=states.scaling, enable_gqa=grouped)
+    before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
+    key = torch.cat([states.key[:, :, before], key], dim=2)
+    value = torch.cat([states.value[:, :, before], value], dim=2)
+    mask = layout.prefix_mask(span, query.device)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=states.scaling, enable_gqa=grouped)
+
+
+def _decode(module: nn.Module, decoding: Decoding, states: _States) -> Tensor:
+    n, heads, size = len(decoding), states.query.shape[1], states.query.shape[3]
+    keys, values = decoding.cache.layer(_layer_index(module), states.key)
+    keys[decoding.slots, :, decoding.positions] = states.key[0, :, :n].transpose(0, 1)  # [n, key/value heads, size]
+    values[decoding.slots, :, decoding.positions] = states.value[0, :, :n].transpose(0, 1)
+    # Queries that share a key/value head become the "tokens" of that head: no key is repeated.
+    groups = keys.shape[1]
+    query = states.query[0, :, :n].transpose(0, 1).reshape(n, groups, heads // groups, size)
+    out = scaled_dot_product_attention(
+        query,
+        keys[:n, :, : decoding.seen],
+        values[:n, :, : decoding.seen],
+        attn_mask=decoding.mask,
+        scale=states.scaling,
+    )
+    return out.reshape(1, n, heads, size).transpose(1, 2)
+
+
+def _layer_index(module: nn.Module) -> int:
+    index = module.layer_idx
+    if not isinstance(index, int):
+        raise ModelError(f"{type(module).__name__} has no layer number, which the key/value cache needs")
+    return index
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,97 @@
+"""Conversations to token ids: the model's own chat template, prompt and response tokenised apart, one end of turn.
+
+Prompt ids are never merged with response ids across the boundary, and the end-of-turn token is part of the response,
+so it stands inside the loss, also where the pad token is the same token.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from limbeck.errors import ModelError
+from limbeck.records import Message
+
+_PROBE = "limbeck"
+_MARKER = re.compile("(\ue000[0-9]+\ue001)")  # private-use characters: no template's own text holds them
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A tokenizer, the token that ends an assistant's turn, and every token that stops sampling."""
+
+    tokenizer: PreTrainedTokenizerBase
+    end_of_turn: int
+    stop_tokens: frozenset[int]
+
+    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of the templated conversation up to where the assistant begins to write.
+
+        Special tokens spelled out in a message are read as plain text: a data set cannot forge a turn.
+        """
+        texts = [message.content for message in messages]
+        specials = [token for token in self.tokenizer.all_special_tokens if any(token in text for text in texts)]
+        if not specials:
+            text = _render(self.tokenizer, [message.model_dump() for message in messages], open_turn=True)
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        return self._guarded_prompt_ids(messages)
+
+    def _guarded_prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        # The template is rendered around markers; its own text may hold special tokens, the messages' text may not.
+        marked = [{"role": m.role, "content": f"\ue000{number}\ue001"} for number, m in enumerate(messages)]
+        text = _render(self.tokenizer, marked, open_turn=True)
+        ids: list[int] = []
+        for piece in _MARKER.split(text):
+            own = piece.startswith("\ue000")
+            content = messages[int(piece[1:-1])].content if own else piece
+            ids += self.tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
+        return tuple(ids)
+
+    def response_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a whole response, its end of turn included exactly once.
+
+        Special tokens spelled out in `text` are read as plain text: a data set cannot forge a turn.
+        """
+        ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return (*ids, self.end_of_turn)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of sampled ids, stop tokens left out."""
+        kept = [token for token in ids if token not in self.stop_tokens]
+        decoded: Any = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(decoded)
+
+
+def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
+    """Find out how `tokenizer` ends a turn: the first token after an assistant's words in its own template.
+
+    Raises:
+        ModelError: where there is no chat template, or it does not put the words where a response can be learnt.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"{name} has no chat template, so a conversation cannot be put to it; use its instruct or chat variant, or "
+            "save a `chat_template.jinja` beside its tokenizer"
+        )
+    opening = [{"role": "user", "content": _PROBE}]
+    before = _render(tokenizer, opening, open_turn=True)
+    whole = _render(tokenizer, [*opening, {"role": "assistant", "content": _PROBE}], open_turn=False)
+    rest = whole.removeprefix(before)
+    if rest == whole or not rest.startswith(_PROBE):
+        raise ModelError(f"the chat template of {name} does not continue its own generation prompt with the response")
+    after = tokenizer.encode(rest.removeprefix(_PROBE), add_special_tokens=False)
+    end = after[0] if after and after[0] in tokenizer.all_special_ids else tokenizer.eos_token_id
+    if not isinstance(end, int):
+        raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
+    stops = {end} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
+    return Chat(tokenizer, end, frozenset(stops))
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn))
+    except (TemplateError, ValueError, TypeError) as error:
+        raise ModelError(f"the chat template refused a conversation: {error}") from error

@@ -1,0 +1,62 @@
+"""The machine at hand: which device, which precision, said in one line."""
+
+import time
+
+import torch
+
+from limbeck.recipe import Model
+
+_PROBE_SECONDS = 0.2
+_PROBE_SIZE = 1024
+
+
+def choose_device(setting: str) -> torch.device:
+    """`auto`: CUDA, then Apple's GPU, then the CPU."""
+    if setting != "auto":
+        return torch.device(setting)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
+    """`auto`: bf16 where its matrix product is measured faster than fp32's, else fp32."""
+    if setting != "auto":
+        return {"bf16": torch.bfloat16, "fp32": torch.float32}[setting]
+    faster = matmul_flops_per_second(torch.bfloat16, device) > matmul_flops_per_second(torch.float32, device)
+    return torch.bfloat16 if faster else torch.float32
+
+
+def matmul_flops_per_second(dtype: torch.dtype, device: torch.device) -> float:
+    """Measured rate of a square matrix product, in floating-point operations a second."""
+    left = torch.randn(_PROBE_SIZE, _PROBE_SIZE, dtype=torch.float32).to(device=device, dtype=dtype)
+    left @ left  # the first call prepares kernels
+    _wait(device)
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < _PROBE_SECONDS:
+        left @ left
+        _wait(device)
+        products += 1
+    return 2.0 * _PROBE_SIZE**3 * products / (time.perf_counter() - started)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """One line for the console and the manifest."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"{name}{threads}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}"
+
+
+def place(settings: Model) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype for a recipe's `[model]`."""
+    device = choose_device(settings.device)
+    return device, choose_dtype(settings.dtype, device)

@@ -1,0 +1,158 @@
+"""What SFT and DPO learn: which rows make a step, how they are packed, what their loss is, how they are validated.
+
+Both count their denominators over the whole optimizer step, so that micro-batches of any shape give one gradient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck import seeds
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.logps import logps, sum_by_sequence, token_logps
+from limbeck.lm.losses import mean_nll, nll_per_token, sigmoid_dpo
+from limbeck.lm.packing import Item, PackedRow, pack, under_budget
+from limbeck.lm.train import StepLoss, Values
+from limbeck.recipe import Dpo, Optimisation
+
+
+def rows_of_step(
+    rows: Sequence[Item], step: int, settings: Optimisation, order: Callable[[int], Sequence[int]]
+) -> list[Item]:
+    """Rows of optimizer step `step`: consecutive places of the stream epoch 0, epoch 1, ...
+
+    `order(epoch)` is a permutation of the rows; the stream, not the epoch, is cut into batches, so only the last step
+    of a run can be ragged.
+    """
+    end = round(settings.epochs * len(rows))
+    places = range(step * settings.batch_size, max(min((step + 1) * settings.batch_size, end), 1))
+    orders = {epoch: order(epoch) for epoch in {place // len(rows) for place in places}}
+    return [rows[orders[place // len(rows)][place % len(rows)]] for place in places]
+
+
+@dataclass
+class SftObjective:
+    """Cross-entropy on response tokens; each epoch in an order of its own."""
+
+    train: Sequence[Item]
+    heldout: Sequence[Item]
+    settings: Optimisation
+    seed: int
+
+    @property
+    def num_rows(self) -> int:
+        """Training rows in one epoch."""
+        return len(self.train)
+
+    def rows(self, step: int) -> Sequence[Item]:
+        """Rows of optimizer step `step`."""
+        return rows_of_step(self.train, step, self.settings, self._order)
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        order = list(range(len(self.train)))
+        seeds.rng(self.seed, "sft order", epoch).shuffle(order)
+        return order
+
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
+        """One pending loss a micro-batch; the denominator is the target tokens of all of them."""
+        total = sum(row.num_targets for row in rows)
+
+        def pending(items: list[Item]) -> Callable[[], StepLoss]:
+            def run() -> StepLoss:
+                loss = mean_nll(token_logps(model, pack(items, model.device)), total)
+                return StepLoss(loss, {"loss": loss})
+
+            return run
+
+        return [pending(items) for items in under_budget(rows, self.settings.micro_batch_tokens)]
+
+    def validate(self, model: LanguageModel) -> Values:
+        """Held-out loss in nats per target token."""
+        if not self.heldout:
+            return {}
+        return {"loss": mean_nll_of(model, self.heldout, self.settings.micro_batch_tokens)}
+
+
+@dataclass
+class DpoObjective:
+    """Preference loss against fixed reference log-probabilities; pairs in the order that mixing gave them.
+
+    `reference_logps`: for each pair's id, (chosen, rejected) in nats under the reference, from the same code path.
+    """
+
+    train: Sequence[Item]
+    heldout: Sequence[Item]
+    reference_logps: Mapping[str, tuple[float, float]]
+    settings: Dpo
+
+    @property
+    def num_rows(self) -> int:
+        """Training pairs in one epoch."""
+        return len(self.train)
+
+    def rows(self, step: int) -> Sequence[Item]:
+        """Pairs of optimizer step `step`."""
+        return rows_of_step(self.train, step, self.settings, lambda _: range(len(self.train)))
+
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
+        """One pending loss a micro-batch; the denominator is the pairs of all of them."""
+
+        def pending(items: list[Item]) -> Callable[[], StepLoss]:
+            def run() -> StepLoss:
+                sums = {name: value / len(rows) for name, value in self._sums(model, items).items()}
+                return StepLoss(sums["loss"], sums)
+
+            return run
+
+        return [pending(items) for items in under_budget(rows, self.settings.micro_batch_tokens)]
+
+    def validate(self, model: LanguageModel) -> Values:
+        """Held-out means over pairs."""
+        totals: Values = {}
+        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+            for name, value in self._sums(model, items).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {name: value / len(self.heldout) for name, value in totals.items()}
+
+    def _sums(self, model: LanguageModel, items: Sequence[Item]) -> dict[str, Tensor]:
+        """Each quantity summed over the pairs of one packed row."""
+        row = pack(items, model.device)
+        policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
+        reference = torch.tensor([self.reference_logps[i] for i in row.ids], device=policy.device)  # [P, 2]
+        terms = sigmoid_dpo(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], self.settings.beta)
+        num_chosen_tokens = torch.tensor([len(item.responses[0]) for item in items], device=policy.device)
+        nll = nll_per_token(policy[:, 0], num_chosen_tokens)
+        change = (policy - reference).detach()
+        return {
+            "loss": (terms.loss + self.settings.nll_weight * nll).sum(),
+            "dpo_loss": terms.loss.sum(),
+            "nll": nll.sum(),
+            "margin": terms.margin.sum(),
+            "accuracy": (terms.margin > 0).float().sum(),
+            "chosen_logps_change": change[:, 0].sum(),
+            "rejected_logps_change": change[:, 1].sum(),
+        }
+
+
+def pair_logps(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> dict[str, tuple[float, float]]:
+    """(chosen, rejected) log-probabilities of each pair under `model`, by id, in nats; through the training path."""
+    found: dict[str, tuple[float, float]] = {}
+    with torch.no_grad():
+        for run in under_budget(items, max_tokens):
+            row = pack(run, model.device)
+            values = logps(model, row).view(-1, 2).tolist()
+            found |= {id_: (chosen, rejected) for id_, (chosen, rejected) in zip(row.ids, values, strict=True)}
+    return found
+
+
+def mean_nll_of(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> float:
+    """Mean negative log-likelihood of the responses, in nats per response token."""
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for run in under_budget(items, max_tokens):
+            row: PackedRow = pack(run, model.device)
+            total -= float(sum_by_sequence(token_logps(model, row), row).sum())
+            tokens += len(row.targets)
+    return total / tokens

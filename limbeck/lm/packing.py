@@ -1,0 +1,109 @@
+"""Rows of token ids in, packed rows out: no pad token, each sequence seeing only itself.
+
+A pair is laid out as prompt, chosen, rejected: the prompt is computed once, both branches see it, positions restart at
+the prompt's length, and the prompt's last hidden state predicts the first token of both. The last token of a response
+is a target only, never an input. Pure: ids in, tensors out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck.lm.attention import Layout, Span
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and one response (SFT) or two (a pair: chosen, rejected), as token ids; none of them empty."""
+
+    id: str
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are computed: the prompt once, each response without its last token."""
+        return len(self.prompt) + sum(len(response) - 1 for response in self.responses)
+
+    @property
+    def num_targets(self) -> int:
+        """Response tokens, end-of-turn included."""
+        return sum(len(response) for response in self.responses)
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """Items packed into one row of T tokens with N targets in S sequences (a response each, in the items' order).
+
+    `input_ids`, `position_ids`: [1, T]. `predict_at`: [N] index of the hidden state that predicts each target.
+    `targets`: [N] token ids. `owner`: [N] sequence of each target.
+    """
+
+    ids: tuple[str, ...]
+    input_ids: Tensor
+    position_ids: Tensor
+    predict_at: Tensor
+    targets: Tensor
+    owner: Tensor
+    num_sequences: int
+    layout: Layout
+
+
+def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
+    """Pack `items` into one row."""
+    ids: list[int] = []
+    positions: list[int] = []
+    predict_at: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
+    spans: list[Span] = []
+    num_sequences = 0
+    for item in items:
+        prompt_start, prompt_length = len(ids), len(item.prompt)
+        alone = len(item.responses) == 1
+        if not alone:
+            spans.append(Span(prompt_start, prompt_length))
+        ids += item.prompt
+        positions += range(prompt_length)
+        for response in item.responses:
+            start, length = len(ids), len(response) - 1
+            ids += response[:-1]
+            positions += range(prompt_length, prompt_length + length)
+            predict_at += [prompt_start + prompt_length - 1, *range(start, start + length)]
+            targets += response
+            owner += [num_sequences] * len(response)
+            num_sequences += 1
+            if alone:
+                spans.append(Span(prompt_start, prompt_length + length))
+            elif length:
+                spans.append(Span(start, length, prompt_start, prompt_length))
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=device)
+
+    return PackedRow(
+        ids=tuple(item.id for item in items),
+        input_ids=tensor(ids)[None],
+        position_ids=tensor(positions)[None],
+        predict_at=tensor(predict_at),
+        targets=tensor(targets),
+        owner=tensor(owner),
+        num_sequences=num_sequences,
+        layout=Layout(spans),
+    )
+
+
+def under_budget(items: Sequence[Item], max_tokens: int) -> Iterator[list[Item]]:
+    """Split `items`, in order and whole, into runs of at most `max_tokens` computed tokens; a longer one goes alone."""
+    run: list[Item] = []
+    tokens = 0
+    for item in items:
+        if run and tokens + item.num_tokens > max_tokens:
+            yield run
+            run, tokens = [], 0
+        run.append(item)
+        tokens += item.num_tokens
+    if run:
+        yield run

@@ -1,0 +1,230 @@
+"""The training loop that SFT and DPO share: accumulate, check, clip, step, validate, checkpoint, keep the best.
+
+Knows nothing of what is learnt: an `Objective` says which micro-batches make an optimizer step and what their loss is.
+Everything that a step depends on is the weights, the optimizer's state and the step's number, so a killed run resumes
+from its last checkpoint and goes on bit for bit (fp32) as if it had never stopped.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from limbeck.console import Meter, meter
+from limbeck.errors import TrainingError
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.optim import MasterAdamW
+from limbeck.lm.packing import Item
+from limbeck.recipe import Optimisation
+from limbeck.records import Metric
+from limbeck.store import RecordStream, atomic_path, write_json
+
+CHECKPOINT = ".checkpoint.pt"
+METRICS = "metrics.jsonl"
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """One micro-batch's share of the step's loss (already divided by the whole step's denominator) and of its sums."""
+
+    loss: Tensor
+    sums: dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """What is learnt."""
+
+    @property
+    def num_rows(self) -> int:
+        """Training rows in one epoch."""
+
+    def rows(self, step: int) -> Sequence[Item]:
+        """The rows of optimizer step `step` (from 0): the same for the same step, always."""
+
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> "Sequence[PendingLoss]":
+        """The step's micro-batches, not yet computed."""
+
+    def validate(self, model: LanguageModel) -> Values:
+        """Held-out values; `loss` among them decides which checkpoint is the best. Empty: nothing is held out."""
+
+
+class PendingLoss(Protocol):
+    """A micro-batch whose forward pass runs when it is called."""
+
+    def __call__(self) -> StepLoss:
+        """Run the forward pass."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved in every checkpoint."""
+
+    step: int = 0
+    best_step: int = -1
+    best_loss: float = math.inf
+    misses: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    stopped_early: bool = False
+
+
+def num_steps(settings: Optimisation, num_rows: int) -> int:
+    """Optimizer steps for `epochs` passes, a ragged last step included, capped by `max_steps`."""
+    steps = max(1, math.ceil(round(settings.epochs * num_rows) / settings.batch_size))
+    return min(steps, settings.max_steps) if settings.max_steps else steps
+
+
+def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
+    """Linear warm-up over at most half the run, then linear decay to zero; `step` counts from 0."""
+    warmup = min(settings.warmup_steps, steps // 2)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * (steps - step) / max(steps - warmup, 1)
+
+
+class Trainer:
+    """One training run in one folder. `run` trains to the end, or resumes and then trains to the end."""
+
+    def __init__(
+        self, model: LanguageModel, objective: Objective, settings: Optimisation, folder: Path, label: str
+    ) -> None:
+        if objective.num_rows == 0:
+            raise TrainingError(f"{label}: no training row is left; see the drops in the manifests of earlier stages")
+        self.model, self.objective, self.settings = model, objective, settings
+        self.folder, self.label = folder, label
+        self.steps = num_steps(settings, objective.num_rows)
+        self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
+        self.progress = Progress()
+        self._saved_at = time.monotonic()
+
+    def run(self) -> Progress:
+        """Train; on return the model holds the best weights by validation (the last where nothing is held out).
+
+        Raises:
+            TrainingError: where a loss or gradient is not finite; the weights were not touched by it, and the rows of
+                the step are in `non_finite.json`.
+        """
+        self._resume()
+        with (
+            RecordStream(self.folder / METRICS, Metric) as metrics,
+            meter(self.label, self.steps, "steps") as bar,
+        ):
+            bar.skip(self.progress.step)
+            if self.progress.step == 0:
+                self._validate(metrics)
+            while self.progress.step < self.steps and not self.progress.stopped_early:
+                self._step(metrics, bar)
+        self._finish()
+        return self.progress
+
+    def _step(self, metrics: RecordStream, bar: Meter) -> None:
+        started = time.perf_counter()
+        step = self.progress.step
+        rows = self.objective.rows(step)
+        values = self._accumulate(rows)
+        rate = learning_rate(self.settings, step, self.steps)
+        norm = self._checked(self.optimizer.step(rate, self.settings.max_grad_norm), "gradient norm", rows)
+        tokens = sum(row.num_tokens for row in rows)
+        seconds = time.perf_counter() - started
+        values |= {"learning_rate": rate, "grad_norm": norm, "tokens_per_second": tokens / seconds}
+        self.progress.step += 1
+        self.progress.tokens += tokens
+        self.progress.seconds += seconds
+        metrics.append(Metric(step=step + 1, split="train", values=values))
+        bar.advance(1, f"loss {values['loss']:.3f}  {tokens / seconds:.0f} tok/s")
+        if self.progress.step % self.settings.validate_every_steps == 0 or self.progress.step == self.steps:
+            self._validate(metrics)
+        if time.monotonic() - self._saved_at > 60 * self.settings.checkpoint_every_minutes:
+            self.save()
+
+    def _accumulate(self, rows: Sequence[Item]) -> Values:
+        totals: dict[str, Tensor] = {}
+        for pending in self.objective.losses(self.model, rows):
+            part = pending()
+            part.loss.backward()
+            for name, value in part.sums.items():
+                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
+        values = {name: float(value) for name, value in totals.items()}
+        self._checked(values["loss"], "loss", rows)
+        return values
+
+    def _checked(self, value: float, what: str, rows: Sequence[Item]) -> float:
+        if math.isfinite(value):
+            return value
+        self.optimizer.zero_grad()
+        where = self.folder / "non_finite.json"
+        write_json(where, {"step": self.progress.step, "what": what, "rows": [row.id for row in rows]})
+        raise TrainingError(
+            f"{self.label}: the {what} of step {self.progress.step + 1} is {value}; the weights were left as they were "
+            f"before it, and the rows of the step are in {where}; a lower learning_rate or fp32 usually cures it"
+        )
+
+    def _validate(self, metrics: RecordStream) -> None:
+        with torch.no_grad():
+            values = self.objective.validate(self.model)
+        if not values:
+            return
+        progress = self.progress
+        metrics.append(Metric(step=progress.step, split="validation", values=values))
+        if values["loss"] < progress.best_loss:
+            progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
+            with atomic_path(self._best_path()) as temporary:
+                torch.save(self.optimizer.weights(), temporary)
+            return
+        progress.misses += 1
+        progress.stopped_early = self.settings.patience is not None and progress.misses >= self.settings.patience
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {"progress": vars(self.progress), "optimizer": self.optimizer.state_dict()}
+        with atomic_path(self.folder / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+        self._saved_at = time.monotonic()
+        self._forget_best(keep=self._best_path())
+
+    def save_model(self, folder: Path) -> None:
+        """Save the model, then remove what only an interrupted run would need."""
+        self.model.save(folder)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._forget_best(keep=None)
+
+    def _best_path(self) -> Path:
+        # Named by step: a resumed run must not mistake weights from its lost future for the best it knows of.
+        return self.folder / f".best-{self.progress.best_step}.pt"
+
+    def _forget_best(self, keep: Path | None) -> None:
+        for path in self.folder.glob(".best-*.pt"):
+            if path != keep:
+                path.unlink()
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if path.is_file():
+            state = torch.load(path, map_location=self.model.device, weights_only=True)
+            self.progress = Progress(**state["progress"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        _cut_metrics(self.folder / METRICS, self.progress.step if path.is_file() else -1)
+
+    def _finish(self) -> None:
+        if self.progress.best_step not in (-1, self.progress.step):
+            best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
+            self.optimizer.set_weights(best)
+        self.optimizer.close()
+
+
+def _cut_metrics(path: Path, last_step: int) -> None:
+    """Drop the points after the checkpoint that training resumes from: they will be made again."""
+    if not path.exists():
+        return
+    with RecordStream(path, Metric) as stream:
+        kept = [metric for metric in stream.done if metric.step <= last_step]
+    path.unlink()
+    with RecordStream(path, Metric) as stream:
+        for metric in kept:
+            stream.append(metric)

@@ -1,0 +1,158 @@
+"""Manifests: what a unit of work read, did and left, and the key that says whether it is still fresh.
+
+A manifest is written last and atomically: a folder without one is unfinished. Freshness is decided by digests of
+inputs and of the recipe part that matters, never by dates.
+"""
+
+import datetime
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from limbeck.errors import RunFolderError
+from limbeck.records import Record
+from limbeck.store import digest_json, digest_path, first_problem, write_json, write_text
+
+MANIFEST = "manifest.json"
+IN_PROGRESS = ".in_progress"
+_LIBRARIES = ("limbeck", "torch", "transformers", "reasoning-gym")
+
+
+class StageResult(Record):
+    """What a stage reports of its work: counts in and out, drops by reason, tokens, money, and named facts."""
+
+    counts_in: dict[str, int] = {}
+    counts_out: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    money_usd: float = 0.0
+    facts: dict[str, Any] = {}
+
+
+class Manifest(Record):
+    """The record of a finished unit of work. `seconds` sums over interrupted attempts where they were resumed."""
+
+    unit: str
+    key: str
+    seed: int
+    inputs: dict[str, str]
+    recipe_part: dict[str, Any]
+    outputs: dict[str, str]
+    result: StageResult
+    seconds: float = Field(ge=0)
+    finished_at: str
+    versions: dict[str, str]
+
+
+def unit_key(unit: str, recipe_part: Mapping[str, Any], seed: int, inputs: Mapping[str, str]) -> str:
+    """The identity of a unit of work: same key, same result."""
+    return digest_json([unit, importlib.metadata.version("limbeck"), dict(recipe_part), seed, dict(inputs)])
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read a folder's manifest; None where the folder is unfinished or absent.
+
+    Raises:
+        RunFolderError: where a manifest is there but cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else "not valid UTF-8 text"
+        raise RunFolderError(f"{path} is damaged ({problem}); delete the folder {folder} and run again") from error
+
+
+def why_stale(folder: Path, key: str) -> str | None:
+    """Say why the unit in `folder` has to run, or None where it is fresh.
+
+    Fresh: the same key, and its outputs are as it left them.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return "unfinished" if (folder / IN_PROGRESS).exists() else "not run yet"
+    if manifest.key != key:
+        return "the recipe or an input changed"
+    for name, digest in manifest.outputs.items():
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        if digest_path(path) != digest:
+            return f"{name} was changed by hand"
+    return None
+
+
+def carry_out(
+    *,
+    unit: str,
+    folder: Path,
+    inputs: Mapping[str, Path],
+    recipe_part: Mapping[str, Any],
+    seed: int,
+    keep: tuple[str, ...],
+    work: Callable[[Path], StageResult],
+) -> Manifest:
+    """Run `work(folder)` as one unit and leave its manifest, unless a fresh one is there already.
+
+    A folder left by an interrupted run of the same key is handed to `work` as it is, so that it can resume; any other
+    content is removed first, except the names in `keep` (stores that were paid for).
+    """
+    digests = {name: digest_path(path) for name, path in inputs.items()}
+    key = unit_key(unit, recipe_part, seed, digests)
+    if why_stale(folder, key) is None:
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            return manifest
+    _prepare(folder, key, keep)
+    started = time.monotonic()
+    result = work(folder)
+    manifest = Manifest(
+        unit=unit,
+        key=key,
+        seed=seed,
+        inputs=digests,
+        recipe_part=dict(recipe_part),
+        outputs={path.name: digest_path(path) for path in sorted(folder.iterdir()) if _is_output(path, keep)},
+        result=result,
+        seconds=round(time.monotonic() - started, 2),
+        finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    (folder / IN_PROGRESS).unlink()
+    return manifest
+
+
+def _is_output(path: Path, keep: tuple[str, ...]) -> bool:
+    return not path.name.startswith(".") and path.name != MANIFEST and path.name not in keep
+
+
+def _prepare(folder: Path, key: str, keep: tuple[str, ...]) -> None:
+    marker = folder / IN_PROGRESS
+    if marker.is_file() and marker.read_text(encoding="utf-8") == key:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    write_text(marker, key)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, limbeck and the libraries that decide results."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        found[library] = importlib.metadata.version(library)
+    return found

@@ -1,0 +1,89 @@
+"""Recipes on disk: TOML in, a typed recipe out, overrides applied, every mistake named in one sentence."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe
+from limbeck.store import first_problem
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a TOML recipe and apply `section.field=value` overrides (values are TOML, bare words are strings).
+
+    Raises:
+        RecipeError: naming the file, the field, what is wrong and what would be right.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path} does not exist; `limbeck init` writes a recipe to start from") from None
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not valid UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _apply(data, override)
+    return parse_recipe(data, where=str(path))
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override!r}: expected section.field=value, for instance dpo.beta=0.2")
+    target = data
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override!r}: {part!r} is not a section")
+    try:
+        target[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        target[parts[-1]] = text
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Validate a recipe's data; `where` names it in errors.
+
+    Raises:
+        RecipeError: for the first thing that is wrong.
+    """
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        location = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            raise RecipeError(f"{where}: unknown key {'.'.join(location)!r}{_nearest(location)}") from None
+        if not location:
+            raise RecipeError(f"{where}: {detail['msg'].removeprefix('Value error, ')}") from None
+        found = "" if detail["type"] == "missing" else f" (found {detail['input']!r:.80})"
+        raise RecipeError(f"{where}: {first_problem(error).replace('value error, ', '')}{found}") from None
+
+
+def _nearest(location: list[str]) -> str:
+    known = sorted(_known_keys(Recipe))
+    key = location[-1]
+    siblings = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == ".".join(location[:-1])]
+    for pool in (siblings, known):
+        match = difflib.get_close_matches(key, pool, n=1, cutoff=0.6)
+        if match:
+            return f"; did you mean {match[0]!r}?"
+    return f"; known here: {', '.join(siblings)}" if siblings else ""
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> set[str]:
+    keys = set()
+    for name, field in section.model_fields.items():
+        keys.add(prefix + name)
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys |= _known_keys(kind, f"{prefix}{name}.")
+    return keys

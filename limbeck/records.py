@@ -1,0 +1,177 @@
+"""The records that stages exchange: one JSON object a line, one class a kind of line.
+
+The ground floor: no torch, no network. Every record is frozen and refuses unknown keys, so a file that was edited by
+hand or written by another version is refused with its line number (see `limbeck.store.read_records`) instead of being
+half understood.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+
+
+class Record(BaseModel):
+    """Base of every line: frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Problem(Record):
+    """A verifiable reasoning problem: what a scorer needs to decide correctness, and how a good answer is reached.
+
+    `question` and `metadata` are the generator's own item (its scorer reads them); `solution` is the worked solution,
+    step by step, ending in the line `#### answer`. `content` identifies the problem whatever its wording: two problems
+    with the same content are the same problem.
+    """
+
+    family: str
+    question: str
+    answer: str
+    metadata: dict[str, Any]
+    solution: str
+    content: str
+
+
+class PromptRow(Record):
+    """A prompt: a conversation that ends with a user turn, with the problem behind it where there is one.
+
+    `reference_response` is the data set's own good answer where it has one (a chosen response, a demonstration).
+    """
+
+    id: str
+    prompt: tuple[Message, ...] = Field(min_length=1)
+    source: str
+    problem: Problem | None = None
+    reference_response: str | None = None
+
+    @property
+    def topic(self) -> str:
+        """The family of a problem, else the source: what tables are broken down by."""
+        return self.problem.family if self.problem else self.source
+
+
+class Demonstration(PromptRow):
+    """A prompt and the response the student is to imitate (SFT)."""
+
+    response: str
+
+
+class Reply(Record):
+    """One sampled response. `num_tokens` counts the end-of-turn token where there is one."""
+
+    prompt_id: str
+    sample_index: int = 0
+    text: str
+    finish_reason: FinishReason
+    num_tokens: int
+
+
+class Judgement(Record):
+    """What a judge says of one reply. `score` is None where the judge could not say; `unscored_reason` then says why.
+
+    For the verifier `score` is the scorer's value and `solved` is `score == 1.0`; a reward model leaves `solved` None.
+    `parsed` is False where no final answer could be found in the text (always True for reward models).
+    """
+
+    prompt_id: str
+    sample_index: int = 0
+    score: float | None
+    solved: bool | None = None
+    parsed: bool = True
+    unscored_reason: str | None = None
+
+
+class WeakPrompt(PromptRow):
+    """A mined prompt with the student's failing replies to it."""
+
+    failures: tuple[str, ...] = ()
+
+
+class Pair(PromptRow):
+    """A preference pair with its provenance. `source` is the kind of pair (`random`, `zero_shot`, `on_policy`, ...)."""
+
+    chosen: str
+    rejected: str
+    teacher: str | None = None
+    template: str | None = None
+    request_key: str | None = None
+    mined_from: str | None = None
+
+
+class Metric(Record):
+    """One point of a training curve. `values` by name, for instance `loss` (nats), `margin`, `accuracy`."""
+
+    step: int
+    split: Literal["train", "validation"]
+    values: dict[str, float]
+
+
+class Estimate(Record):
+    """A figure with its interval (at the confidence the recipe names) and the number of prompts behind it."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+class ModelScore(Record):
+    """What one model achieved on the held-out prompts. Accuracies are shares of all prompts, truncated ones included.
+
+    `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
+    """
+
+    model: str
+    accuracy: Estimate | None = None
+    transfer_accuracy: Estimate | None = None
+    accuracy_by_topic: dict[str, Estimate] = {}
+    mean_reward: Estimate | None = None
+    num_replies: int
+    unparsable: int
+    truncated: int
+    unscored: int
+    mean_response_tokens: float
+    repetition_rate: float
+    retention_nats_per_token: float | None = None
+
+
+class Comparison(Record):
+    """A paired comparison on the same prompts. `difference` is candidate minus baseline, in the judge's unit."""
+
+    candidate: str
+    baseline: str
+    judge: str
+    split: Literal["test", "transfer"]
+    difference: Estimate
+    win_rate: Estimate
+    wins: int
+    ties: int
+    losses: int
+    unscored: int
+    p_value: float
+    p_value_holm: float
+    minimum_detectable_difference: float
+
+
+class Verdict(Record):
+    """The answer of a run: one sentence, then the figures behind it."""
+
+    sentence: str
+    confidence: float
+    scores: tuple[ModelScore, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def user_prompt(text: str) -> tuple[Message, ...]:
+    """The simplest conversation: one user turn."""
+    return (Message(role="user", content=text),)

@@ -1,0 +1,238 @@
+"""Files of a run: records in, records out, manifests, digests. Every write is atomic or resumable.
+
+The ground floor: no torch, no network. A reader never sees a half-written file: whole files are written beside their
+place and renamed; streams are appended line by line and a torn last line is cut off when they are opened again.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from limbeck.errors import DiskFullError, InputError
+from limbeck.records import Record
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+_CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn "no space left" into one sentence that names the place.
+
+    Raises:
+        DiskFullError: when the operating system reports a full disk or an exhausted quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"the disk that holds {path} is full; free some space and run the same command again: "
+                "what was finished is kept"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary file path beside `path`; on success it is flushed to disk and renamed to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with disk_errors(path):
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o644)  # mkstemp makes files private; a run folder is meant to be shared
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with disk_errors(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` to `path` atomically, as indented JSON with NaN refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write one JSON line a record, atomically. Returns the number of lines."""
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(record.model_dump_json() + "\n")
+            count += 1
+    return count
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for every non-empty line of a JSON Lines file.
+
+    Raises:
+        InputError: naming file and line, where the file is missing or a line is not a JSON object.
+    """
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        number = 0
+        try:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                value = json.loads(line)
+                if not isinstance(value, dict):
+                    raise InputError(f"{path}, line {number}: expected a JSON object, found {type(value).__name__}")
+                yield number, value
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, line {number + 1}: not valid UTF-8 text") from error
+
+
+def read_records(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
+    """Read a file that `write_records` or `RecordStream` wrote.
+
+    Raises:
+        InputError: naming file, line and field, where a line is not a `kind`.
+    """
+    records = []
+    for number, value in read_json_lines(path):
+        try:
+            records.append(kind.model_validate(value))
+        except ValidationError as error:
+            raise InputError(f"{path}, line {number}: {first_problem(error)}") from error
+    return records
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints as `field: what is wrong`."""
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"]) or "the whole"
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+class RecordStream:
+    """An append-only file of records that survives a kill: what was written stays, a torn last line is cut off.
+
+    Use as a context manager. `done` holds the records that an interrupted run had already written.
+    """
+
+    def __init__(self, path: Path, kind: type[Record]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(path)
+        self.path = path
+        self.done: list[Any] = read_records(path, kind) if path.exists() else []
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, record: Record) -> None:
+        """Write one line and hand it to the operating system, so that a killed process loses nothing."""
+        with disk_errors(self.path):
+            self._file.write(record.model_dump_json() + "\n")
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def digest_json(value: object) -> str:
+    """SHA-256 of a value's canonical JSON: keys sorted, no spaces; pydantic models by their JSON form."""
+
+    def plain(item: object) -> object:
+        if isinstance(item, BaseModel):
+            return item.model_dump(mode="json")
+        raise TypeError(f"{type(item).__name__} has no canonical JSON form")
+
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's relative names and files' digests; hidden files do not count.
+
+    Raises:
+        InputError: where nothing lies at `path`.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
+        return digest_json([[file.relative_to(path).as_posix(), digest_path(file)] for file in files])
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def map_lines(path: Path, convert: Callable[[dict[str, Any]], AnyRecord]) -> list[AnyRecord]:
+    """Convert every JSON line with `convert`; an `InputError` or `KeyError` of it is re-raised with file and line."""
+    converted = []
+    for number, value in read_json_lines(path):
+        try:
+            converted.append(convert(value))
+        except KeyError as error:
+            raise InputError(f"{path}, line {number}: the field {error} is missing") from error
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+    return converted

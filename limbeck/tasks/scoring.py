@@ -1,0 +1,39 @@
+"""Score a reply to a problem with the generator's own scorer. Correct means `score_answer == 1.0`, nothing less.
+
+It decides nothing itself. A scorer that fails is an outcome with a name, never a silent zero.
+"""
+
+from typing import NamedTuple
+
+from limbeck.records import Problem
+from limbeck.tasks import gym
+from limbeck.tasks.answers import extract_answer
+from limbeck.tasks.families import family
+
+# What parsing hostile text or reading a damaged problem raises; anything else is a fault of ours and goes up.
+_SCORER_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, SyntaxError, RecursionError)
+
+
+class Score(NamedTuple):
+    """What the scorer says of a reply. `parsed` is False where the reply has no final answer.
+
+    `failure` says why the scorer gave no verdict (then `score` is 0.0 and `solved` False); None where it gave one.
+    """
+
+    score: float
+    solved: bool
+    parsed: bool
+    failure: str | None = None
+
+
+def score(problem: Problem, text: str) -> Score:
+    """Score the final answer in `text` against `problem`."""
+    answer = extract_answer(text)
+    if answer is None:
+        return Score(0.0, solved=False, parsed=False)
+    entry = {"question": problem.question, "answer": problem.answer, "metadata": problem.metadata}
+    try:
+        value = float(gym.scorer(family(problem.family).dataset)(answer, entry))
+    except _SCORER_FAILURES as error:
+        return Score(0.0, solved=False, parsed=True, failure=f"{type(error).__name__}: {error}")
+    return Score(value, solved=value == 1.0, parsed=True)

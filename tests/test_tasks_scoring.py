@@ -1,0 +1,94 @@
+"""Finding the final answer, and scoring it with the generator's own scorer."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.errors import RecipeError
+from limbeck.records import Problem
+from limbeck.tasks import Score, draw_splits, extract_answer, score
+
+MEGABYTE = 1_000_000
+
+
+def problem(family: str = "chain_sum", answer: str = "19", **metadata: object) -> Problem:
+    return Problem(family=family, question="?", answer=answer, metadata=metadata, solution="", content="")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("12 + 7 = 19\n#### 19", "19"),
+        ("#### 1\n#### 2\nbye", "2"),
+        ("####19", "19"),
+        ("**#### 19**", "19"),
+        ("#### **19**", "19"),
+        ("#### `19`.", "19"),
+        ("#### $1,250.", "1250"),
+        ("#### -$5", "-5"),
+        ("#### −5", "-5"),
+        ("#### 1,234,567.89", "1234567.89"),
+        ("#### 19.0", "19"),
+        ("#### $80.00", "80"),
+        ("#### 80°", "80"),
+        ("#### 2.50", "2.50"),
+        ("#### $4/5$", "4/5"),
+        ("#### ['14', '7']", "['14', '7']"),
+        ("#### Saturday.\r\nmore", "Saturday"),
+        ("#### 12 apples", "12 apples"),
+        ("#### 1,2", "1,2"),
+        ("The answer is 19", None),
+        ("####", None),
+        ("#### 19\n####\n", None),
+        ("#### .", None),
+        ("", None),
+        ("#### " + "9" * 201, None),
+        ("x" * MEGABYTE + "\n#### 19", "19"),
+        ("#### 19\n" + "x" * MEGABYTE, "19"),
+        ("#### " + "1," * MEGABYTE, None),
+        ("#" * MEGABYTE, None),
+        ("#### 1\n" * 200_000, "1"),
+        ("#### " + "*" * MEGABYTE, None),
+    ],
+)
+def test_the_answer_is_what_stands_behind_the_last_hashes(text: str, answer: str | None) -> None:
+    start = time.perf_counter()
+    assert extract_answer(text) == answer
+    assert time.perf_counter() - start < 0.5
+
+
+@given(st.text(max_size=400))
+def test_no_reply_makes_extraction_or_scoring_raise(text: str) -> None:
+    extract_answer(text)
+    score(problem(), "#### " + text)
+
+
+def test_solved_means_a_score_of_exactly_one() -> None:
+    assert score(problem(), "#### 19") == Score(1.0, solved=True, parsed=True)
+    partial = score(problem(), "#### 19 or so")
+    assert 0 < partial.score < 1
+    assert not partial.solved
+
+
+def test_a_reply_without_a_final_answer_is_not_parsed() -> None:
+    assert score(problem(), "It is 19.") == Score(0.0, solved=False, parsed=False)
+
+
+def test_a_scorer_that_fails_is_reported_and_not_solved() -> None:
+    broken = problem("calendar_arithmetic", "Monday")  # its metadata lacks the task that the scorer asks for
+    assert score(broken, "#### Monday") == Score(0.0, solved=False, parsed=True, failure="KeyError: 'task'")
+
+
+def test_an_unknown_family_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match=r"'sudoku'.*chain_sum"):
+        score(problem("sudoku"), "#### 1")
+
+
+@pytest.mark.parametrize("hostile", ["sNaN", "1e999999999", "9" * 190, "__import__('os')", "[" * 180, "\x00"])
+def test_hostile_answers_solve_nothing(hostile: str) -> None:
+    drawn = draw_splits({"validation": 11, "transfer": 3})
+    for row in drawn["validation"] + drawn["transfer"]:
+        assert row.problem is not None
+        assert not score(row.problem, f"#### {hostile}").solved
