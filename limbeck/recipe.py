@@ -54,7 +54,10 @@ class Chat(Section):
 
     train: Count = Field(160, description="Prompts whose base replies are mixed into SFT.")
     heldout: Count = Field(60, description="Prompts whose base replies measure retention.")
-    max_new_tokens: Positive = Field(120, description="Longest reply of the base model that is asked for, in tokens.")
+    max_new_tokens: Positive = Field(160, description="Longest reply asked for, in tokens; longer ones are dropped.")
+    temperature: Annotated[float, Field(ge=0, le=5)] = Field(
+        0.7, description="Of these replies; greedy ones of a small model repeat themselves."
+    )
 
 
 class Dataset(Section):

@@ -5,11 +5,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.store import first_problem
+from limbeck.store import first_problem, write_text
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -87,3 +88,22 @@ def _known_keys(section: type[BaseModel], prefix: str = "") -> set[str]:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 keys |= _known_keys(kind, f"{prefix}{name}.")
     return keys
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Write a recipe, overrides included, every field spelled out, as TOML that `load_recipe` reads back."""
+    write_text(path, tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
+
+
+def packaged_recipe(name: str) -> Path:
+    """The path of a recipe that comes with limbeck: inside the installed package, or in a source checkout.
+
+    Raises:
+        RecipeError: where there is none of that name.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "recipes", package.parent / "recipes"):
+        path = folder / f"{name}.toml"
+        if path.is_file():
+            return path
+    raise RecipeError(f"no recipe {name!r} comes with this installation of limbeck")

@@ -79,6 +79,8 @@ class Reply(Record):
 class Judgement(Record):
     """What a judge says of one reply. `score` is None where the judge could not say; `unscored_reason` then says why.
 
+    (A reply that makes the task's scorer fail is wrong, not unscored: its score is 0, and the failure is kept there.)
+
     For the verifier `score` is the scorer's value and `solved` is `score == 1.0`; a reward model leaves `solved` None.
     `parsed` is False where no final answer could be found in the text (always True for reward models).
     """
@@ -142,6 +144,7 @@ class ModelScore(Record):
     unscored: int
     mean_response_tokens: float
     repetition_rate: float
+    chat_repetition_rate: float | None = None
     retention_nats_per_token: float | None = None
 
 
@@ -160,7 +163,7 @@ class Comparison(Record):
     unscored: int
     p_value: float
     p_value_holm: float
-    minimum_detectable_difference: float
+    minimum_detectable_difference: float | None
 
 
 class Verdict(Record):

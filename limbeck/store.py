@@ -6,6 +6,7 @@ place and renamed; streams are appended line by line and a torn last line is cut
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -34,13 +35,25 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"the disk that holds {path} is full; free some space and run the same command again: "
-                "what was finished is kept"
-            ) from error
-        raise
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not _disk_is_full(error):
+            raise
+        raise DiskFullError(
+            f"the disk that holds {path} is full; free some space and run the same command again: "
+            "what was finished is kept"
+        ) from error
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    # A library that writes by itself raises its own error: torch's has the system's as context, safetensors' quotes it.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        if any(os.strerror(number) in str(error) for number in full):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager
@@ -178,7 +191,8 @@ class RecordStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with disk_errors(self.path):  # a line that could not be written is tried again here
+            self._file.close()
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -214,6 +228,13 @@ def digest_path(path: Path) -> str:
         return digest_json([[file.relative_to(path).as_posix(), digest_path(file)] for file in files])
     if not path.is_file():
         raise InputError(f"{path} does not exist")
+    stat = path.stat()
+    return _digest_file(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@functools.cache
+def _digest_file(path: Path, _state: tuple[int, int, int]) -> str:
+    # Remembered within one process, for a file that did not change meanwhile: models are hashed once, not once a stage.
     total = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

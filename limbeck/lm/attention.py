@@ -116,11 +116,14 @@ def attend(
     layout: Layout | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention of one layer over one row; returns ([1, T, query heads, head size], None) as the interface wants."""
     if layout is None:
         layout = Layout([Span(0, query.shape[2])])
+    if s_aux is not None:
+        raise ModelError("this model attends with learnt sinks, which the packed attention does not do")
     _refuse_unsupported(layout, sliding_window, softcap)
     states = _States(query, key, value, scaling)
     parts: list[Tensor] = []

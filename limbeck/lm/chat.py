@@ -21,11 +21,15 @@ _MARKER = re.compile("(\ue000[0-9]+\ue001)")  # private-use characters: no templ
 
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer, the token that ends an assistant's turn, and every token that stops sampling."""
+    """A tokenizer, the token that ends an assistant's turn, and every token that stops sampling.
+
+    `special_tokens`: the spelling of every token that must not be forged in a message.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     end_of_turn: int
     stop_tokens: frozenset[int]
+    special_tokens: tuple[str, ...]
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of the templated conversation up to where the assistant begins to write.
@@ -33,8 +37,7 @@ class Chat:
         Special tokens spelled out in a message are read as plain text: a data set cannot forge a turn.
         """
         texts = [message.content for message in messages]
-        specials = [token for token in self.tokenizer.all_special_tokens if any(token in text for text in texts)]
-        if not specials:
+        if not any(token in text for token in self.special_tokens for text in texts):
             text = _render(self.tokenizer, [message.model_dump() for message in messages], open_turn=True)
             return tuple(self.tokenizer.encode(text, add_special_tokens=False))
         return self._guarded_prompt_ids(messages)
@@ -83,11 +86,20 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
     if rest == whole or not rest.startswith(_PROBE):
         raise ModelError(f"the chat template of {name} does not continue its own generation prompt with the response")
     after = tokenizer.encode(rest.removeprefix(_PROBE), add_special_tokens=False)
-    end = after[0] if after and after[0] in tokenizer.all_special_ids else tokenizer.eos_token_id
+    specials = _special_tokens(tokenizer)
+    end = after[0] if after and after[0] in specials.values() else tokenizer.eos_token_id
     if not isinstance(end, int):
         raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
     stops = {end} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
-    return Chat(tokenizer, end, frozenset(stops))
+    return Chat(tokenizer, end, frozenset(stops), tuple(specials))
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Ids of all special tokens by spelling. The named ones are not all: templates of Phi 3 and Gemma 3 end a turn with
+    a token that is marked as special in the vocabulary, but has no name in the tokenizer's settings.
+    """
+    marked = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return marked | dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], *, open_turn: bool) -> str:

@@ -5,7 +5,6 @@ slots are free, whole new prompts, in one packed row; a slot whose sample ends i
 computed, a prompt is computed once for all samples of it, and the head runs on the last positions only.
 """
 
-import math
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -210,7 +209,7 @@ def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform
     size = min(int(torch.searchsorted(cumulative, top_p)) + 1, len(candidates))
     mass = float(cumulative[size - 1])
     place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))
-    return int(candidates[min(place, size - 1)])
+    return int(candidates[min(place, size - 1)].item())
 
 
 def slots_for(model: LanguageModel, longest_tokens: int, budget_bytes: int = 2 << 30, most: int = 64) -> int:
@@ -219,4 +218,4 @@ def slots_for(model: LanguageModel, longest_tokens: int, budget_bytes: int = 2 <
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * size * model.head.weight.element_size()
-    return max(1, min(most, math.floor(budget_bytes / (token_bytes * longest_tokens))))
+    return max(1, min(most, int(budget_bytes // (token_bytes * longest_tokens))))

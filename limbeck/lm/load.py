@@ -1,7 +1,7 @@
 """Models by name: a name that `limbeck pull` knows, a local folder, or a hub id, made ready for the packed engine.
 
-Any decoder that runs transformers' attention interface loads unpatched; one whose logits are not simply its head
-applied to its last hidden states is refused with a sentence, since the engine computes them that way.
+Any decoder that runs transformers' attention interface loads unpatched. A loaded model is tried on a packed row: one
+whose logits differ there from those it gives itself, one sequence at a time, is refused with a sentence.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -20,8 +22,17 @@ from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.pull import KNOWN_MODELS, pull
 from limbeck.store import atomic_folder, disk_errors
 
-_PROBE_TOKENS = 6
-# Two computations of the same bf16 logits differ by rounding; a scaled, capped or missing head differs by far more.
+_HUB_FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+]  # no second copy of the weights in other formats
+# One packed row: a sequence of 6 tokens; then the same as a prompt of 3 with two branches of 3.
+_PROBE_PLACES = (0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 3, 4, 5)
+_PROBE_SPANS = (Span(0, 6), Span(6, 3), Span(9, 3, 6, 3), Span(12, 3, 6, 3))
+# Two computations of the same bf16 logits differ by rounding; another architecture differs by far more.
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 
 
@@ -53,19 +64,29 @@ class LanguageModel:
             self.chat.tokenizer.save_pretrained(temporary)
 
 
-def model_path(name: str) -> str:
-    """Resolve a model's name to what transformers loads: a cached folder, a local folder, or a hub id unchanged."""
+def model_folder(name: str) -> Path:
+    """Resolve a model's name to a folder on this machine: a pulled model, a local folder, or a hub id's snapshot.
+
+    Raises:
+        ModelError: where there is no such model, or the hub cannot be reached.
+    """
     if name in KNOWN_MODELS:
-        return str(pull(name))
+        return pull(name)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name} is a folder without config.json: not a saved model")
-        return str(path)
-    if name.startswith((".", "/", "~")) or path.suffix or name.count("/") != 1:
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(sorted(KNOWN_MODELS))
         raise ModelError(f"no model {name!r}: expected a local folder, a hub id such as Qwen/Qwen2.5-0.5B, or {known}")
-    return name
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the model {name} is no local folder and could not be fetched from the hub: {reason}"
+        ) from error
 
 
 def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageModel:
@@ -74,35 +95,51 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     Raises:
         ModelError: where it cannot be found or loaded, has no chat template, or computes its logits in another way.
     """
-    path = model_path(name)
+    path = model_folder(name)
     transformers_logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the model {name} cannot be loaded: {str(error).splitlines()[0]}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
     network.to(device)
     network.eval()  # the packed engine trains without dropout: a reference and a policy must agree at step 0
     head = network.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise ModelError(f"{name} has no linear output head, so response log-probabilities cannot be computed")
     decoder = cast(nn.Module, network.get_decoder())
+    if decoder is network:
+        raise ModelError(f"{name} has no decoder apart from its head; this architecture is not supported")
     model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name))
-    _check_head(model)
+    _check_engine(model)
     return model
 
 
-def _check_head(model: LanguageModel) -> None:
-    ids = torch.arange(1, 1 + _PROBE_TOKENS, device=model.device)[None]
-    positions = torch.arange(_PROBE_TOKENS, device=model.device)[None]
-    layout = Layout([Span(0, _PROBE_TOKENS)])
+def _check_engine(model: LanguageModel) -> None:
+    """Compare the logits of a packed row with those the network gives itself, under its own attention, unpacked.
+
+    Catches whatever else a network does: logits scaled or capped after the head, attention with a bias or with learnt
+    sinks, layers whose state runs on from one packed sequence into the next.
+    """
+    positions = torch.tensor(_PROBE_PLACES, device=model.device)[None]
+    # Spread over the vocabulary: its first tokens are often untrained, and bf16 is chaos where they are.
+    ids = (positions + 1) * (model.head.out_features // 8)
     with torch.no_grad():
-        ours = model.head(model.hidden(ids, positions, layout)).float()
-        theirs = model.network(input_ids=ids, position_ids=positions, use_cache=False, layout=layout).logits[0].float()
+        ours = model.head(model.hidden(ids, positions, Layout(_PROBE_SPANS))).float()
+        theirs = _own_logits(model.network, ids[:, :6])[positions[0]]
     scale = theirs.abs().max().clamp(min=1.0)
     difference = float((ours - theirs).abs().max() / scale)
     if not difference <= _PROBE_TOLERANCE[model.head.weight.dtype]:
         raise ModelError(
-            f"{model.name} does more between its last hidden state and its logits than its head says (they differ by "
-            f"{difference:.2g} of their scale); this architecture is not supported"
+            f"{model.name} computes its logits in a way of its own, which the packed engine does not follow (they "
+            f"differ by {difference:.2g} of their scale); this architecture is not supported"
         )
+
+
+def _own_logits(network: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """[1, T] -> [T, V], fp32, under the network's own attention."""
+    network.set_attn_implementation("sdpa" if network._supports_sdpa else "eager")  # sdpa: the same kernels as ours
+    logits: Tensor = cast(Any, network)(input_ids=input_ids, use_cache=False).logits[0].float()
+    network.set_attn_implementation(attention.NAME)
+    return logits

@@ -174,8 +174,7 @@ class Trainer:
         metrics.append(Metric(step=progress.step, split="validation", values=values))
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
-            with atomic_path(self._best_path()) as temporary:
-                torch.save(self.optimizer.weights(), temporary)
+            _save(self._best_path(), self.optimizer.weights())
             return
         progress.misses += 1
         progress.stopped_early = self.settings.patience is not None and progress.misses >= self.settings.patience
@@ -183,8 +182,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
         state = {"progress": vars(self.progress), "optimizer": self.optimizer.state_dict()}
-        with atomic_path(self.folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        _save(self.folder / CHECKPOINT, state)
         self._saved_at = time.monotonic()
         self._forget_best(keep=self._best_path())
 
@@ -216,6 +214,12 @@ class Trainer:
             best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
             self.optimizer.set_weights(best)
         self.optimizer.close()
+
+
+def _save(path: Path, state: object) -> None:
+    # Through a file of Python's: given a path, torch writes by itself and does not say that the disk is full.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def _cut_metrics(path: Path, last_step: int) -> None:

@@ -1,0 +1,137 @@
+"""What travels between an OpenAI-compatible server and us: reading completions, errors and Retry-After. Pure.
+
+Servers differ in what they accept; the differences known here are the adaptations: a parameter that a server names
+in a 400 is left out or renamed from then on.
+"""
+
+import email.utils
+import json
+import re
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from limbeck.api.answers import Answer, Answered, Failed
+
+Adaptation = Literal["without response_format", "max_completion_tokens for max_tokens", "without temperature"]
+_ERROR_CHARACTERS = 300
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|nvapi|gsk|hf|AIza|key)[-_][\w*.\-]{6,}|(?i:bearer)\s+\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """A server's own words for a failure, scrubbed and shortened; `code` and `param` are empty where it has none."""
+
+    message: str
+    code: str = ""
+    param: str = ""
+
+
+def scrub(text: str, secret: str | None) -> str:
+    """Remove the key, and whatever looks like one, from a server's text; one line, at most 300 characters."""
+    if secret:
+        text = text.replace(secret, "[key]")
+    return " ".join(_LOOKS_LIKE_A_KEY.sub("[key]", text).split())[:_ERROR_CHARACTERS]
+
+
+def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, Any]:
+    """The body as this server takes it."""
+    adapted = dict(body)
+    if "without response_format" in adaptations:
+        adapted.pop("response_format", None)
+    if "without temperature" in adaptations:
+        adapted.pop("temperature", None)
+    if "max_completion_tokens for max_tokens" in adaptations and "max_tokens" in adapted:
+        adapted["max_completion_tokens"] = adapted.pop("max_tokens")
+    return adapted
+
+
+def find_adaptation(body: Mapping[str, Any], error: ServerError) -> Adaptation | None:
+    """What to change in `body` after a 400, or None. A parameter already left out is never blamed twice."""
+    if "response_format" in body and "response_format" in f"{error.param} {error.message}":
+        return "without response_format"
+    if "max_tokens" in body and "max_completion_tokens" in error.message:
+        return "max_completion_tokens for max_tokens"
+    if "temperature" in body and error.param == "temperature":
+        return "without temperature"
+    return None
+
+
+def read_error(content: bytes, secret: str | None) -> ServerError:
+    """Read an error body: OpenAI's `{"error": {"message", "code", "param"}}`, or any other text."""
+    text = content.decode("utf-8", "replace")
+    body = _json_object(text)
+    error = body.get("error")
+    if not isinstance(error, dict):
+        return ServerError(message=scrub(text, secret))
+    message = error.get("message")
+    return ServerError(
+        message=scrub(message if isinstance(message, str) else text, secret),
+        code=str(error.get("code") or error.get("type") or ""),
+        param=str(error.get("param") or ""),
+    )
+
+
+def read_completion(content: bytes, secret: str | None) -> Answer:
+    """Read a 200: text and usage, or why there is no usable text. What has no choices is the server's error."""
+    text = content.decode("utf-8", "replace")
+    body = _json_object(text)
+    choices = body.get("choices")
+    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        return Failed(reason="server_error", detail=f"200 without choices: {scrub(text, secret)}")
+    choice = choices[0]
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    reply = _clean(message.get("content"), secret)
+    refusal = _clean(message.get("refusal"), secret)
+    tokens_in, tokens_out = _count(body, "prompt_tokens"), _count(body, "completion_tokens")
+    finish = choice.get("finish_reason")
+
+    def failed(reason: Literal["refused", "content_filter", "truncated", "empty"], raw: str) -> Failed:
+        return Failed(reason=reason, text=raw, tokens_in=tokens_in, tokens_out=tokens_out)
+
+    if finish == "content_filter":
+        return failed("content_filter", reply)
+    if refusal:
+        return failed("refused", refusal)
+    if finish == "length":
+        return failed("truncated", reply)
+    if not reply.strip():
+        return failed("empty", reply)
+    finish_reason = finish if isinstance(finish, str) else "stop"
+    return Answered(text=reply, finish_reason=finish_reason, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+def retry_after_seconds(value: str | None, now: float) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date against `now` (Unix seconds). None where it says nothing."""
+    if value is None:
+        return None
+    value = value.strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _count(body: Mapping[str, Any], name: str) -> int:
+    usage = body.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _clean(value: object, secret: str | None) -> str:
+    if not isinstance(value, str):
+        return ""
+    # A lone surrogate is JSON but not Unicode text: no file and no database takes it.
+    text = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text.replace(secret, "[key]") if secret else text
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,155 @@
+"""The command line: parse, call, print. Every command is a few lines; the work is elsewhere.
+
+Exit codes: 0 done, 2 something the user can put right (one sentence on standard error), 130 interrupted.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limbeck import pipeline
+from limbeck.console import console, results, say
+from limbeck.errors import LimbeckError, RunFolderError
+from limbeck.recipe import Recipe
+from limbeck.recipe_file import load_recipe, packaged_recipe
+from limbeck.store import write_text
+from limbeck.summary import show_standings, show_verdict
+
+app = typer.Typer(
+    name="limbeck",
+    help="Distil reasoning into small conversational language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field of the recipe.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME of the recipe.")]
+RunFolder = Annotated[Path, typer.Argument(help="Run folder, for instance runs/demo.")]
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 1,
+    overrides: Set = None,
+    out: Out = None,
+) -> None:
+    """Run the whole pipeline on this machine: no key, no GPU, no hub."""
+    recipe = load_recipe(packaged_recipe("demo"), (*(overrides or ()), f"seed={seed}"))
+    carry_out(recipe, out or Path("runs") / (recipe.name if seed == 1 else f"{recipe.name}-seed{seed}"), None)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the recipe.")] = Path("recipe.toml"),
+) -> None:
+    """Write a commented recipe for your own model and data."""
+    if path.exists():
+        raise RunFolderError(f"{path} exists already; give another name or remove it")
+    write_text(path, packaged_recipe("starter").read_text(encoding="utf-8"))
+    results.print(f"{path} is written. Edit it, then: limbeck run {path}", markup=False)
+
+
+@app.command()
+def pull(name: Annotated[str, typer.Argument(help="A known model, for instance smollm2-135m.")]) -> None:
+    """Fetch a small model once; offline ever after."""
+    from limbeck.lm.pull import pull as pull_model
+
+    results.print(str(pull_model(name)), markup=False, soft_wrap=True)
+
+
+@app.command()
+def run(
+    recipe_path: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (TOML).")],
+    overrides: Set = None,
+    out: Out = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+) -> None:
+    """Carry a recipe out; what is fresh is skipped, what was interrupted is resumed."""
+    recipe = load_recipe(recipe_path, tuple(overrides or ()))
+    carry_out(recipe, out or Path("runs") / recipe.name, until)
+
+
+@app.command()
+def status(folder: RunFolder) -> None:
+    """Say which stage stands where, what is stale and why."""
+    recipe = recipe_of(folder)
+    show_standings(pipeline.standings(recipe, base_folder(recipe), folder))
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write the report of a run anew and say where it is."""
+    from limbeck.stages.report import REPORT
+
+    recipe = recipe_of(folder)
+    pipeline.call_stage("report", recipe, {"run": folder}, folder / "report", None)
+    results.print(str((folder / "report" / REPORT).resolve()), markup=False, soft_wrap=True)
+
+
+@app.command()
+def chat(
+    folder: RunFolder,
+    model: Annotated[str | None, typer.Option(help="Arm to talk to; by default the first of the recipe.")] = None,
+    before: Annotated[str, typer.Option(help="Model to set beside it: base, sft or another arm.")] = "base",
+    temperature: Annotated[float, typer.Option(min=0, max=5, help="0 is greedy.")] = 0.0,
+) -> None:
+    """Talk to the result, side by side with the model before."""
+    from limbeck.talk import talk
+
+    recipe = recipe_of(folder)
+    talk(recipe, base_folder(recipe), folder, model, before, temperature)
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe that a run folder belongs to."""
+    path = folder / pipeline.RECIPE_FILE
+    if not path.is_file():
+        raise RunFolderError(f"{folder} is no run folder: it holds no {pipeline.RECIPE_FILE}")
+    return load_recipe(path)
+
+
+def base_folder(recipe: Recipe) -> Path:
+    """The folder of the student's base model, fetched on first use."""
+    if Path(recipe.model.student).expanduser().is_dir():
+        return Path(recipe.model.student).expanduser().resolve()
+    from limbeck.lm.pull import KNOWN_MODELS
+    from limbeck.lm.pull import pull as pull_model
+
+    if recipe.model.student in KNOWN_MODELS:
+        return pull_model(recipe.model.student)
+    from limbeck.lm.load import model_folder
+
+    return model_folder(recipe.model.student)
+
+
+def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
+    """Run a recipe and print what came of it."""
+    from limbeck.stages.report import REPORT
+
+    folder = folder.expanduser()
+    pipeline.run(recipe, base_folder(recipe).resolve(), folder, until)
+    if until is None:
+        show_verdict(folder / "verdict" / "verdict.json")
+        results.print(f"Report: {(folder / 'report' / REPORT).resolve()}", markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: one sentence and an exit code for everything a user can put right."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        app()
+    except LimbeckError as error:
+        say(f"limbeck: {error}", style="red" if console.is_terminal else "")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("limbeck: interrupted; what was finished is kept, and the same command goes on from there")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

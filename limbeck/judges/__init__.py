@@ -1,0 +1,31 @@
+"""Who says how good a reply is: the exact verifier of the built-in tasks, or a reward model behind an address."""
+
+from pathlib import Path
+
+from limbeck.api import ChatClient
+from limbeck.judges.nemotron import NemotronJudge
+from limbeck.judges.protocol import Exchange, Judge
+from limbeck.judges.reward_text import TokenCounter, estimated_tokens
+from limbeck.judges.verifier import Verifier
+from limbeck.recipe import Judge as JudgeName
+from limbeck.recipe import Recipe
+
+__all__ = ["Exchange", "Judge", "NemotronJudge", "TokenCounter", "Verifier", "estimated_tokens", "make_judge"]
+
+
+def make_judge(
+    name: JudgeName,
+    recipe: Recipe,
+    store: Path,
+    *,
+    count_tokens: TokenCounter = estimated_tokens,
+    client: ChatClient | None = None,
+) -> Judge:
+    """Return the judge called `name`, as the recipe sets it up; `store` is the file that keeps what it is told.
+
+    The verifier needs neither; `client` is the seam for tests.
+    """
+    if name == "verifier":
+        return Verifier()
+    settings = recipe.evaluate
+    return NemotronJudge(settings.reward_model, settings.reward, store, count_tokens=count_tokens, client=client)

@@ -1,0 +1,32 @@
+"""What a judge is: replies to prompts in, one judgement each out. Knows no judge in particular.
+
+What a judge cannot score is a `Judgement` whose score is None, with the reason; never a number made up for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from limbeck.records import Judgement, PromptRow, Reply
+
+Exchange = tuple[PromptRow, Reply]
+
+
+class Judge(Protocol):
+    """Scores replies. `name` is what the recipe and the report call it."""
+
+    name: str
+
+    def check(self) -> None:
+        """Raise `TeacherError` at once where the judge cannot be asked at all (no key, no usable address)."""
+
+    def judge(self, exchanges: Sequence[Exchange]) -> Iterator[Judgement]:
+        """Yield the judgement of each reply, in their order.
+
+        Raises:
+            TeacherError: the judge gives no service; a judge that costs money keeps what it was told before.
+        """
+
+
+def unscored(reply: Reply, reason: str) -> Judgement:
+    """The judgement that says why there is none."""
+    return Judgement(prompt_id=reply.prompt_id, sample_index=reply.sample_index, score=None, unscored_reason=reason)

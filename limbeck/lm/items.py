@@ -1,0 +1,52 @@
+"""Records to token ids: demonstrations and pairs become items for packing, what is too long is dropped and counted."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from limbeck.lm.chat import Chat
+from limbeck.lm.packing import Item
+from limbeck.recipe import Model
+from limbeck.records import Demonstration, Message, Pair
+
+
+class Items(NamedTuple):
+    """Items that can be trained on, and how many records could not, by reason."""
+
+    items: list[Item]
+    drops: dict[str, int]
+
+
+def demonstration_items(chat: Chat, rows: Iterable[Demonstration], limits: Model) -> Items:
+    """One item a demonstration, with one response."""
+    return _items(chat, ((row.id, row.prompt, (row.response,)) for row in rows), limits)
+
+
+def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model) -> Items:
+    """One item a pair, with two responses: chosen, rejected."""
+    return _items(chat, ((pair.id, pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs), limits)
+
+
+def _items(chat: Chat, rows: Iterable[tuple[str, Sequence[Message], tuple[str, ...]]], limits: Model) -> Items:
+    items: list[Item] = []
+    drops: Counter[str] = Counter()
+    for id_, messages, texts in rows:
+        prompt = chat.prompt_ids(messages)
+        responses = tuple(chat.response_ids(text) for text in texts)
+        reason = _unfit(prompt, responses, limits)
+        if reason:
+            drops[reason] += 1
+        else:
+            items.append(Item(id_, prompt, responses))
+    return Items(items, dict(drops))
+
+
+def _unfit(prompt: Sequence[int], responses: Sequence[Sequence[int]], limits: Model) -> str | None:
+    # A cut response would teach the student to stop in the middle: whole rows or none.
+    if len(prompt) > limits.max_prompt_tokens:
+        return f"prompt over {limits.max_prompt_tokens} tokens"
+    if any(len(response) > limits.max_response_tokens for response in responses):
+        return f"response over {limits.max_response_tokens} tokens"
+    if any(len(response) == 1 for response in responses):
+        return "response without a token"
+    return None

@@ -1,0 +1,280 @@
+"""The pipeline as one list: every unit of work, what it reads, which part of the recipe decides it, who does it.
+
+Read `units` from top to bottom: it is the table of contents. A unit is fresh when its inputs, its part of the recipe
+and its outputs have the digests that its manifest names; only stale ones run. Stages are imported when they run.
+"""
+
+import fcntl
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.api import reply_store
+from limbeck.console import clock, say
+from limbeck.errors import RecipeError, RunFolderError
+from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
+from limbeck.recipe import Recipe
+from limbeck.recipe_file import load_recipe, write_recipe
+from limbeck.store import digest_path
+
+RECIPE_FILE = "recipe.toml"
+BASE = "base"
+SFT = "sft"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work: `name` is its folder in the run, `inputs` are paths, absolute or relative to the run folder.
+
+    `part`: what of the recipe decides the result. `argument`: the arm or model a stage is called with, if any.
+    """
+
+    name: str
+    inputs: Mapping[str, Path]
+    part: Mapping[str, Any]
+    argument: str | None = None
+    keep: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> str:
+        """The stage that does the work: the first part of the name."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a unit stands: fresh, or to be run and why."""
+
+    unit: Unit
+    why: str | None
+    state: Literal["fresh", "stale", "waiting"]
+
+
+def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
+    """Every unit of the recipe's run, in order; `base` is the folder of the student's base model."""
+    corpus = Path("corpus")
+    kinds: tuple[str, ...] = tuple(recipe.pair_kinds())
+    taught = tuple(kind for kind in kinds if kind != "human")
+    listed = [
+        Unit("corpus", _local_sources(recipe), _part(recipe, "corpus")),
+        Unit(
+            "retain",
+            {"base": base, **_files(corpus, "chat_train", "chat_heldout")},
+            _part(recipe, "model") | {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()},
+        ),
+        Unit(
+            "sft",
+            {
+                "base": base,
+                "demonstrations": corpus / "demonstrations.jsonl",
+                "validation": corpus / "demonstrations_validation.jsonl",
+                "chat": Path("retain/train.jsonl"),
+            },
+            _part(recipe, "model", "sft"),
+        ),
+    ]
+    if taught:
+        listed += [
+            Unit("mine", {"student": Path("sft/model"), **_files(corpus, "pool")}, _mine_part(recipe)),
+            Unit(
+                "teach",
+                {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")},
+                _part(recipe, "teach", "mix") | {"kinds": dict(recipe.pair_kinds())},
+                keep=reply_store.FILE_NAMES,
+            ),
+        ]
+    if kinds:
+        pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
+        evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in ("validation", "test", "transfer")}
+        listed.append(Unit("screen", {**pairs, **evaluation}, _part(recipe, "screen")))
+    for arm in recipe.arms:
+        listed += _arm_units(recipe, arm, base)
+    listed += _evaluate_units(recipe, base)
+    listed.append(_verdict_unit(recipe))
+    manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
+    return (*listed, Unit("report", manifests, recipe.model_dump(mode="json")))
+
+
+def _arm_units(recipe: Recipe, arm: str, base: Path) -> list[Unit]:
+    mixed = Path("mix") / arm
+    return [
+        Unit(
+            f"mix/{arm}",
+            _files(Path("screen"), *recipe.arms[arm].counts()),
+            _part(recipe, "mix") | {"arm": recipe.arms[arm].model_dump()},
+            argument=arm,
+        ),
+        Unit(
+            f"dpo/{arm}",
+            {
+                "pairs": mixed / "train.jsonl",
+                "validation": mixed / "validation.jsonl",
+                "policy": Path("sft/model"),
+                "reference": Path("sft/model") if recipe.dpo.reference == "sft" else base,
+            },
+            _part(recipe, "model", "dpo"),
+            argument=arm,
+        ),
+    ]
+
+
+def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
+    trained = {arm: Path("dpo") / arm / "model" for arm in recipe.arms}
+    return {BASE: base, SFT: Path("sft/model"), **trained}
+
+
+def _evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
+    asked = {**_files(Path("corpus"), "test", "transfer"), "chat_heldout": Path("retain/heldout.jsonl")}
+    part = _part(recipe, "model", "evaluate") | {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
+    return [
+        Unit(f"evaluate/{name}", {"model": path, **asked}, part, argument=name, keep=reply_store.FILE_NAMES)
+        for name, path in _models(recipe, base).items()
+    ]
+
+
+def _verdict_unit(recipe: Recipe) -> Unit:
+    inputs = _files(Path("corpus"), "test", "transfer")
+    for name in (BASE, SFT, *recipe.arms):
+        folder = Path("evaluate") / name
+        inputs[f"{name}/replies"] = folder / "replies.jsonl"
+        inputs[f"{name}/retention"] = folder / "retention.json"
+        for judge in recipe.evaluate.judges:
+            inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
+    return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": list(recipe.arms)})
+
+
+def _files(folder: Path, *names: str) -> dict[str, Path]:
+    return {name: folder / f"{name}.jsonl" for name in names}
+
+
+def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
+    # How often a checkpoint is written changes nothing in what is trained.
+    return recipe.model_dump(
+        mode="json",
+        include=set(sections),
+        exclude={"sft": {"checkpoint_every_minutes"}, "dpo": {"checkpoint_every_minutes"}},
+    )
+
+
+def _mine_part(recipe: Recipe) -> dict[str, Any]:
+    part = _part(recipe, "model", "mine")
+    if recipe.mine.judge != "verifier":
+        part |= {"reward_model": recipe.evaluate.reward_model, "reward": recipe.evaluate.reward.model_dump()}
+    return part
+
+
+def _local_sources(recipe: Recipe) -> dict[str, Path]:
+    corpus = recipe.corpus
+    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation)
+    paths = [Path(source.path).expanduser() for source in sources]
+    return {f"source_{number}": path.resolve() for number, path in enumerate(paths) if path.exists()}
+
+
+def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
+    """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one."""
+    stale: set[str] = set()
+    for unit in units(recipe, base):
+        inputs = {name: folder / path for name, path in unit.inputs.items()}
+        waits = [name for name in stale if any(_lies_in(path, folder / name) for path in inputs.values())]
+        missing = [path for path in inputs.values() if not path.exists()]
+        if waits or missing:
+            stale.add(unit.name)
+            reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
+            yield Standing(unit, reason, "waiting")
+            continue
+        digests = {name: digest_path(path) for name, path in inputs.items()}
+        why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
+        if why:
+            stale.add(unit.name)
+        yield Standing(unit, why, "stale" if why else "fresh")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return folder == path or folder in path.parents
+
+
+def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> None:
+    """Carry the recipe out in `folder`: run what is stale, in order, up to and including the stage `until`.
+
+    Raises:
+        RunFolderError: where the folder belongs to another recipe or another process is at work in it.
+        RecipeError: where `until` names no stage of this recipe.
+    """
+    listed = units(recipe, base)
+    stages = list(dict.fromkeys(unit.stage for unit in listed))
+    if until is not None and until not in stages:
+        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(stages)}")
+    with claimed(folder, recipe):
+        for unit in listed:
+            if until is not None and stages.index(unit.stage) > stages.index(until):
+                return
+            _run_unit(unit, recipe, folder)
+
+
+def _run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
+    inputs = {name: folder / path for name, path in unit.inputs.items()}
+    place = folder / unit.name
+    digests = {name: digest_path(path) for name, path in inputs.items()}
+    why = why_stale(place, unit_key(unit.name, unit.part, recipe.seed, digests))
+    if why is None:
+        say(f"{unit.name}: fresh", style="dim")
+        return
+    say(f"{unit.name}: {why}")
+    given = {"run": folder} if unit.stage == "report" else inputs
+    manifest = carry_out(
+        unit=unit.name,
+        folder=place,
+        inputs=inputs,
+        recipe_part=unit.part,
+        seed=recipe.seed,
+        keep=unit.keep,
+        work=lambda out: call_stage(unit.stage, recipe, given, out, unit.argument),
+    )
+    say(f"{unit.name}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
+
+
+def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path, argument: str | None) -> StageResult:
+    """Import a stage and run it."""
+    work: Callable[..., StageResult] = importlib.import_module(f"limbeck.stages.{stage}").run
+    return work(recipe, inputs, out) if argument is None else work(recipe, inputs, out, argument)
+
+
+def _summary(result: StageResult) -> str:
+    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in result.counts_out.items())
+    dropped = sum(result.drops.values())
+    return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""
+
+
+@contextmanager
+def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Hold a run folder for one process, and see that it is this recipe's.
+
+    Raises:
+        RunFolderError: where it is another recipe's, no run folder at all, or in use.
+    """
+    known = folder / RECIPE_FILE
+    if known.is_file():
+        owner = load_recipe(known).name
+        if owner != recipe.name:
+            raise RunFolderError(
+                f"{folder} holds the run of the recipe {owner!r}, not {recipe.name!r}; give --out another folder"
+            )
+    elif folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+        raise RunFolderError(f"{folder} is not empty and holds no run of limbeck; give --out another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"another process is at work in {folder}; wait for it, or give --out another"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        write_recipe(known, recipe)
+        yield

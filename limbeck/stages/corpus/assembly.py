@@ -1,0 +1,175 @@
+"""The stage's work: evaluation first, then everything that is trained on, without what occurs in the evaluation."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from random import Random
+from typing import NamedTuple, TypeVar
+
+from limbeck import seeds
+from limbeck.manifest import StageResult
+from limbeck.recipe import Corpus, Recipe, Tasks
+from limbeck.records import Demonstration, Pair, PromptRow, Record
+from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat
+from limbeck.stages.corpus.overlap import EvaluationPrompts
+from limbeck.stages.corpus.reading import Reader
+from limbeck.store import write_records
+from limbeck.tasks import SPLITS, TRAINED, Split, draw_splits
+from limbeck.teachers.likeness import prompt_identity
+
+AnyRow = TypeVar("AnyRow", bound=PromptRow)
+
+
+class HeldOut(NamedTuple):
+    """Demonstrations to train on and to pick a checkpoint by; no prompt is in both. `shared` ones were left out."""
+
+    train: list[Demonstration]
+    validation: list[Demonstration]
+    shared: int
+
+
+def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
+    """Write every file of the stage, empty ones included.
+
+    The inputs are the recipe's local sources, handed in for their digests; they are read from where the recipe says.
+
+    Raises:
+        InputError: a source is missing, malformed, or holds nothing of use; the message names file, row and field.
+        RecipeError: more tasks or chat prompts are asked for than there are.
+    """
+    reader = Reader(recipe.seed)
+    tables = _tables(recipe.corpus, recipe.seed, reader)
+    counts = {
+        name: write_records(out / f"{name}.jsonl", shuffled(rows, recipe.seed, name)) for name, rows in tables.items()
+    }
+    return StageResult(
+        counts_in=dict(reader.rows_read),
+        counts_out=counts,
+        drops=dict(sorted(reader.drops.items())),
+        facts={"formats": reader.formats} if reader.formats else {},
+    )
+
+
+def _tables(corpus: Corpus, seed: int, reader: Reader) -> dict[str, Sequence[Record]]:
+    """Every file's records, not yet in their order."""
+    tasks = _draw_tasks(corpus.tasks, seed)
+    own_test = list(_distinct("evaluation", reader.prompts("evaluation", corpus.evaluation), reader))
+    evaluation = [*tasks["test"], *own_test, *tasks["transfer"], *tasks["validation"]]
+    chat = _chat(corpus, seed, EvaluationPrompts(evaluation), reader)
+    held_out = EvaluationPrompts([*evaluation, *chat.heldout])
+    demonstrations = _demonstrations(corpus, seed, tasks, held_out, reader)
+    human = _trainable("preferences", reader.pairs("preferences", corpus.preferences), held_out, reader)
+    prompts = reader.prompts("prompts", corpus.prompts) if corpus.prompts else map(_prompt_of_pair, human)
+    pool = chain(tasks["pool"], prompts)
+    return {
+        "demonstrations": demonstrations.train,
+        "demonstrations_validation": [*map(_worked, tasks["validation"]), *demonstrations.validation],
+        "chat_train": chat.train,
+        "chat_heldout": chat.heldout,
+        "pool": _trainable("pool", pool, held_out, reader),
+        "fresh": _trainable("fresh", tasks["fresh"], held_out, reader),
+        "validation": tasks["validation"],
+        "test": [*tasks["test"], *own_test],
+        "transfer": tasks["transfer"],
+        "human": human,
+    }
+
+
+def _draw_tasks(settings: Tasks | None, seed: int) -> dict[Split, tuple[PromptRow, ...]]:
+    if settings is None:
+        return dict.fromkeys(SPLITS, ())
+    counts: dict[Split, int] = {split: getattr(settings, split) for split in SPLITS}
+    return draw_splits(counts, settings.families or TRAINED, seed)
+
+
+def _chat(corpus: Corpus, seed: int, evaluation: EvaluationPrompts, reader: Reader) -> ChatChoice:
+    if corpus.chat is None:
+        return ChatChoice([], [])
+    usable = []
+    for prompt in everyday_chat():
+        reason = evaluation.overlap(prompt.row())
+        if reason is None:
+            usable.append(prompt)
+        else:
+            reader.drop("chat", reason)
+    return choose_chat(usable, corpus.chat, seed)
+
+
+def _demonstrations(
+    corpus: Corpus,
+    seed: int,
+    tasks: Mapping[Split, Sequence[PromptRow]],
+    held_out: EvaluationPrompts,
+    reader: Reader,
+) -> HeldOut:
+    section = "demonstrations"
+    own = _trainable(section, reader.demonstrations(section, corpus.demonstrations), held_out, reader)
+    parts = hold_out(own, corpus.validation_share, seeds.rng(seed, "corpus", "validation"))
+    if parts.shared:
+        reader.drops[f"{section}: same prompt as a validation demonstration"] += parts.shared
+    worked = _trainable(section, map(_worked, tasks["sft"]), held_out, reader)
+    return parts._replace(train=[*worked, *parts.train])
+
+
+def hold_out(rows: Sequence[Demonstration], share: float, rng: Random) -> HeldOut:
+    """Hold out `share` of the rows, rounded up, but never the last one; then leave out rows that share a prompt."""
+    order = list(rows)
+    rng.shuffle(order)
+    count = min(math.ceil(round(share * len(order), 6)), max(len(order) - 1, 0))
+    validation, rest = order[:count], order[count:]
+    prompts = {prompt_identity(row) for row in validation}
+    train = [row for row in rest if prompt_identity(row) not in prompts]
+    return HeldOut(train, validation, shared=len(rest) - len(train))
+
+
+def _trainable(section: str, rows: Iterable[AnyRow], held_out: EvaluationPrompts, reader: Reader) -> list[AnyRow]:
+    """Rows that occur once and not in the evaluation; the others are counted."""
+    kept = []
+    for row in _distinct(section, rows, reader):
+        reason = held_out.overlap(row)
+        if reason is None:
+            kept.append(row)
+        else:
+            reader.drop(section, reason)
+    return kept
+
+
+def _distinct(section: str, rows: Iterable[AnyRow], reader: Reader) -> Iterator[AnyRow]:
+    seen: set[bytes] = set()
+    for row in rows:
+        fingerprint = _fingerprint(row)
+        if fingerprint in seen:
+            reader.drop(section, "duplicate")
+        else:
+            seen.add(fingerprint)
+            yield row
+
+
+def _fingerprint(row: PromptRow) -> bytes:
+    """Same prompt and, where the row is about them, same responses: 16 bytes, for data sets of millions of rows."""
+    texts = [*prompt_identity(row)]
+    if isinstance(row, Demonstration):
+        texts.append(row.response)
+    if isinstance(row, Pair):
+        texts += [row.chosen, row.rejected]
+    return hashlib.blake2b("\x1f".join(texts).encode(), digest_size=16).digest()
+
+
+def _worked(row: PromptRow) -> Demonstration:
+    """A task with its worked solution as the response."""
+    return Demonstration(
+        id=row.id, prompt=row.prompt, source=row.source, problem=row.problem, response=row.reference_response or ""
+    )
+
+
+def _prompt_of_pair(pair: Pair) -> PromptRow:
+    return PromptRow(id=pair.id, prompt=pair.prompt, source="preferences", reference_response=pair.chosen)
+
+
+def shuffled(rows: Iterable[Record], seed: int, name: str) -> list[Record]:
+    """The rows of the file `name` in an order that the seed decides."""
+    order = list(rows)
+    seeds.rng(seed, "corpus", "order", name).shuffle(order)
+    return order

@@ -1,0 +1,148 @@
+"""Where rows come from: a data set of the recipe to rows with an id, a place and a format, sampled where it says so.
+
+Knows no format by name and nothing of what the rows are for.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+from limbeck import seeds
+from limbeck.console import say
+from limbeck.errors import InputError
+from limbeck.recipe import Dataset
+from limbeck.stages.corpus.files import SUFFIXES, NumberedRow, file_rows, stem
+from limbeck.stages.corpus.formats import Format, detect
+from limbeck.stages.corpus.hub import hub_rows
+
+DETECTION_ROWS = 5
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # how the hub names the parquet files of a split
+Item = TypeVar("Item")
+
+
+class Row(NamedTuple):
+    """A raw row: `source` is the file, folder or hub data set it comes from, `place` is what an error calls it."""
+
+    id: str
+    source: str
+    place: str
+    format: Format
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One file, or one hub data set: `stem` is what its ids should begin with, `identity` tells it from others.
+
+    `folder`: the name of the data set where it is a folder of files.
+    """
+
+    stem: str
+    identity: str
+    rows: Callable[[], Iterator[NumberedRow]]
+    folder: str | None = None
+
+
+class Sources:
+    """Reads data sets. Two sources never share a name, and a source that is read twice keeps its name and its ids."""
+
+    def __init__(self, seed: int) -> None:
+        self.formats: dict[str, str] = {}
+        self._seed = seed
+        self._names: dict[str, str] = {}
+
+    def rows(self, dataset: Dataset) -> Iterable[Row]:
+        """Return the rows of `dataset`, all or `limit` of them drawn uniformly.
+
+        The draw is a reservoir over every row, on the hub too: exactly uniform whatever the order of the source, at
+        the price of reading it whole once. Rows that prove unusable later are not replaced.
+
+        Raises:
+            InputError: the source is missing, empty, unreadable or of no known format.
+        """
+        rows = chain.from_iterable(map(self._part_rows, _parts(dataset)))
+        if dataset.limit is None:
+            return rows
+        purpose = ("corpus", "sample", dataset.path, dataset.config or "", dataset.split)
+        return reservoir(rows, dataset.limit, seeds.rng(self._seed, *purpose))
+
+    def _part_rows(self, part: _Part) -> Iterator[Row]:
+        rows = part.rows()
+        first = list(islice(rows, DETECTION_ROWS))
+        if not first:
+            raise InputError(f"{part.identity} holds no rows")
+        found = detect([row.values for row in first], part.identity)
+        name = self._name(part)
+        self.formats[name] = found.name
+        for number, values in chain(first, rows):
+            yield Row(f"{name}/{number}", part.folder or name, f"{part.identity}, row {number}", found, values)
+
+    def _name(self, part: _Part) -> str:
+        if part.identity not in self._names:
+            name, number = part.stem, 1
+            while name in self._names.values():
+                number += 1
+                name = f"{part.stem}-{number}"
+            self._names[part.identity] = name
+        return self._names[part.identity]
+
+
+def reservoir(rows: Iterable[Item], size: int, rng: Random) -> list[Item]:
+    """Draw `size` rows uniformly in one pass (Vitter 1985, algorithm R); all of them where there are no more."""
+    kept: list[Item] = []
+    for place, row in enumerate(rows):
+        if place < size:
+            kept.append(row)
+        elif (drawn := rng.randrange(place + 1)) < size:
+            kept[drawn] = row
+    return kept
+
+
+def _parts(dataset: Dataset) -> list[_Part]:
+    path = Path(dataset.path).expanduser()
+    if path.is_dir():
+        return [_file_part(file, path.resolve().name) for file in _folder_files(path, dataset)]
+    if path.is_file() and stem(path) is None:
+        raise InputError(f"{path} is none of the files that can be read here ({', '.join(SUFFIXES)})")
+    if path.is_file():
+        return [_file_part(path)]
+    if stem(path) is not None or not _HUB_ID.fullmatch(dataset.path):
+        raise InputError(f"{path} does not exist")
+    say(f"  corpus: streaming {dataset.path} from the Hugging Face hub")
+    identity = ":".join(filter(None, (dataset.path, dataset.config, dataset.split)))
+    return [_Part(dataset.path, identity, lambda: hub_rows(dataset))]
+
+
+def _file_part(path: Path, folder: str | None = None) -> _Part:
+    return _Part(stem(path) or path.name, str(path), lambda: file_rows(path), folder)
+
+
+def _folder_files(folder: Path, dataset: Dataset) -> list[Path]:
+    """The parquet files of a folder, in order; of `config` and `split` where the folder is laid out as on the hub."""
+    files = sorted(file for file in folder.rglob("*.parquet") if not _hidden(file, folder))
+    if dataset.config is not None:
+        files = [file for file in files if dataset.config in file.relative_to(folder).parts[:-1]]
+    if not files:
+        inside = f", in a folder {dataset.config!r}," if dataset.config else ""
+        raise InputError(f"{folder} holds{inside} no .parquet file")
+    files = [file for file in files if dataset.split in file.relative_to(folder).parts[:-1]] or files
+    shards = {file: match[1] for file in files if (match := _SHARD.fullmatch(file.stem))}
+    if not shards:
+        return files
+    unclear = [file for file in files if file not in shards]
+    if unclear:
+        raise InputError(f"{unclear[0]}, unlike other files of its folder, belongs to no split: move it elsewhere")
+    chosen = [file for file, split in shards.items() if split == dataset.split]
+    if not chosen:
+        splits = ", ".join(sorted(set(shards.values())))
+        raise InputError(f"{folder} holds no split {dataset.split!r}, but {splits}: set `split` to one of them")
+    return chosen
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)

@@ -1,0 +1,83 @@
+"""Ask one model every held-out prompt and let the judges score its replies (paper step 7: one response a prompt).
+
+Reads: `model`, `test`, `transfer` (prompts), `chat_heldout` (demonstrations: the base model's own chat replies).
+Writes: `replies.jsonl`, `judgements_<judge>.jsonl`, `retention.json`.
+Start reading at: `run`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from limbeck import seeds
+from limbeck.api.reply_store import FILE_NAME
+from limbeck.judges import make_judge
+from limbeck.lm.generate import Sampling
+from limbeck.lm.items import demonstration_items
+from limbeck.lm.load import LanguageModel, load_model
+from limbeck.lm.machine import place
+from limbeck.lm.objectives import mean_nll_of
+from limbeck.lm.replies import ask
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe
+from limbeck.records import Demonstration, PromptRow
+from limbeck.statistics import repetition_rate
+from limbeck.store import read_records, write_json, write_records
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
+    """Sample, judge, and measure chat retention of one model, called `model`.
+
+    Raises:
+        TeacherError: where a judge is out of reach for good.
+    """
+    rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
+    student = load_model(str(inputs["model"]), *place(recipe.model))
+    sampling = Sampling(
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+        temperature=recipe.evaluate.temperature,
+        top_p=recipe.evaluate.top_p,
+        seed=seeds.derive(recipe.seed, "evaluate"),
+    )
+    asked = ask(student, rows, sampling, recipe.model, out / "replies.jsonl", f"evaluating {model}")
+    by_id = {row.id: row for row in rows}
+    answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
+    unscored: dict[str, int] = {}
+    for name in recipe.evaluate.judges:
+        judge = make_judge(name, recipe, store=out / FILE_NAME)
+        judgements = list(judge.judge(answered))
+        write_records(out / f"judgements_{name}.jsonl", judgements)
+        unscored[f"{name}: unscored"] = sum(judgement.score is None for judgement in judgements)
+    chat = read_records(inputs["chat_heldout"], Demonstration) if "chat_heldout" in inputs else []
+    write_json(out / "retention.json", retention(student, chat, recipe, out))
+    return StageResult(
+        counts_in={"prompts": len(rows), "chat": len(chat)},
+        counts_out={"replies": len(asked.replies)},
+        drops={"prompt too long": asked.too_long} | {reason: number for reason, number in unscored.items() if number},
+        tokens={"sampled": asked.tokens},
+        facts={"tokens_per_second": round(asked.tokens / asked.seconds, 1)},
+    )
+
+
+def retention(
+    student: LanguageModel, chat: list[Demonstration], recipe: Recipe, out: Path
+) -> dict[str, float | int | None]:
+    """How much of the base model's conversation is left, on held-out everyday prompts.
+
+    `nats_per_token`: mean negative log-likelihood of the base model's replies. `repetition_rate`: mean share of
+    repeated 4-word runs in the student's own replies to the same prompts. Both None where there are no such prompts.
+    """
+    items = demonstration_items(student.chat, chat, recipe.model).items
+    if not items or recipe.corpus.chat is None:
+        return {"nats_per_token": None, "repetition_rate": None, "prompts": 0}
+    sampling = Sampling(
+        max_new_tokens=recipe.corpus.chat.max_new_tokens,
+        temperature=recipe.corpus.chat.temperature,
+        seed=seeds.derive(recipe.seed, "retain"),
+    )
+    replies = ask(student, chat, sampling, recipe.model, out / "chat_replies.jsonl", "  chat retention").replies
+    rates = [rate for reply in replies if (rate := repetition_rate(reply.text)) is not None]
+    return {
+        "nats_per_token": mean_nll_of(student, items, recipe.sft.micro_batch_tokens),
+        "repetition_rate": sum(rates) / len(rates) if rates else None,
+        "prompts": len(items),
+    }

@@ -1,0 +1,127 @@
+"""Training curves: metric records as small panels, one a quantity, all arms on the same axes.
+
+Long training curves are averaged in bins before they are drawn; the caption says so. Refuses to know how training
+works, or to smooth validation.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from limbeck.records import Metric
+from limbeck.stages.report.figures import Curve, legend_entry, panel
+from limbeck.stages.report.results import Figure
+
+MOST_POINTS = 150  # of a drawn curve: about two pixels a point in a panel
+SPLITS = ("train", "validation")
+
+
+class Quantity(NamedTuple):
+    """A value of `Metric.values`: its name there, its title and unit here, and a value its axis must show."""
+
+    name: str
+    title: str
+    unit: str
+    include: tuple[float, ...] = ()
+
+
+SFT_QUANTITIES = (
+    Quantity("loss", "Loss", "nats per target token"),
+    Quantity("grad_norm", "Gradient norm", "before clipping", (0,)),
+    Quantity("learning_rate", "Learning rate", "per step", (0,)),
+)
+DPO_QUANTITIES = (
+    Quantity("loss", "Loss, total", "nats"),
+    Quantity("margin", "Margin, chosen over rejected", "", (0,)),
+    Quantity("accuracy", "Accuracy", "share of pairs, margin > 0"),
+    Quantity("chosen_logps_change", "Chosen logps", "change, nats per sequence", (0,)),
+    Quantity("rejected_logps_change", "Rejected logps", "change, nats per sequence", (0,)),
+    Quantity("nll", "Chosen NLL", "nats per token"),
+)
+
+
+class Curves(NamedTuple):
+    """A figure where anything could be drawn, and sentences on what could not."""
+
+    figure: Figure | None
+    notes: tuple[str, ...]
+
+
+class _Runs(NamedTuple):
+    """Metrics by name (`sft`, or an arm), and the number of each name's series."""
+
+    metrics: dict[str, tuple[Metric, ...]]
+    series: Mapping[str, int]
+
+
+def sft_curves(metrics: Mapping[str, tuple[Metric, ...]]) -> Curves:
+    """The curves of supervised fine-tuning."""
+    return _curves(_Runs({"sft": metrics.get("sft", ())}, {"sft": 1}), SFT_QUANTITIES, "Supervised fine-tuning.")
+
+
+def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+    """The curves of preference training, every arm in every panel."""
+    arms = {unit.removeprefix("dpo/"): points for unit, points in metrics.items() if unit.startswith("dpo/")}
+    numbered = {arm: series.get(arm, 2 + index) for index, arm in enumerate(arms)}
+    what = "Preference training (DPO) of every arm; a change of logps is policy minus reference."
+    return _curves(_Runs(arms, numbered), DPO_QUANTITIES, what)
+
+
+def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
+    known = {name: metrics for name, metrics in runs.metrics.items() if metrics}
+    drawings, notes = [], []
+    for quantity in quantities:
+        curves = _curves_of(quantity, _Runs(known, runs.series))
+        if curves:
+            drawings.append(panel(quantity.title, quantity.unit, curves, quantity.include))
+        elif known:
+            notes.append(f"The metrics hold no {quantity.name}.")
+    for name, metrics in known.items():
+        if left_out := count_unfinite(metrics):
+            notes.append(f"{name}: {left_out} values are not finite and are not drawn.")
+    if not drawings:
+        return Curves(None, tuple(notes))
+    legend = tuple(legend_entry(runs.series[name], name) for name in known)
+    return Curves(Figure(tuple(drawings), legend, f"{what} {_caption(known)}"), tuple(notes))
+
+
+def _curves_of(quantity: Quantity, runs: _Runs) -> list[Curve]:
+    curves = []
+    for name, metrics in runs.metrics.items():
+        for split in SPLITS:
+            points = points_of(metrics, quantity.name, split)
+            if points:
+                size = bin_size(len(points)) if split == "train" else 1
+                curves.append(Curve(runs.series[name], name, split, binned(points, size)))
+    return curves
+
+
+def _caption(known: Mapping[str, tuple[Metric, ...]]) -> str:
+    text = "Thin lines are training batches, strong lines with marks are validation."
+    largest = max(bin_size(sum(metric.split == "train" for metric in metrics)) for metrics in known.values())
+    return text if largest == 1 else f"{text} Training values are means over up to {largest} logged steps."
+
+
+def bin_size(num_points: int) -> int:
+    """How many successive training points one drawn point stands for."""
+    return max(1, math.ceil(num_points / MOST_POINTS))
+
+
+def points_of(metrics: Sequence[Metric], name: str, split: str) -> tuple[tuple[float, float], ...]:
+    """The finite values of one quantity on one split, as (step, value)."""
+    return tuple(
+        (float(metric.step), metric.values[name])
+        for metric in metrics
+        if metric.split == split and math.isfinite(metric.values.get(name, math.nan))
+    )
+
+
+def count_unfinite(metrics: Sequence[Metric]) -> int:
+    """How many values are infinite or not a number."""
+    return sum(not math.isfinite(value) for metric in metrics for value in metric.values.values())
+
+
+def binned(points: Sequence[tuple[float, float]], size: int) -> tuple[tuple[float, float], ...]:
+    """Means of `size` successive points each (the last bin may hold fewer)."""
+    bins = [points[start : start + size] for start in range(0, len(points), size)]
+    return tuple((sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in bins)

@@ -1,0 +1,118 @@
+"""The ledger: what every unit of a run took in, left out and cost, and what identifies it. Arranges manifests.
+
+Refuses to know what any unit does.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from limbeck.manifest import Manifest
+from limbeck.stages.report import wording
+from limbeck.stages.report.figures import Bar, bars
+from limbeck.stages.report.results import Figure
+from limbeck.stages.report.safe import cut
+from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
+
+Manifests = Mapping[str, Manifest]
+
+
+class _TimeScale(NamedTuple):
+    name: str
+    seconds: int
+
+
+_SCALES = (_TimeScale("hours", 3600), _TimeScale("minutes", 60), _TimeScale("seconds", 1))
+_FACT_CHARACTERS = 300  # a fact that is longer belongs in its unit's own files
+
+
+def time_figure(manifests: Manifests) -> Figure | None:
+    """A bar a unit, in the largest unit of time that keeps the longest bar above one."""
+    if not manifests:
+        return None
+    longest = max(manifest.seconds for manifest in manifests.values())
+    scale = next(scale for scale in _SCALES if longest >= scale.seconds or scale is _SCALES[-1])
+    rows = [Bar(unit, m.seconds / scale.seconds, wording.duration(m.seconds)) for unit, m in manifests.items()]
+    total = wording.duration(sum(manifest.seconds for manifest in manifests.values()))
+    caption = f"Time each unit of work took; together {total}."
+    return Figure((bars("Time by unit of work", rows, scale.name),), (), caption)
+
+
+def cost_table(manifests: Manifests) -> Table:
+    """Counts, drops by reason, tokens and money of every unit, and their totals."""
+    columns = (
+        Column("Unit", "head"),
+        Column("Time"),
+        Column("In", "text"),
+        Column("Out", "text"),
+        Column("Dropped, by reason", "text"),
+        Column("Tokens", "text"),
+        Column("Money"),
+    )
+    rows = [_cost_row(unit, manifest) for unit, manifest in manifests.items()]
+    return Table(columns, (*rows, _totals(manifests)))
+
+
+def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
+    result = manifest.result
+    counts = (result.counts_in, result.counts_out, result.drops, result.tokens)
+    return (
+        Cell(unit),
+        Cell(wording.duration(manifest.seconds)),
+        *(Cell(wording.named_counts(each)) if each else EMPTY for each in counts),
+        Cell(wording.money(result.money_usd)) if result.money_usd else EMPTY,
+    )
+
+
+def _totals(manifests: Manifests) -> tuple[Cell, ...]:
+    results = [manifest.result for manifest in manifests.values()]
+    tokens: Counter[str] = Counter()
+    for result in results:
+        tokens.update(result.tokens)
+    return (
+        Cell("Together"),
+        Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),
+        *(Cell(""), Cell(""), Cell("")),  # what goes in and out differs from unit to unit: sums would mean nothing
+        Cell(wording.named_counts(tokens)),
+        Cell(wording.money(sum(result.money_usd for result in results))),
+    )
+
+
+def facts_table(manifests: Manifests) -> Table:
+    """What units noted besides counts, as JSON, cut where it is long."""
+    rows = []
+    for unit, manifest in manifests.items():
+        for name, value in manifest.result.facts.items():
+            written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text, more = cut(written, _FACT_CHARACTERS)
+            note = f"… {wording.count(more)} more characters" if more else ""
+            rows.append((Cell(unit), Cell(name), Cell(text, note)))
+    return Table((Column("Unit", "head"), Column("Fact", "text"), Column("Value", "text")), tuple(rows))
+
+
+def version_table(manifests: Manifests) -> Table:
+    """Versions of Python, limbeck and its libraries; where units differ, each version with its units."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for unit, manifest in manifests.items():
+        for library, version in manifest.versions.items():
+            found.setdefault(library, {}).setdefault(version, []).append(unit)
+    rows = []
+    for library, versions in found.items():
+        several = len(versions) > 1
+        lines = [f"{version} ({', '.join(units)})" if several else version for version, units in versions.items()]
+        rows.append((Cell(library), Cell("\n".join(lines))))
+    return Table((Column("Library", "head"), Column("Version", "text")), tuple(rows))
+
+
+def hash_table(manifests: Manifests) -> Table:
+    """The key of every unit with the SHA-256 digests of what it read and left."""
+    columns = (Column("Unit", "head"), Column("Seed"), Column("Key and digests (SHA-256)", "code"))
+    return Table(columns, tuple((Cell(unit), Cell(str(m.seed)), Cell(_digests(m))) for unit, m in manifests.items()))
+
+
+def _digests(manifest: Manifest) -> str:
+    lines = [f"key     {manifest.key}"]
+    lines += [f"read    {digest}  {name}" for name, digest in manifest.inputs.items()]
+    lines += [f"left    {digest}  {name}" for name, digest in manifest.outputs.items()]
+    return "\n".join([*lines, f"finished {manifest.finished_at}"])

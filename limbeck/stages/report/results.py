@@ -1,0 +1,204 @@
+"""Results: the verdict's scores and comparisons as tables and figures.
+
+The verdict decided everything; here it is only arranged. Refuses to compute a statistic: what the verdict does not
+hold is shown as not measured.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from limbeck.records import Comparison, Estimate, ModelScore, Verdict
+from limbeck.stages.report import wording
+from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, Legend, dot_whisker, legend_entry
+from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
+
+
+class Figure(NamedTuple):
+    """One or more drawings with a legend and a caption that states what they show."""
+
+    drawings: tuple[Markup, ...]
+    legend: tuple[Legend, ...]
+    caption: str
+
+
+def series_of(verdict: Verdict) -> dict[str, int]:
+    """A number for every model, the same in all figures: base 0, sft 1, arms from 2 in the verdict's order."""
+    arms = [score.model for score in verdict.scores if score.model not in ("base", "sft")]
+    return {"base": 0, "sft": 1} | {arm: 2 + index for index, arm in enumerate(arms)}
+
+
+def baseline_of(verdict: Verdict) -> str:
+    """The model that most test comparisons are made against; `sft` where it is one of them, or there are none."""
+    baselines = Counter(comparison.baseline for comparison in verdict.comparisons if comparison.split == "test")
+    return "sft" if "sft" in baselines or not baselines else baselines.most_common(1)[0][0]
+
+
+def main_judge(verdict: Verdict) -> str:
+    """The judge of the main table: the exact verifier where it was asked, else the first."""
+    judges = [comparison.judge for comparison in verdict.comparisons]
+    return "verifier" if "verifier" in judges or not judges else judges[0]
+
+
+def main_table(verdict: Verdict) -> Table:
+    """What each model achieved, and how it differs from the baseline."""
+    baseline, judge = baseline_of(verdict), main_judge(verdict)
+    against = {
+        comparison.candidate: comparison
+        for comparison in verdict.comparisons
+        if comparison.split == "test" and comparison.baseline == baseline and comparison.judge == judge
+    }
+    columns = [
+        Column("Model", "head"),
+        Column("Accuracy"),
+        Column(f"Difference to {baseline}"),
+        Column("p, Holm"),
+        Column(f"Win rate against {baseline}"),
+        Column("Won / tied / lost"),
+        Column("Transfer accuracy"),
+    ]
+    rewarded = any(score.mean_reward for score in verdict.scores)
+    if rewarded:
+        columns.append(Column("Mean reward"))
+    rows = []
+    for score in verdict.scores:
+        cells = [Cell(score.model), _share(score.accuracy), *_against(against.get(score.model))]
+        cells.append(_share(score.transfer_accuracy))
+        rows.append((*cells, _reward(score.mean_reward)) if rewarded else tuple(cells))
+    return Table(tuple(columns), tuple(rows))
+
+
+def _share(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return EMPTY
+    interval = wording.percent_interval(estimate)
+    return Cell(wording.percent(estimate.estimate), f"{interval}\nn = {wording.count(estimate.n)}")
+
+
+def _reward(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return EMPTY
+    bounds = f"[{wording.plain(estimate.low)}, {wording.plain(estimate.high)}]"
+    return Cell(wording.plain(estimate.estimate), f"{bounds}\nn = {wording.count(estimate.n)}")
+
+
+def _against(comparison: Comparison | None) -> tuple[Cell, Cell, Cell, Cell]:
+    if comparison is None:
+        return EMPTY, EMPTY, EMPTY, EMPTY
+    n = wording.count(comparison.difference.n)
+    interval = wording.difference_interval(comparison.difference, comparison.judge)
+    return (
+        Cell(wording.difference(comparison.difference, comparison.judge), f"{interval}\nn = {n}"),
+        Cell(wording.p_value(comparison.p_value_holm)),
+        Cell(wording.percent(comparison.win_rate.estimate), wording.percent_interval(comparison.win_rate)),
+        Cell(f"{comparison.wins} / {comparison.ties} / {comparison.losses}", _unscored(comparison)),
+    )
+
+
+def _unscored(comparison: Comparison) -> str:
+    return f"{wording.count(comparison.unscored)} unscored" if comparison.unscored else ""
+
+
+def side_table(verdict: Verdict) -> Table:
+    """What else may have changed: form, length, and how likely the base model's chat replies still are."""
+    baseline = next((score for score in verdict.scores if score.model == baseline_of(verdict)), None)
+    before = baseline.retention_nats_per_token if baseline else None
+    columns = ("Unparsable", "Truncated", "Unscored", "Mean response tokens", "Repetition",
+               "Chat retention, nats/token", f"Its change to {baseline_of(verdict)}")  # fmt: skip
+    rows = tuple(_side_row(score, before) for score in verdict.scores)
+    return Table((Column("Model", "head"), Column("Replies"), *map(Column, columns)), rows)
+
+
+def _side_row(score: ModelScore, before: float | None) -> tuple[Cell, ...]:
+    now = score.retention_nats_per_token
+    return (
+        Cell(score.model),
+        Cell(wording.count(score.num_replies)),
+        *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated, score.unscored)),
+        Cell(wording.plain(score.mean_response_tokens, 1)),
+        Cell(wording.percent(score.repetition_rate)),
+        Cell(wording.plain(now, 3)) if now is not None else EMPTY,
+        Cell(wording.signed(now - before, 3)) if now is not None and before is not None else EMPTY,
+    )
+
+
+def comparison_table(verdict: Verdict) -> Table:
+    """Every comparison of the verdict, with what it could have detected."""
+    columns = ("Difference", "p", "p, Holm", "Win rate", "Won / tied / lost", "Smallest detectable difference")
+    rows = []
+    for comparison in verdict.comparisons:
+        change, holm, win_rate, tally = _against(comparison)
+        detectable = comparison.minimum_detectable_difference
+        rows.append((
+            Cell(comparison.candidate, f"against {comparison.baseline}"),
+            Cell(f"{comparison.split}, {comparison.judge}"),
+            change,
+            Cell(wording.p_value(comparison.p_value)),
+            holm,
+            win_rate,
+            tally,
+            Cell(f"{100 * detectable:.1f} points" if comparison.judge == "verifier" else wording.plain(detectable)),
+        ))  # fmt: skip
+    return Table((Column("Model", "head"), Column("Prompts, judge", "text"), *map(Column, columns)), tuple(rows))
+
+
+def difference_figures(verdict: Verdict) -> tuple[Figure, ...]:
+    """For every judge: the paired difference of each model to its baseline, with its interval."""
+    series = series_of(verdict)
+    figures = []
+    for judge in dict.fromkeys(comparison.judge for comparison in verdict.comparisons):
+        chosen = [comparison for comparison in verdict.comparisons if comparison.judge == judge]
+        unit = "points of accuracy" if judge == "verifier" else "reward"
+        groups = tuple(_difference_group(comparison, series) for comparison in chosen)
+        axis = DotAxis(f"candidate minus baseline, {unit}", 100 if judge == "verifier" else 1, (0,), zero_line=True)
+        caption = (
+            f"Paired difference of each model to the model it is compared with, judge {judge}: estimate and "
+            f"{_confidence(verdict)} interval over prompts; p-values are Holm-corrected."
+        )
+        figures.append(Figure((dot_whisker(f"Differences, judge {judge}", groups, axis),), (), caption))
+    return tuple(figures)
+
+
+def _difference_group(comparison: Comparison, series: dict[str, int]) -> DotGroup:
+    change = wording.difference(comparison.difference, comparison.judge)
+    interval = wording.difference_interval(comparison.difference, comparison.judge)
+    p = wording.p_value(comparison.p_value_holm)
+    aside = f"{change.removesuffix(' points')} {interval}, {p}"
+    dot = Dot(series.get(comparison.candidate, 0), comparison.difference, f"{change} {interval}, {p}", aside)
+    note = f"against {comparison.baseline}, {comparison.split}, n = {wording.count(comparison.difference.n)}"
+    return DotGroup(comparison.candidate, note, (dot,))
+
+
+def accuracy_figure(verdict: Verdict) -> Figure | None:
+    """Accuracy of every model: over all test prompts, family by family, and on transfer prompts."""
+    series = series_of(verdict)
+    topics = dict.fromkeys(topic for score in verdict.scores for topic in sorted(score.accuracy_by_topic))
+    shown = [("All test prompts", {s.model: s.accuracy for s in verdict.scores})]
+    shown += [(topic, {s.model: s.accuracy_by_topic.get(topic) for s in verdict.scores}) for topic in topics]
+    shown += [("Transfer prompts", {s.model: s.transfer_accuracy for s in verdict.scores})]
+    groups = tuple(group for label, estimates in shown if (group := _accuracy_group(label, estimates, series)).dots)
+    if not groups:
+        return None
+    drawing = dot_whisker("Accuracy by family", groups, DotAxis("accuracy, % of prompts", 100, (0, 100)))
+    caption = (
+        f"Accuracy of each model with {_confidence(verdict)} intervals: over all held-out test prompts, by family, and "
+        "on transfer prompts where there are any. Truncated replies are included."
+    )
+    legend = tuple(legend_entry(series[score.model], score.model) for score in verdict.scores)
+    return Figure((drawing,), legend, caption)
+
+
+def _accuracy_group(label: str, estimates: dict[str, Estimate | None], series: dict[str, int]) -> DotGroup:
+    known = {model: estimate for model, estimate in estimates.items() if estimate is not None}
+    dots = tuple(
+        Dot(series[model], e, f"{model}: {wording.percent(e.estimate)} {wording.percent_interval(e)}, n = {e.n}")
+        for model, e in known.items()
+    )
+    sizes = sorted({estimate.n for estimate in known.values()})
+    ends = dict.fromkeys(sizes[:1] + sizes[-1:])  # one number where all models were asked the same prompts
+    return DotGroup(label, f"n = {' to '.join(map(wording.count, ends))}" if sizes else "", dots)
+
+
+def _confidence(verdict: Verdict) -> str:
+    return f"{100 * verdict.confidence:g}%"

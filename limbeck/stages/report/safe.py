@@ -1,0 +1,58 @@
+"""Safety: how text that a model wrote gets into a page without acting on it.
+
+Four defences, each enough for most attacks: templates escape everything (autoescape), data travels in a JSON block in
+which no character can end the block, scripts set `textContent` only, and a content security policy allows exactly one
+script and one style by hash and no network at all. Characters that reorder, hide or break text are shown by number.
+Refuses to know what the text means.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from typing import NamedTuple
+
+# Controls except tab and newline; soft hyphen; Arabic, Mongolian and zero-width marks; line and paragraph separators;
+# bidirectional embeddings, overrides and isolates; byte order mark; interlinear marks; lone surrogates; tag characters.
+# The zero-width joiners U+200C and U+200D stay: Persian, Hindi and emoji need them, and they reorder nothing.
+_UNSEEN = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
+    "\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]"
+)
+_JSON_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+
+
+class Cut(NamedTuple):
+    """The beginning of a text, made visible, and how many characters of the text are left out."""
+
+    text: str
+    more: int
+
+
+def visible(text: str) -> str:
+    """Show characters that act on the text around them, or cannot be seen, as ⟪U+202E⟫."""
+    return _UNSEEN.sub(lambda match: f"⟪U+{ord(match[0]):04X}⟫", text.replace("\r\n", "\n"))
+
+
+def cut(text: str, limit: int) -> Cut:
+    """Return at most `limit` characters of `text`, made visible."""
+    return Cut(visible(text[:limit]), max(0, len(text) - limit))
+
+
+def json_block(value: object) -> str:
+    """JSON that can stand inside a `script` element: no `<`, `>`, `&` or line separator appears literally."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate(_JSON_ESCAPES)
+
+
+def content_security_policy(script: str, style: str) -> str:
+    """A policy (CSP level 2, source hashes) that allows this script and this style and nothing else."""
+    return (
+        f"default-src 'none'; script-src {_hash_source(script)}; style-src {_hash_source(style)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash_source(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

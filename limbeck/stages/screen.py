@@ -1,0 +1,187 @@
+"""Pairs to kept pairs: drop what would teach nothing, teach the wrong thing, or leak the evaluation. First reason wins.
+
+Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for every held-out split.
+Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons.
+Start reading at: `reason_to_drop`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from limbeck import tasks
+from limbeck.console import meter
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe, Screen
+from limbeck.records import Pair, Problem, PromptRow, Record
+from limbeck.store import read_records, write_records
+from limbeck.teachers.likeness import PromptIdentity, normalised, prompt_identity, word_grams
+
+EVALUATION = "evaluation_"
+GRAM_WORDS = 13  # the overlap that GPT-3's authors count as contamination (Brown et al. 2020, appendix C)
+ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
+_CANNOT = r"(?:can['’]?t|can not|cannot|unable|not able|won['’]t|will not|must decline)"
+_SORRY = r"(?:(?:i['’]?m|i am)\s+)?(?:\w+\s+)?(?:sorry|my apologies|i apologi[sz]e)"
+_REFUSALS = re.compile(
+    rf"{_SORRY}\b[^.!?]*\b(?:i|we)(?:['’]m|['’]re| am| are)? {_CANNOT}"  # not: sorry to hear that *you* cannot
+    rf"|as an? (?:ai|artificial intelligence|(?:large )?language model)\b[^.!?]*\b{_CANNOT}"
+    rf"|(?:unfortunately,? )?i (?:{_CANNOT}|am {_CANNOT}|have to decline)(?: to)?"
+    r" (?:help|assist|provide|comply|fulfil|answer|do that|create|generate|continue|support|engage)(?! but\b)",
+    re.IGNORECASE,
+)
+
+Solves = Callable[[Problem, str], bool]
+
+
+class DroppedPair(Record):
+    """A pair that was dropped, and the first reason for it."""
+
+    id: str
+    kind: str
+    reason: str
+
+
+class EvaluationPrompts:
+    """The held-out prompts, in the forms by which a training prompt is compared with them."""
+
+    def __init__(self, rows: Iterable[PromptRow]) -> None:
+        self._contents: set[str] = set()
+        self._texts: set[str] = set()
+        self._grams: set[tuple[str, ...]] = set()
+        for row in rows:
+            self._texts.add(_asked(row))
+            if row.problem is not None:
+                self._contents.add(row.problem.content)
+            else:  # the wording of tasks is fixed by design, so it counts for nothing
+                self._grams |= _grams(row)
+
+    def overlap(self, row: PromptRow) -> str | None:
+        """Say how `row` occurs among them: a task by its content, free text by its whole or by 13 words in a row."""
+        if row.problem is not None and row.problem.content in self._contents:
+            return "overlap with evaluation: same problem"
+        if _asked(row) in self._texts:
+            return "overlap with evaluation: same prompt"
+        if row.problem is None and not self._grams.isdisjoint(_grams(row)):
+            return f"overlap with evaluation: {GRAM_WORDS} words in a row"
+        return None
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+    """Screen every kind of pair in `inputs`.
+
+    Raises:
+        InputError: an input file is not what it should be.
+    """
+    evaluation = EvaluationPrompts(
+        row for name, path in inputs.items() if name.startswith(EVALUATION) for row in read_records(path, PromptRow)
+    )
+    pairs = {name: read_records(path, Pair) for name, path in inputs.items() if not name.startswith(EVALUATION)}
+    dropped: list[DroppedPair] = []
+    kept: dict[str, int] = {}
+    despite = 0
+    with meter("screen", sum(map(len, pairs.values())), "pairs") as progress:
+        for kind, rows in pairs.items():
+            reasons = screen_pairs(rows, evaluation, recipe.screen, solves, on_pair=progress.advance)
+            judged = list(zip(rows, reasons, strict=True))
+            dropped += [DroppedPair(id=pair.id, kind=kind, reason=why) for pair, why in judged if why]
+            if recipe.screen.on_verifier_disagreement == "keep":
+                despite += sum(1 for pair, why in judged if not why and disagreement(pair, solves))
+            kept[kind] = write_records(out / f"{kind}.jsonl", (pair for pair, why in judged if not why))
+    write_records(out / "dropped.jsonl", dropped)
+    return StageResult(
+        counts_in={kind: len(rows) for kind, rows in pairs.items()},
+        counts_out=kept,
+        drops=dict(sorted(Counter(f"{drop.kind}: {drop.reason}" for drop in dropped).items())),
+        facts={"kept_despite_verifier": despite},
+    )
+
+
+def solves(problem: Problem, text: str) -> bool:
+    """Ask the task's own scorer."""
+    return tasks.score(problem, text).solved
+
+
+def screen_pairs(
+    pairs: Iterable[Pair],
+    evaluation: EvaluationPrompts,
+    rules: Screen,
+    solves: Solves,
+    on_pair: Callable[[], None] = lambda: None,
+) -> list[str | None]:
+    """Return, for each pair of one kind, the reason to drop it or None. The first good pair of a prompt stays."""
+    seen: set[PromptIdentity] = set()
+    reasons: list[str | None] = []
+    for pair in pairs:
+        identity = prompt_identity(pair)
+        reason = reason_to_drop(pair, evaluation, rules, solves)
+        if reason is None and identity in seen:
+            reason = "duplicate prompt"
+        if reason is None:
+            seen.add(identity)
+        reasons.append(reason)
+        on_pair()
+    return reasons
+
+
+def reason_to_drop(pair: Pair, evaluation: EvaluationPrompts, rules: Screen, solves: Solves) -> str | None:
+    """Return the first reason against `pair`, cheapest first: its texts, the evaluation, then the scorer.
+
+    Order: too short, equal answers, length ratio, refusal, prompt echo, overlap with evaluation, verifier. A duplicate
+    prompt comes last (`screen_pairs`), so that a pair that is dropped anyway never displaces a good one.
+    """
+    return (
+        _form_problem(pair, rules)
+        or ("refusal (chosen)" if refuses(pair.chosen) else None)
+        or _echo(pair)
+        or evaluation.overlap(pair)
+        or (disagreement(pair, solves) if rules.on_verifier_disagreement == "drop" else None)
+    )
+
+
+def _form_problem(pair: Pair, rules: Screen) -> str | None:
+    lengths = [len(pair.chosen.strip()), len(pair.rejected.strip())]
+    if min(lengths) < rules.min_response_characters:
+        return "too short (chosen)" if lengths[0] < rules.min_response_characters else "too short (rejected)"
+    if normalised(pair.chosen) == normalised(pair.rejected):
+        return "equal answers"
+    return "length ratio" if max(lengths) > rules.max_length_ratio * max(1, min(lengths)) else None
+
+
+def refuses(text: str) -> bool:
+    """True where a reply begins by declining. Only its beginning counts: an answer may speak of what cannot be."""
+    return _REFUSALS.match(text.strip()) is not None
+
+
+def _echo(pair: Pair) -> str | None:
+    prompt = normalised(pair.prompt[-1].content)
+    if len(prompt.split()) < ECHO_WORDS:
+        return None
+    if normalised(pair.chosen).startswith(prompt):
+        return "prompt echo (chosen)"
+    # What the student itself said wrong is what it has to unlearn, echoes too; a teacher has no excuse.
+    if pair.source != "on_policy" and normalised(pair.rejected).startswith(prompt):
+        return "prompt echo (rejected)"
+    return None
+
+
+def disagreement(pair: Pair, solves: Solves) -> str | None:
+    """Say where the task's scorer contradicts the pair; None where it agrees or there is no task."""
+    if pair.problem is None:
+        return None
+    if not solves(pair.problem, pair.chosen):
+        return "verifier: the chosen is wrong"
+    return "verifier: the rejected is right" if solves(pair.problem, pair.rejected) else None
+
+
+def _user_turns(row: PromptRow) -> list[str]:
+    return [normalised(message.content) for message in row.prompt if message.role == "user"]
+
+
+def _asked(row: PromptRow) -> str:
+    """What the user said: a system turn more or less does not make it another prompt."""
+    return "\n".join(_user_turns(row))
+
+
+def _grams(row: PromptRow) -> frozenset[tuple[str, ...]]:
+    return frozenset(gram for turn in _user_turns(row) for gram in word_grams(turn, GRAM_WORDS))

@@ -1,0 +1,46 @@
+"""Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
+
+Reads: `demonstrations`, `validation` (task demonstrations), `chat` (the base model's replies), `base` (model).
+Writes: `model/`, `metrics.jsonl`.
+Start reading at: `run`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from limbeck.lm.items import demonstration_items
+from limbeck.lm.load import load_model
+from limbeck.lm.machine import describe, place
+from limbeck.lm.objectives import SftObjective
+from limbeck.lm.train import Trainer
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe
+from limbeck.records import Demonstration
+from limbeck.store import read_records
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+    """Train on all demonstrations; the checkpoint with the lowest validation loss becomes the student.
+
+    Raises:
+        TrainingError: where nothing is left to train on, or a loss is not finite.
+    """
+    demonstrations = read_records(inputs["demonstrations"], Demonstration)
+    chat = read_records(inputs["chat"], Demonstration) if "chat" in inputs else []
+    heldout = read_records(inputs["validation"], Demonstration) if "validation" in inputs else []
+    device, dtype = place(recipe.model)
+    model = load_model(str(inputs["base"]), device, dtype)
+    train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
+    validation = demonstration_items(model.chat, heldout, recipe.model)
+    objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed)
+    trainer = Trainer(model, objective, recipe.sft, out, "SFT")
+    progress = trainer.run()
+    trainer.save_model(out / "model")
+    return StageResult(
+        counts_in={"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)},
+        counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
+        drops=train.drops,
+        tokens={"trained": progress.tokens},
+        facts={"machine": describe(device, dtype), "stopped_early": progress.stopped_early,
+               "training_seconds": round(progress.seconds, 1)},
+    )  # fmt: skip

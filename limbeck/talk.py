@@ -1,0 +1,63 @@
+"""`limbeck chat`: one conversation, two models, side by side."""
+
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.markup import escape
+from rich.panel import Panel
+
+from limbeck.console import results, say
+from limbeck.errors import RunFolderError
+from limbeck.lm.generate import PromptIds, Sampling, generate
+from limbeck.lm.load import LanguageModel, load_model
+from limbeck.lm.machine import place
+from limbeck.recipe import Recipe
+from limbeck.records import Message
+
+MAX_NEW_TOKENS = 400
+
+
+def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: str, temperature: float) -> None:
+    """Read lines from the terminal and answer each with both models; each keeps its own side of the conversation.
+
+    Raises:
+        RunFolderError: where a model of that name is not there (yet).
+    """
+    chosen = model or next(iter(recipe.arms), "sft")
+    device, dtype = place(recipe.model)
+    models = {name: load_model(str(_folder_of(name, base, folder, recipe)), device, dtype) for name in (before, chosen)}
+    histories: dict[str, list[Message]] = {name: [] for name in models}
+    say(f"{before} on the left, {chosen} on the right; an empty line or Ctrl-D ends the talk")
+    turn = 0
+    while line := _read_line():
+        panels = []
+        for name, one in models.items():
+            histories[name].append(Message(role="user", content=line))
+            text = _reply(one, histories[name], Sampling(MAX_NEW_TOKENS, temperature, seed=turn))
+            histories[name].append(Message(role="assistant", content=text))
+            panels.append(Panel(escape(text), title=escape(name)))
+        results.print(Columns(panels, equal=True, expand=True))
+        turn += 1
+
+
+def _folder_of(name: str, base: Path, folder: Path, recipe: Recipe) -> Path:
+    places = {"base": base, "sft": folder / "sft" / "model"}
+    places |= {arm: folder / "dpo" / arm / "model" for arm in recipe.arms}
+    if name not in places:
+        raise RunFolderError(f"no model {name!r} in this run; it has {', '.join(places)}")
+    if not places[name].is_dir():
+        raise RunFolderError(f"the model {name!r} is not trained yet: {places[name]} does not exist")
+    return places[name]
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _reply(model: LanguageModel, history: list[Message], sampling: Sampling) -> str:
+    prompt = PromptIds("chat", model.chat.prompt_ids(history))
+    (sample,) = generate(model, [prompt], sampling)
+    return model.chat.text(sample.ids)

@@ -1,0 +1,61 @@
+"""A model behind an OpenAI-compatible server as teacher: the rendered messages go out, the raw reply comes back."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from limbeck.api.answers import Answer
+from limbeck.api.asking import Send
+from limbeck.api.client import ChatClient, ChatRequest
+from limbeck.recipe import Teach
+from limbeck.teachers.protocol import Request
+
+
+class OpenAITeacher:
+    """`openai:MODEL`. Asks for JSON (`response_format`), and does without where the server knows no such thing.
+
+    `client` is the seam for tests: the real client over a mock transport.
+    """
+
+    invents_prompts = True
+
+    def __init__(self, model: str, settings: Teach, client: ChatClient | None = None) -> None:
+        self.name = f"openai:{model}"
+        self.concurrency = settings.endpoint.concurrency
+        self._model = model
+        self._client = client or ChatClient(settings.endpoint)
+        self._parameters: dict[str, Any] = {
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_tokens,
+            "response_format": {"type": "json_object"},
+        }
+
+    def __repr__(self) -> str:
+        return f"OpenAITeacher(model={self._model!r}, client={self._client!r})"
+
+    def check(self) -> None:
+        """Raise `TeacherError` where key or address cannot be used."""
+        self._client.check()
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the server did not take as it was asked, for instance `without response_format`."""
+        return {"adaptations": sorted(self._client.adaptations)} if self._client.adaptations else {}
+
+    def identity(self, request: Request) -> Mapping[str, Any]:
+        """Endpoint, model, every message and the parameters."""
+        return {
+            "endpoint": self._client.base_url,
+            "model": self._model,
+            "messages": [message.model_dump() for message in request.messages],
+            "parameters": self._parameters,
+        }
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Send[Request]]:
+        """Open the connection pool; the key is checked first."""
+        async with self._client as client:
+
+            async def send(request: Request) -> Answer:
+                return await client.complete(ChatRequest(self._model, request.messages, self._parameters))
+
+            yield send

@@ -1,0 +1,87 @@
+"""What a teacher is: it takes requests and gives raw texts; everything it says passes through the reply store."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from limbeck.api.answers import Answer
+from limbeck.api.asking import Call, OnAnswer, Send, ask_all, ignore
+from limbeck.api.reply_store import ReplyStore, reply_key
+from limbeck.records import Message, PromptRow, Record, WeakPrompt
+
+RequestKind = Literal["zero_shot", "few_shot", "new_prompt"]
+
+
+class NewPromptRow(Record):
+    """What a new prompt is asked from: the weak prompts shown, and the problem a teacher without invention takes."""
+
+    id: str
+    weak: tuple[WeakPrompt, ...]
+    fresh: PromptRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing asked of a teacher. `messages` are for models; `row` is for teachers that know the answer.
+
+    `kind` names the template; `sample_index` tells apart requests that would otherwise be the same.
+    """
+
+    kind: RequestKind
+    row: PromptRow | NewPromptRow
+    messages: tuple[Message, ...]
+    sample_index: int = 0
+
+
+class Teacher(Protocol):
+    """Whoever can write pairs. `invents_prompts` is False where new prompts have to be handed to it (`fresh`)."""
+
+    name: str
+    concurrency: int
+    invents_prompts: bool
+
+    def check(self) -> None:
+        """Raise `TeacherError` where this teacher cannot be asked at all; sends nothing."""
+
+    def identity(self, request: Request) -> Mapping[str, Any]:
+        """Everything that decides the reply to `request`, as JSON; no secrets. The store's key is its digest."""
+
+    def session(self) -> AbstractAsyncContextManager[Send[Request]]:
+        """Open what asking needs; the value is the function that answers one request.
+
+        Raises:
+            TeacherError: here or from that function, for what is final for every request.
+        """
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest should say of how this teacher was asked."""
+
+
+class Replied(NamedTuple):
+    """An answer and the key under which the store keeps it."""
+
+    key: str
+    answer: Answer
+
+
+def ask(
+    teacher: Teacher,
+    requests: Sequence[Request],
+    store: ReplyStore,
+    on_answer: OnAnswer = ignore,
+) -> list[Replied]:
+    """Return the replies in the order of `requests`; what the store holds is not asked again.
+
+    Raises:
+        TeacherError: the teacher gives no service at all; what it answered before is stored.
+    """
+    calls = [_call(teacher, request) for request in requests]
+    answers = ask_all(calls, teacher.session, store, concurrency=teacher.concurrency, on_answer=on_answer)
+    return [Replied(call.key, answers[call.key]) for call in calls]
+
+
+def _call(teacher: Teacher, request: Request) -> Call[Request]:
+    identity = {**teacher.identity(request), "kind": request.kind, "sample_index": request.sample_index}
+    return Call(reply_key(identity), request.kind, json.dumps(identity, sort_keys=True), request)

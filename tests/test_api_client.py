@@ -1,0 +1,215 @@
+"""The client: the real one, over a fake server; only sleeping and the environment are handed in."""
+
+import asyncio
+import email.utils
+from collections.abc import Callable, Mapping
+
+import httpx
+import pytest
+
+from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed
+from limbeck.api.fake_server import Body, FakeServer, completion, error
+from limbeck.errors import TeacherError
+from limbeck.recipe import Endpoint
+from limbeck.records import user_prompt
+
+KEY = "sk-secret-1234567890"
+NOW = 1_800_000_000.0
+REQUEST = ChatRequest(
+    "m", user_prompt("hello"), {"temperature": 0.7, "max_tokens": 9, "response_format": {"type": "x"}}
+)
+
+
+class Bench:
+    """A client over a fake server, with the sleeps it asked for."""
+
+    def __init__(self, answer: Callable[[Body], httpx.Response], environ: Mapping[str, str] | None = None) -> None:
+        self.slept: list[float] = []
+        self.server = FakeServer(answer)
+        self.client = ChatClient(
+            Endpoint(base_url="http://fake/v1", max_retries=3),
+            transport=self.server.transport,
+            sleep=self._sleep,
+            now=lambda: NOW,
+            environ={"OPENAI_API_KEY": KEY} if environ is None else environ,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def ask(self, times: int = 1) -> list[Answer]:
+        async def talk() -> list[Answer]:
+            async with self.client as client:
+                return [await client.complete(REQUEST) for _ in range(times)]
+
+        return asyncio.run(talk())
+
+
+def in_turn(*answers: httpx.Response | Exception) -> Callable[[Body], httpx.Response]:
+    left = list(answers)
+
+    def answer(_body: Body) -> httpx.Response:
+        now = left.pop(0)
+        if isinstance(now, Exception):
+            raise now
+        return now
+
+    return answer
+
+
+def test_a_completion_comes_back_with_its_tokens_and_the_key_goes_out_in_the_header_only() -> None:
+    bench = Bench(lambda _: completion("hi"))
+    assert bench.ask() == [Answered(text="hi", tokens_in=7, tokens_out=11)]
+    assert bench.server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert bench.server.bodies[0]["messages"] == [{"role": "user", "content": "hello"}]
+    assert KEY not in str(bench.server.bodies)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (completion("half a rep", "length"), "truncated"),
+        (completion("", "content_filter"), "content_filter"),
+        (completion(None, refusal="I will not"), "refused"),
+        (completion("  "), "empty"),
+        (error(400, "filtered", code="content_filter"), "content_filter"),
+        (error(400, "prompt too long"), "bad_request"),
+        (error(422, "odd"), "bad_request"),
+    ],
+)
+def test_one_bad_reply_is_a_typed_failure_that_is_not_retried(response: httpx.Response, reason: str) -> None:
+    bench = Bench(lambda _: response)
+    (answer,) = bench.ask()
+    assert isinstance(answer, Failed)
+    assert answer.reason == reason
+    assert len(bench.server.bodies) == 1
+
+
+def test_a_truncated_reply_keeps_its_raw_text_and_its_tokens() -> None:
+    (answer,) = Bench(lambda _: completion("half a rep", "length")).ask()
+    assert answer == Failed(reason="truncated", text="half a rep", tokens_in=7, tokens_out=11)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [error(408), error(409), error(429), error(500), error(503), httpx.ReadError("gone"), httpx.ConnectError("down"),
+     httpx.ReadTimeout("slow"), httpx.Response(200, text="<html>proxy</html>")],
+)  # fmt: skip
+def test_a_passing_fault_is_retried(fault: httpx.Response | Exception) -> None:
+    bench = Bench(in_turn(fault, completion("hi")))
+    assert bench.ask() == [Answered(text="hi", tokens_in=7, tokens_out=11)]
+    assert len(bench.slept) == 1
+
+
+def test_waits_double_with_jitter_and_retries_are_bounded() -> None:
+    bench = Bench(lambda _: error(503, "busy"))
+    (answer,) = bench.ask()
+    assert answer == Failed(reason="server_error", detail="503: busy")
+    assert len(bench.server.bodies) == 4
+    for wait, longest in zip(bench.slept, (0.5, 1.0, 2.0), strict=True):
+        assert longest / 2 <= wait <= longest
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("17", 17.0), (email.utils.formatdate(NOW + 42, usegmt=True), 42.0), ("86400", 120.0), ("-5", 0.0), ("soon", 0.0)],
+)
+def test_retry_after_is_honoured_in_seconds_and_as_a_date_within_bounds(value: str, seconds: float) -> None:
+    bench = Bench(in_turn(error(429, retry_after=value), completion("hi")))
+    bench.ask()
+    assert bench.slept[0] == seconds if seconds else bench.slept[0] <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        (error(401, f"bad key {KEY}"), "refused the key in OPENAI_API_KEY"),
+        (error(403), "does not allow"),
+        (error(404), "does not know the model 'm'"),
+        (error(410), "retired the model 'm'"),
+        (error(429, code="insufficient_quota"), "no credit"),
+        (httpx.Response(302, headers={"Location": "http://elsewhere/"}), "302"),
+    ],
+)
+def test_what_is_final_for_all_is_one_clear_sentence_after_one_request(response: httpx.Response, words: str) -> None:
+    bench = Bench(lambda _: response)
+    with pytest.raises(TeacherError) as caught:
+        bench.ask()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(bench.server.bodies) == 1
+
+
+def test_no_connection_after_all_retries_is_final() -> None:
+    def refuse(_body: Body) -> httpx.Response:
+        raise httpx.ConnectError("connection refused")
+
+    with pytest.raises(TeacherError, match="no connection to http://fake/v1 after 4 attempts"):
+        Bench(refuse).ask()
+
+
+def test_a_server_without_response_format_is_asked_without_it_from_then_on() -> None:
+    def answer(body: Body) -> httpx.Response:
+        return error(400, "response_format is unknown") if "response_format" in body else completion("hi")
+
+    bench = Bench(answer)
+    bench.ask(times=3)
+    assert ["response_format" in body for body in bench.server.bodies] == [True, False, False, False]
+    assert bench.client.adaptations == {"without response_format"}
+
+
+def test_a_server_that_renamed_max_tokens_and_fixed_the_temperature_is_still_asked() -> None:
+    def answer(body: Body) -> httpx.Response:
+        if "max_tokens" in body:
+            return error(400, "Use 'max_completion_tokens' instead", param="max_tokens")
+        return error(400, "only 1", param="temperature") if "temperature" in body else completion("hi")
+
+    bench = Bench(answer)
+    assert bench.ask() == [Answered(text="hi", tokens_in=7, tokens_out=11)]
+    assert bench.server.bodies[-1]["max_completion_tokens"] == 9
+
+
+def test_the_key_appears_in_no_repr_no_error_and_no_answer() -> None:
+    leaky = [error(500, f"key {KEY}"), error(400, f"Bearer {KEY}"), completion(f"your key is {KEY}")]
+    texts = []
+    for response in leaky:
+        bench = Bench(in_turn(*[response] * 4))
+        texts += [str(bench.ask()), repr(bench.client), repr(vars(bench.client)["_key"])]
+    with pytest.raises(TeacherError) as caught:
+        Bench(lambda _: error(451, f"for {KEY}")).ask()
+    assert KEY not in " ".join([*texts, str(caught.value)])
+
+
+def test_without_a_key_the_providers_own_address_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(TeacherError, match="set the environment variable OPENAI_API_KEY"):
+        ChatClient(Endpoint(), environ={}).check()
+
+
+def test_without_a_key_an_own_server_is_asked_without_authorization() -> None:
+    bench = Bench(lambda _: completion("hi"), environ={})
+    bench.ask()
+    assert "authorization" not in bench.server.headers[0]
+
+
+def test_a_keyless_401_names_the_variable_to_set() -> None:
+    with pytest.raises(TeacherError, match="asks for a key"):
+        Bench(lambda _: error(401), environ={}).ask()
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://", "http://me:word@x/v1", "http://x/v1?key=1"])
+def test_an_address_that_is_no_server_or_carries_a_secret_is_refused(url: str) -> None:
+    with pytest.raises(TeacherError, match="base_url") as caught:
+        ChatClient(Endpoint(base_url=url), environ={}).check()
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+def test_a_key_with_a_line_break_inside_is_refused_without_being_shown() -> None:
+    with pytest.raises(TeacherError, match="OPENAI_API_KEY") as caught:
+        ChatClient(Endpoint(), environ={"OPENAI_API_KEY": "sk-a\nsk-b"}).check()
+    assert "sk-a" not in str(caught.value)
+
+
+def test_half_a_surrogate_pair_in_a_reply_becomes_text_that_can_be_stored() -> None:
+    content = b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}'
+    (answer,) = Bench(lambda _: httpx.Response(200, content=content)).ask()
+    assert answer.text.encode("utf-8").startswith(b"a")

@@ -1,0 +1,80 @@
+"""The fused head: its values and its own backward against log-softmax, gather and autograd."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+from torch import Tensor, nn
+
+from limbeck.lm.logps import CHUNK_TARGETS, sum_by_sequence, target_logps, token_logps
+from limbeck.lm.packing import pack
+
+CPU = torch.device("cpu")
+HIDDEN, VOCABULARY = 7, 23
+
+
+def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    return nn.functional.linear(hidden, weight, bias).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(
+    "n", [1, 5, CHUNK_TARGETS - 1, CHUNK_TARGETS, CHUNK_TARGETS + 1, 2 * CHUNK_TARGETS + 37], ids="N={}".format
+)
+def test_forward_and_backward_equal_autograd_below_at_and_over_a_chunk(n: int, biased: bool) -> None:
+    draw = torch.Generator().manual_seed(n)
+    values = {
+        "hidden": torch.randn(n, HIDDEN, generator=draw),
+        "weight": torch.randn(VOCABULARY, HIDDEN, generator=draw),
+        **({"bias": torch.randn(VOCABULARY, generator=draw)} if biased else {}),
+    }
+    targets = torch.randint(0, VOCABULARY, (n,), generator=draw)
+    upstream = torch.randn(n, generator=draw) / n
+    gradients = []
+    outputs = []
+    for function in (target_logps, plain):
+        given = {name: value.clone().requires_grad_() for name, value in values.items()}
+        output = function(given["hidden"], given["weight"], given.get("bias"), targets)
+        output.backward(upstream)
+        outputs.append(output.detach())
+        gradients.append([value.grad for value in given.values()])
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_frozen_head_gets_no_gradient_and_the_hidden_states_still_do() -> None:
+    hidden = torch.randn(4, HIDDEN, requires_grad=True)
+    weight = torch.randn(VOCABULARY, HIDDEN)
+    target_logps(hidden, weight, None, torch.tensor([0, 1, 2, 3])).sum().backward()
+    assert weight.grad is None
+    assert hidden.grad is not None
+
+
+def test_bf16_logps_are_normalised_in_fp32() -> None:
+    # 300 equal logits: log(1/300). In bf16 the log-sum-exp alone would be off by up to 0.016.
+    hidden, weight = torch.ones(3, 8, dtype=torch.bfloat16), torch.ones(300, 8, dtype=torch.bfloat16)
+    values = target_logps(hidden, weight, None, torch.tensor([0, 7, 299]))
+    assert values.dtype == torch.float32
+    assert values.tolist() == pytest.approx([-5.703782] * 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"], ids=["untied", "tied", "tied_scaled"])
+@pytest.mark.parametrize("pairs", [False, True], ids=["demonstrations", "pairs"])
+def test_gradients_of_the_whole_model_equal_plain_autograd(architecture: str, pairs: bool, tmp_path: Path) -> None:
+    """Where embeddings are tied, the gradients of the input and of the output embedding add up in one weight."""
+    folder = tiny_folder(tmp_path / "model", architecture)
+    ours, theirs = tiny_model(folder), plain_model(folder)
+    items = ragged_pairs() if pairs else ragged_demonstrations()
+    row = pack(items, CPU)
+    weights = torch.linspace(-1, 2, row.num_sequences)  # every sequence pulls with a weight of its own
+    (sum_by_sequence(token_logps(ours, row), row) * weights).sum().backward()
+    sequences = [(item.prompt, response) for item in items for response in item.responses]
+    for weight, (prompt, response) in zip(weights, sequences, strict=True):
+        (plain_logps(theirs, prompt, response).sum() * weight).backward()
+    expected = dict(theirs.named_parameters())
+    for name, parameter in ours.network.named_parameters():
+        wanted = expected[name].grad
+        assert parameter.grad is not None
+        assert wanted is not None
+        torch.testing.assert_close(parameter.grad, wanted, atol=1e-4 * float(wanted.abs().max()), rtol=1e-3, msg=name)

@@ -1,0 +1,194 @@
+"""Objectives: denominators of the whole step, the same gradient for every micro-batch, ln 2 at the first step."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+from transformers import PreTrainedModel
+
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.objectives import DpoObjective, SftObjective, mean_nll_of, pair_logps, rows_of_step
+from limbeck.lm.packing import Item
+from limbeck.lm.train import Objective, num_steps
+from limbeck.recipe import Dpo, Optimisation, Sft
+
+BUDGETS = (1, 30, 75, 100_000)  # one row each ... all together
+Gradients = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("qwen2"), "qwen2")
+
+
+@pytest.fixture
+def model(folder: Path) -> LanguageModel:
+    return tiny_model(folder)
+
+
+@pytest.fixture
+def plain(folder: Path) -> PreTrainedModel:
+    return plain_model(folder)
+
+
+def away_from_the_policy(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
+    """A made-up reference that is not the policy, so that margins differ from pair to pair."""
+    return {item.id: (-30.0 - n, -35.0 + 2 * n) for n, item in enumerate(items)}
+
+
+def gradients(model: LanguageModel, objective: Objective, rows: Sequence[Item]) -> tuple[float, Gradients]:
+    model.network.zero_grad()
+    total = 0.0
+    for pending in objective.losses(model, rows):
+        part = pending()
+        part.loss.backward()
+        total += float(part.sums["loss"].detach())
+    found = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
+    return total, found
+
+
+def plain_gradients(network: PreTrainedModel, loss: torch.Tensor) -> Gradients:
+    network.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_same(got: Gradients, wanted: Gradients) -> None:
+    assert got.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(got[name], gradient, atol=1e-4 * scale, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_sft_divides_by_the_target_tokens_of_the_step_for_any_micro_batch(
+    model: LanguageModel, plain: PreTrainedModel, budget: int
+) -> None:
+    rows = ragged_demonstrations()
+    objective = SftObjective(rows, [], Sft(micro_batch_tokens=budget), seed=1)
+    loss, found = gradients(model, objective, rows)
+    tokens = [plain_logps(plain, row.prompt, row.responses[0]) for row in rows]
+    slow = -torch.cat(tokens).sum() / (8 + 1 + 1 + 9 + 25 + 4 + 3)
+    assert loss == pytest.approx(float(slow), abs=1e-5)
+    assert_same(found, plain_gradients(plain, slow))
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_dpo_divides_by_the_pairs_of_the_step_for_any_micro_batch(
+    model: LanguageModel, plain: PreTrainedModel, budget: int
+) -> None:
+    rows = ragged_pairs()
+    reference = away_from_the_policy(rows)
+    settings = Dpo(micro_batch_tokens=budget, beta=0.3, nll_weight=0.5)
+    loss, found = gradients(model, DpoObjective(rows, [], reference, settings), rows)
+    slow = torch.zeros(())
+    for row in rows:
+        chosen, rejected = (plain_logps(plain, row.prompt, response).sum() for response in row.responses)
+        ours = chosen - reference[row.id][0] - (rejected - reference[row.id][1])
+        slow = slow + torch.log1p(torch.exp(-0.3 * ours)) - 0.5 * chosen / len(row.responses[0])
+    slow = slow / len(rows)
+    assert loss == pytest.approx(float(slow), abs=1e-4)
+    assert_same(found, plain_gradients(plain, slow))
+
+
+def test_a_ragged_last_step_has_denominators_of_its_own(model: LanguageModel, plain: PreTrainedModel) -> None:
+    rows = ragged_demonstrations()
+    objective = SftObjective(rows, [], Sft(batch_size=3, epochs=1), seed=1)
+    last = objective.rows(2)
+    assert len(last) == 1
+    loss, _ = gradients(model, objective, last)
+    slow = -plain_logps(plain, last[0].prompt, last[0].responses[0]).mean()
+    assert loss == pytest.approx(float(slow), abs=1e-5)
+
+
+@pytest.mark.parametrize("scored_with", BUDGETS)
+@pytest.mark.parametrize("trained_with", BUDGETS)
+def test_the_first_dpo_step_has_margin_0_and_loss_ln_2_whatever_the_packing(
+    model: LanguageModel, scored_with: int, trained_with: int
+) -> None:
+    pairs = ragged_pairs()
+    reference = pair_logps(model, pairs, scored_with)
+    settings = Dpo(micro_batch_tokens=trained_with, nll_weight=0.2)
+    values = DpoObjective(pairs, pairs, reference, settings).validate(model)
+    assert values["dpo_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert values["margin"] == pytest.approx(0.0, abs=1e-5)
+    assert values["chosen_logps_change"] == pytest.approx(0.0, abs=1e-4)
+    assert values["loss"] == pytest.approx(values["dpo_loss"] + 0.2 * values["nll"], abs=1e-5)
+
+
+def test_dpo_validation_reports_means_over_pairs(model: LanguageModel, plain: PreTrainedModel) -> None:
+    pairs = ragged_pairs()
+    reference = away_from_the_policy(pairs)
+    values = DpoObjective(pairs, pairs, reference, Dpo(micro_batch_tokens=50, beta=0.2)).validate(model)
+    with torch.no_grad():
+        policy = [[float(plain_logps(plain, p.prompt, r).sum()) for r in p.responses] for p in pairs]
+    rewards = [[0.2 * (x - y) for x, y in zip(policy[n], reference[p.id], strict=True)] for n, p in enumerate(pairs)]
+    margins = [chosen - rejected for chosen, rejected in rewards]
+    assert values["margin"] == pytest.approx(sum(margins) / 6, abs=1e-4)
+    assert values["accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / 6)
+    assert values["rejected_logps_change"] == pytest.approx(sum(r for _, r in rewards) / 0.2 / 6, abs=1e-3)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_mean_nll_is_over_tokens_and_not_over_rows(model: LanguageModel, plain: PreTrainedModel, budget: int) -> None:
+    rows = ragged_demonstrations()
+    with torch.no_grad():
+        slow = -torch.cat([plain_logps(plain, row.prompt, row.responses[0]) for row in rows]).mean()
+    assert mean_nll_of(model, rows, budget) == pytest.approx(float(slow), abs=1e-5)
+
+
+def test_nothing_held_out_validates_to_nothing(model: LanguageModel) -> None:
+    assert SftObjective(ragged_demonstrations(), [], Sft(), seed=1).validate(model) == {}
+    assert DpoObjective(ragged_pairs(), [], {}, Dpo()).validate(model) == {}
+
+
+def steps_of(settings: Optimisation, rows: Sequence[Item], seed: int) -> Iterator[list[str]]:
+    objective = SftObjective(rows, [], settings, seed)
+    for step in range(num_steps(settings, len(rows))):
+        yield [row.id for row in objective.rows(step)]
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 4), st.integers(0, 5))
+def test_each_epoch_visits_every_row_exactly_once(num_rows: int, batch_size: int, epochs: int, seed: int) -> None:
+    rows = [Item(str(n), (5,), ((6,),)) for n in range(num_rows)]
+    settings = Sft(batch_size=batch_size, epochs=epochs)
+    steps = list(steps_of(settings, rows, seed))
+    stream = [id_ for step in steps for id_ in step]
+    for epoch in range(epochs):
+        assert sorted(stream[epoch * num_rows : (epoch + 1) * num_rows]) == sorted(row.id for row in rows)
+    assert len(stream) == epochs * num_rows
+    assert all(len(step) == batch_size for step in steps[:-1])
+    assert steps == list(steps_of(settings, rows, seed))
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.floats(0.05, 3.0))
+def test_a_fraction_of_an_epoch_visits_that_fraction_of_rows(num_rows: int, batch_size: int, epochs: float) -> None:
+    rows = [Item(str(n), (5,), ((6,),)) for n in range(num_rows)]
+    steps = list(steps_of(Sft(batch_size=batch_size, epochs=epochs), rows, 1))
+    counts = Counter(id_ for step in steps for id_ in step)
+    assert sum(counts.values()) == max(1, round(epochs * num_rows))
+    assert max(counts.values()) - (min(counts.values()) if len(counts) == num_rows else 0) <= 1
+    assert all(steps)
+
+
+def test_sft_epochs_have_orders_of_their_own_and_dpo_keeps_the_order_of_the_mixture() -> None:
+    rows = [Item(str(n), (5,), ((6,), (7,))) for n in range(20)]
+    sft = SftObjective(rows, [], Sft(batch_size=20, epochs=2), seed=1)
+    assert [row.id for row in sft.rows(0)] != [row.id for row in sft.rows(1)]
+    dpo = DpoObjective(rows, [], {}, Dpo(batch_size=20, epochs=2))
+    assert list(dpo.rows(0)) == list(dpo.rows(1)) == rows
+
+
+def test_a_batch_goes_on_into_the_next_epoch() -> None:
+    rows = [Item(str(n), (5,), ((6,),)) for n in range(3)]
+    got = [
+        [row.id for row in rows_of_step(rows, step, Sft(batch_size=2, epochs=2), lambda epoch: [epoch, 2, 1 - epoch])]
+        for step in range(3)
+    ]
+    assert got == [["0", "2"], ["1", "1"], ["2", "0"]]

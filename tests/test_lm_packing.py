@@ -1,0 +1,168 @@
+"""Packed and prefix-shared rows: the same numbers as one sequence at a time, and nobody sees anybody else."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import (
+    ARCHITECTURES,
+    plain_logps,
+    plain_model,
+    ragged_demonstrations,
+    ragged_pairs,
+    tiny_folder,
+    tiny_model,
+)
+from transformers import PreTrainedModel
+
+from limbeck.errors import ModelError
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.logps import logps, token_logps
+from limbeck.lm.packing import Item, pack, under_budget
+
+CPU = torch.device("cpu")
+
+
+class Both(NamedTuple):
+    """The same weights twice: in the engine, and as transformers loads them."""
+
+    ours: LanguageModel
+    plain: PreTrainedModel
+    plain_sdpa: PreTrainedModel
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    folder = tiny_folder(tmp_path_factory.mktemp(request.param), request.param)
+    return Both(tiny_model(folder), plain_model(folder), plain_model(folder, "sdpa"))
+
+
+@torch.no_grad()
+def packed(model: LanguageModel, items: list[Item]) -> list[float]:
+    values: list[float] = logps(model, pack(items, CPU)).tolist()
+    return values
+
+
+@torch.no_grad()
+def one_at_a_time(network: PreTrainedModel, items: list[Item]) -> list[float]:
+    return [float(plain_logps(network, item.prompt, r).sum()) for item in items for r in item.responses]
+
+
+def test_prefix_shared_pairs_have_the_logps_of_single_sequences(both: Both) -> None:
+    items = ragged_pairs()
+    got = packed(both.ours, items)
+    assert got == pytest.approx(one_at_a_time(both.plain, items), abs=1e-4)
+    assert got == pytest.approx(one_at_a_time(both.plain_sdpa, items), abs=1e-4)
+
+
+def test_packed_demonstrations_have_the_logps_of_single_sequences(both: Both) -> None:
+    items = ragged_demonstrations()
+    assert packed(both.ours, items) == pytest.approx(one_at_a_time(both.plain, items), abs=1e-4)
+
+
+def test_logps_do_not_depend_on_what_shares_the_row(both: Both) -> None:
+    items = ragged_pairs() + ragged_demonstrations()
+    apart = [value for item in items for value in packed(both.ours, [item])]
+    assert packed(both.ours, items) == pytest.approx(apart, abs=1e-4)
+    assert packed(both.ours, items[::-1])[-2:] == pytest.approx(apart[:2], abs=1e-4)
+
+
+def change(ids: tuple[int, ...], place: int) -> tuple[int, ...]:
+    return (*ids[:place], ids[place] % 200 + 5, *ids[place + 1 :])
+
+
+@torch.no_grad()
+def test_no_token_sees_another_pair_or_the_other_branch(both: Both) -> None:
+    items = ragged_pairs()
+    row = pack(items, CPU)
+    before = token_logps(both.ours, row)
+    touched = 4
+    prompt, (chosen, rejected) = items[touched].prompt, items[touched].responses
+    first = 2 * touched  # sequence of the chosen response; the rejected one is the next
+    cases: list[tuple[Item, set[int]]] = [
+        (replace(items[touched], prompt=change(prompt, 2)), {first, first + 1}),
+        (replace(items[touched], responses=(change(chosen, 0), rejected)), {first}),
+        (replace(items[touched], responses=(chosen, change(rejected, 1))), {first + 1}),
+    ]
+    for item, may_change in cases:
+        after = token_logps(both.ours, pack([*items[:touched], item, *items[touched + 1 :]], CPU))
+        moved = set(row.owner[(after - before).abs() > 1e-6].tolist())
+        assert moved == may_change
+
+
+@torch.no_grad()
+def test_no_token_sees_a_later_one(both: Both) -> None:
+    item = ragged_pairs()[5]
+    row = pack([item], CPU)
+    before = token_logps(both.ours, row)
+    place = 10
+    changed = replace(item, responses=(change(item.responses[0], place), item.responses[1]))
+    after = token_logps(both.ours, pack([changed], CPU))
+    moved = ((after - before).abs() > 1e-6).nonzero()[:, 0].tolist()
+    assert min(moved) == place
+    assert max(moved) < len(item.responses[0])
+
+
+@torch.no_grad()
+def test_the_prompts_last_state_predicts_the_first_token_of_both_branches(both: Both) -> None:
+    for item in ragged_pairs():
+        row = pack([item], CPU)
+        values = token_logps(both.ours, row)
+        after_prompt = both.plain(input_ids=torch.tensor([item.prompt])).logits[0, -1].log_softmax(-1)
+        for sequence, response in enumerate(item.responses):
+            first = values[row.owner == sequence][0]
+            assert float(first) == pytest.approx(float(after_prompt[response[0]]), abs=1e-4)
+
+
+def test_a_pair_is_laid_out_prompt_chosen_rejected_with_positions_that_restart() -> None:
+    row = pack([Item("a", (10, 11, 12), ((20, 21, 22), (30, 31))), Item("b", (13,), ((23,), (33, 34)))], CPU)
+    assert row.ids == ("a", "b")
+    assert row.input_ids.tolist() == [[10, 11, 12, 20, 21, 30, 13, 33]]
+    assert row.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 0, 1]]
+    assert row.targets.tolist() == [20, 21, 22, 30, 31, 23, 33, 34]
+    assert row.predict_at.tolist() == [2, 3, 4, 2, 5, 6, 6, 7]
+    assert row.owner.tolist() == [0, 0, 0, 1, 1, 2, 3, 3]
+    assert row.num_sequences == 4
+
+
+def test_a_demonstration_is_one_causal_span() -> None:
+    row = pack([Item("a", (10, 11), ((20, 21, 22),))], CPU)
+    assert row.input_ids.tolist() == [[10, 11, 20, 21]]
+    assert row.position_ids.tolist() == [[0, 1, 2, 3]]
+    assert row.predict_at.tolist() == [1, 2, 3]
+    assert [(span.start, span.length, span.prefix_length) for span in row.layout.spans] == [(0, 4, 0)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=12), st.integers(1, 40))
+def test_budgeted_runs_keep_every_item_in_order_and_within_the_budget(
+    shapes: list[tuple[int, int]], budget: int
+) -> None:
+    items = [Item(str(n), (5,) * prompt, ((6,) * response,)) for n, (prompt, response) in enumerate(shapes)]
+    runs = list(under_budget(items, budget))
+    assert [item for run in runs for item in run] == items
+    assert all(len(run) == 1 or sum(item.num_tokens for item in run) <= budget for run in runs)
+    for run, following in zip(runs, runs[1:], strict=False):  # no run could have taken one more
+        assert sum(item.num_tokens for item in run) + following[0].num_tokens > budget
+
+
+def test_an_item_counts_the_tokens_that_its_row_computes() -> None:
+    for item in ragged_pairs() + ragged_demonstrations():
+        row = pack([item], CPU)
+        assert (item.num_tokens, item.num_targets) == (row.input_ids.shape[1], len(row.targets))
+
+
+@pytest.fixture(scope="module")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return tiny_model(tiny_folder(tmp_path_factory.mktemp("windowed"), "gemma3_text", sliding_window=16))
+
+
+@torch.no_grad()
+def test_a_sliding_window_is_refused_only_where_a_sequence_does_not_fit_in_it(windowed: LanguageModel) -> None:
+    fits = Item("fits", (5,) * 10, ((6,) * 7, (7,) * 7))  # 10 + 6 computed tokens in each branch: exactly the window
+    logps(windowed, pack([fits] * 3, CPU))
+    too_long = Item("too long", (5,) * 10, ((6,) * 8, (7,) * 3))
+    with pytest.raises(ModelError, match="within a window of 16 tokens and a sequence here has 17; set model.max_pro"):
+        logps(windowed, pack([too_long], CPU))

@@ -1,0 +1,366 @@
+"""The training loop: schedule, resuming bit for bit, the best weights, refusal to go on past what is not finite."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+
+from limbeck.errors import TrainingError
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
+from limbeck.lm.packing import Item
+from limbeck.lm.train import CHECKPOINT, METRICS, Objective, Progress, StepLoss, Trainer, Values, learning_rate, num_steps
+from limbeck.recipe import Dpo, Sft
+from limbeck.records import Metric
+from limbeck.store import read_records
+
+SETTINGS = Sft(
+    learning_rate=3e-3,
+    warmup_steps=2,
+    batch_size=3,
+    epochs=4,
+    micro_batch_tokens=60,
+    validate_every_steps=2,
+    checkpoint_every_minutes=1000,
+)
+ALWAYS = SETTINGS.model_copy(update={"checkpoint_every_minutes": 1e-9})
+STEPS = 10  # 7 rows, 4 epochs, 3 a step: 28 / 3, the last step ragged
+Weights = list[torch.Tensor]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("start"), "qwen2")
+
+
+def weights_of(model: LanguageModel) -> Weights:
+    return [parameter.detach().clone() for parameter in model.network.parameters()]
+
+
+def same(left: Weights, right: Weights) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(left, right, strict=True))
+
+
+def sft(settings: Sft = SETTINGS) -> SftObjective:
+    rows = ragged_demonstrations()
+    return SftObjective(rows, rows[2:5], settings, seed=5)
+
+
+@dataclass
+class Wrapped:
+    """An objective with something done before a step, to a loss, or in place of validation."""
+
+    inner: Objective
+    before: Callable[[int], None] = lambda step: None
+    spoil: Callable[[int, StepLoss], StepLoss] = lambda step, loss: loss
+    score: Callable[[LanguageModel], Values] | None = None
+    step: int = field(default=0, init=False)
+
+    @property
+    def num_rows(self) -> int:
+        return self.inner.num_rows
+
+    def rows(self, step: int) -> Sequence[Item]:
+        self.step = step
+        self.before(step)
+        return self.inner.rows(step)
+
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
+        pending = self.inner.losses(model, rows)
+        return [lambda one=one: self.spoil(self.step, one()) for one in pending]
+
+    def validate(self, model: LanguageModel) -> Values:
+        return self.inner.validate(model) if self.score is None else self.score(model)
+
+
+def points(out: Path) -> list[tuple[int, str, Values]]:
+    """The metrics file without what a clock decides."""
+    return [
+        (metric.step, metric.split, {k: v for k, v in metric.values.items() if k != "tokens_per_second"})
+        for metric in read_records(out / METRICS, Metric)
+    ]
+
+
+def standing(progress: Progress) -> dict[str, object]:
+    return {name: value for name, value in vars(progress).items() if name != "seconds"}
+
+
+def test_the_schedule_by_hand() -> None:
+    settings = Sft(learning_rate=0.08, warmup_steps=4)
+    assert [learning_rate(settings, step, 12) for step in range(12)] == pytest.approx(
+        [0.02, 0.04, 0.06, 0.08, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
+    )
+    short = [learning_rate(settings, step, 4) for step in range(4)]  # at most half the run warms up
+    assert short == pytest.approx([0.04, 0.08, 0.08, 0.04])
+    assert learning_rate(settings, 0, 1) == 0.08
+    assert learning_rate(Sft(learning_rate=0.08, warmup_steps=0), 0, 2) == 0.08
+
+
+def test_the_number_of_steps_counts_a_ragged_last_one() -> None:
+    assert num_steps(Sft(batch_size=3, epochs=4), 7) == 10
+    assert num_steps(Sft(batch_size=7, epochs=2), 7) == 2
+    assert num_steps(Sft(batch_size=16, epochs=0.01), 7) == 1
+    assert num_steps(Sft(batch_size=3, epochs=4, max_steps=4), 7) == 4
+    assert num_steps(Sft(batch_size=3, epochs=4, max_steps=40), 7) == 10
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The uninterrupted run, with the weights as they stood before each step, and a score that is best at step 4."""
+
+    weights: Weights
+    points: list[tuple[int, str, Values]]
+    progress: dict[str, object]
+    best: torch.Tensor
+
+    def score(self, model: LanguageModel) -> Values:
+        """Distance of the output head from where it stood after step 4."""
+        return {"loss": float((model.head.weight - self.best).norm())}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    heads: dict[int, torch.Tensor] = {}
+    model = tiny_model(folder)
+    watching = Wrapped(sft(), before=lambda step: heads.update({step: model.head.weight.detach().clone()}))
+    Trainer(model, watching, SETTINGS, tmp_path_factory.mktemp("watched"), "SFT").run()
+    reference = Reference([], [], {}, heads[4])
+    model, out = tiny_model(folder), tmp_path_factory.mktemp("uninterrupted")
+    progress = Trainer(model, Wrapped(sft(), score=reference.score), SETTINGS, out, "SFT").run()
+    return Reference(weights_of(model), points(out), standing(progress), heads[4])
+
+
+def test_the_best_weights_by_validation_are_returned(uninterrupted: Reference) -> None:
+    assert uninterrupted.progress["best_step"] == 4
+    assert uninterrupted.progress["step"] == STEPS
+    assert torch.equal(uninterrupted.weights[0], uninterrupted.best)  # tied: the first weight is the head
+
+
+def test_metrics_hold_every_step_and_every_validation(uninterrupted: Reference) -> None:
+    splits = {kind: [step for step, split, _ in uninterrupted.points if split == kind] for kind in ("train", "validation")}
+    assert splits == {"train": list(range(1, 11)), "validation": [0, 2, 4, 6, 8, 10]}
+
+
+@pytest.mark.parametrize(("saved_at", "killed_at"), [(1, 3), (3, 6), (5, 6), (8, 9), (6, 6)])
+def test_a_killed_run_resumes_to_the_uninterrupted_one_bit_for_bit(
+    folder: Path, tmp_path: Path, uninterrupted: Reference, saved_at: int, killed_at: int
+) -> None:
+    """The checkpoint may be older than the kill; the best weights may lie before it or in the future that was lost."""
+
+    def die(step: int) -> None:
+        if step == saved_at:
+            trainer.save()
+        if step == killed_at:
+            raise KilledError
+
+    trainer = Trainer(
+        tiny_model(folder), Wrapped(sft(), before=die, score=uninterrupted.score), SETTINGS, tmp_path, "SFT"
+    )
+    with pytest.raises(KilledError):
+        trainer.run()
+    model = tiny_model(folder)
+    progress = Trainer(model, Wrapped(sft(), score=uninterrupted.score), SETTINGS, tmp_path, "SFT").run()
+    assert same(weights_of(model), uninterrupted.weights)
+    assert points(tmp_path) == uninterrupted.points
+    assert standing(progress) == uninterrupted.progress
+
+
+def test_a_run_that_checkpoints_at_every_step_may_be_killed_at_every_step(
+    folder: Path, tmp_path: Path, uninterrupted: Reference
+) -> None:
+    for killed_at in range(1, STEPS):
+
+        def die(step: int, at: int = killed_at) -> None:
+            if step == at:
+                raise KilledError
+
+        dying = Wrapped(sft(), before=die, score=uninterrupted.score)
+        with pytest.raises(KilledError):
+            Trainer(tiny_model(folder), dying, ALWAYS, tmp_path, "SFT").run()
+    model = tiny_model(folder)
+    progress = Trainer(model, Wrapped(sft(), score=uninterrupted.score), ALWAYS, tmp_path, "SFT").run()
+    assert same(weights_of(model), uninterrupted.weights)
+    assert points(tmp_path) == uninterrupted.points
+    assert standing(progress) == uninterrupted.progress
+
+
+def die_by_sigkill(start: Path, out: Path) -> None:
+    """Train until step 5, then take the process away, with no chance to tidy up."""
+
+    def die(step: int) -> None:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer(tiny_model(start), Wrapped(sft(), before=die), ALWAYS, out, "SFT").run()
+
+
+def test_a_run_killed_by_sigkill_resumes_to_the_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "import test_lm_train as t\nfrom pathlib import Path\nt.die_by_sigkill(*map(Path, sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(tmp_path / "killed")], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert (tmp_path / "killed" / CHECKPOINT).is_file()
+    outcomes = []
+    for name in ("killed", "whole"):
+        model = tiny_model(folder)
+        progress = Trainer(model, sft(), SETTINGS, tmp_path / name, "SFT").run()
+        outcomes.append((weights_of(model), points(tmp_path / name), standing(progress)))
+    assert same(outcomes[0][0], outcomes[1][0])
+    assert outcomes[0][1:] == outcomes[1][1:]
+
+
+def test_a_torn_metrics_line_is_made_again(folder: Path, tmp_path: Path, uninterrupted: Reference) -> None:
+    def die(step: int) -> None:
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        Trainer(
+            tiny_model(folder), Wrapped(sft(), before=die, score=uninterrupted.score), SETTINGS, tmp_path, "SFT"
+        ).run()
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 6, "spl')
+    model = tiny_model(folder)  # no checkpoint was due: training starts over, and so does the file
+    Trainer(model, Wrapped(sft(), score=uninterrupted.score), SETTINGS, tmp_path, "SFT").run()
+    assert points(tmp_path) == uninterrupted.points
+
+
+def test_a_resumed_dpo_run_keeps_its_reference_and_equals_the_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    settings = Dpo(batch_size=2, epochs=2, learning_rate=1e-3, micro_batch_tokens=60, checkpoint_every_minutes=1e-9)
+    pairs = ragged_pairs()
+    reference = pair_logps(tiny_model(folder), pairs, 60)
+    objective = DpoObjective(pairs, pairs[:2], reference, settings)
+
+    def die(step: int) -> None:
+        if step == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        Trainer(tiny_model(folder), Wrapped(objective, before=die), settings, tmp_path / "killed", "DPO").run()
+    outcomes = []
+    for name in ("killed", "whole"):
+        model = tiny_model(folder)
+        Trainer(model, objective, settings, tmp_path / name, "DPO").run()
+        outcomes.append((weights_of(model), points(tmp_path / name)))
+    assert same(outcomes[0][0], outcomes[1][0])
+    assert outcomes[0][1] == outcomes[1][1]
+    first = outcomes[1][1][1][2]
+    assert first["dpo_loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert first["margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_training_lowers_the_loss_it_trains_on(folder: Path, tmp_path: Path) -> None:
+    rows = ragged_demonstrations()
+    settings = SETTINGS.model_copy(update={"epochs": 20.0})
+    Trainer(tiny_model(folder), SftObjective(rows, rows, settings, seed=5), settings, tmp_path, "SFT").run()
+    losses = [values["loss"] for _, split, values in points(tmp_path) if split == "validation"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_micro_batches_change_nothing_but_rounding(folder: Path, tmp_path: Path) -> None:
+    ends = []
+    for budget in (1, 100_000):
+        settings = SETTINGS.model_copy(update={"micro_batch_tokens": budget, "max_steps": 4})
+        model = tiny_model(folder)
+        Trainer(model, SftObjective(ragged_demonstrations(), [], settings, 5), settings, tmp_path / str(budget), "").run()
+        ends.append(torch.cat([weight.flatten() for weight in weights_of(model)]))
+    assert float((ends[0] - ends[1]).abs().max()) < 1e-4
+
+
+def test_patience_stops_after_that_many_validations_without_improvement(folder: Path, tmp_path: Path) -> None:
+    scores = iter([5.0, 4.0, 4.5, 4.2, 3.0, 3.0, 3.0, 3.0])  # at steps 0, 1, 2, ...
+    settings = SETTINGS.model_copy(update={"validate_every_steps": 1, "patience": 3})
+    watched: dict[int, Weights] = {}
+    model = tiny_model(folder)
+    objective = Wrapped(
+        sft(), before=lambda step: watched.update({step: weights_of(model)}), score=lambda _: {"loss": next(scores)}
+    )
+    progress = Trainer(model, objective, settings, tmp_path, "SFT").run()
+    assert (progress.step, progress.best_step, progress.stopped_early) == (7, 4, True)
+    assert same(weights_of(model), watched[4])
+
+
+def test_without_held_out_rows_the_last_weights_are_returned(folder: Path, tmp_path: Path) -> None:
+    model = tiny_model(folder)
+    objective = SftObjective(ragged_demonstrations(), [], SETTINGS, seed=5)
+    progress = Trainer(model, objective, SETTINGS, tmp_path, "SFT").run()
+    assert (progress.best_step, progress.step) == (-1, STEPS)
+    assert not same(weights_of(model), weights_of(tiny_model(folder)))
+
+
+def nan_loss(loss: StepLoss, model: LanguageModel) -> StepLoss:
+    bad = loss.loss * float("nan")
+    return StepLoss(bad, {"loss": bad})
+
+
+def nan_gradient(loss: StepLoss, model: LanguageModel) -> StepLoss:
+    zero = (model.head.weight.sum() * 0).sqrt()  # its value is 0 and its gradient is infinity times 0
+    return StepLoss(loss.loss + zero, loss.sums)
+
+
+@pytest.mark.parametrize(("spoiled", "what"), [(nan_loss, "loss"), (nan_gradient, "gradient norm")])
+def test_what_is_not_finite_stops_training_names_step_and_rows_and_leaves_the_weights(
+    folder: Path, tmp_path: Path, spoiled: Callable[[StepLoss, LanguageModel], StepLoss], what: str
+) -> None:
+    model = tiny_model(folder)
+    before: dict[int, Weights] = {}
+    objective = Wrapped(
+        sft(),
+        before=lambda step: before.update({step: weights_of(model)}),
+        spoil=lambda step, loss: spoiled(loss, model) if step == 2 else loss,
+    )
+    where = tmp_path / "non_finite.json"
+    with pytest.raises(TrainingError, match=f"SFT: the {what} of step 3 is nan") as raised:
+        Trainer(model, objective, SETTINGS, tmp_path, "SFT").run()
+    assert str(where) in str(raised.value)
+    assert json.loads(where.read_text()) == {"step": 2, "what": what, "rows": [row.id for row in sft().rows(2)]}
+    assert max(before) == 2
+    assert same(weights_of(model), before[2])
+
+
+def test_nothing_to_train_on_is_an_error(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="SFT: no training row is left"):
+        Trainer(tiny_model(folder), SftObjective([], [], SETTINGS, 5), SETTINGS, tmp_path, "SFT")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
+def test_a_trained_folder_opens_with_transformers_and_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_folder(tmp_path / "start", architecture))
+    settings = SETTINGS.model_copy(update={"max_steps": 2, "checkpoint_every_minutes": 1e-9})
+    out = tmp_path / "out"
+    trainer = Trainer(model, sft(settings), settings, out, "SFT")
+    trainer.run()
+    trainer.save_model(out / "model")
+    assert sorted(path.name for path in out.iterdir()) == [METRICS, "model"]
+    ids = torch.arange(20, 32)[None]
+    with torch.no_grad():
+        ours = model.network(input_ids=ids, use_cache=False).logits
+        theirs = plain_model(out / "model")(input_ids=ids, use_cache=False).logits
+        again = tiny_model(out / "model").network(input_ids=ids, use_cache=False).logits
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+    assert torch.equal(again, ours)
+
+
+def test_a_bf16_model_trains_and_is_saved_in_bf16(folder: Path, tmp_path: Path) -> None:
+    model = tiny_model(folder, torch.bfloat16)
+    rows = ragged_demonstrations()
+    settings = SETTINGS.model_copy(update={"epochs": 20.0})
+    Trainer(model, SftObjective(rows, rows, settings, seed=5), settings, tmp_path, "SFT").run()
+    losses = [values["loss"] for _, split, values in points(tmp_path) if split == "validation"]
+    assert losses[-1] < 0.6 * losses[0]
+    model.save(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"

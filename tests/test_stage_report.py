@@ -1,0 +1,297 @@
+"""The report: what the page says, what it says is missing, and that hostile text cannot act on it."""
+
+import base64
+import hashlib
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import HOSTILE, MODELS, SENTENCE, build_run, recipe
+
+from limbeck.errors import InputError, RunFolderError
+from limbeck.recipe import Corpus, Dataset, Evaluate, Recipe
+from limbeck.records import Comparison, Estimate, Judgement, Metric, ModelScore, Reply, Verdict
+from limbeck.stages import report
+from limbeck.stages.report.gather import gather
+from limbeck.stages.report.replies import TEXT_LIMIT, browser
+from limbeck.stages.report.safe import content_security_policy, cut, json_block, visible
+from limbeck.store import write_json, write_records
+
+# Void elements of HTML: they have no end tag.
+_VOID = {"meta", "input", "br", "img", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as a browser's parser sees it: start tags with attributes, and the text inside scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag in self.raw:
+            self.raw[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in self.raw:
+            self.raw[self.open[-1]][-1] += data
+        else:
+            self.text += data
+
+    @property
+    def replies(self) -> dict[str, Any]:
+        """The data block of the browser of replies."""
+        data: dict[str, Any] = json.loads(self.raw["script"][0])
+        return data
+
+
+def make(run_folder: Path, with_recipe: Recipe | None = None) -> str:
+    report.run(with_recipe or recipe(), {"run": run_folder}, run_folder / "report")
+    return (run_folder / "report" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> Page:
+    return Page(make(run_folder))
+
+
+def test_headline_is_the_verdicts_sentence_followed_by_recipe_seed_and_student(page: Page) -> None:
+    headline = page.text.index(SENTENCE)
+    for fact in ("tiny", "smollm2-135m", "verifier", "95%", "1 h 45 min", "$0.07"):
+        assert fact in page.text[headline : headline + 700]
+
+
+def test_every_model_has_a_row_in_both_tables_and_figures_by_family_curves_and_cost_are_drawn(page: Page) -> None:
+    labels = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg" and "aria-label" in attributes]
+    assert {"Differences, judge verifier", "Accuracy by family", "Time by unit of work"} <= set(labels)
+    curves = ("Loss, nats per target token", "Margin, chosen over rejected", "Accuracy, share of pairs", "Chosen logps")
+    assert all(any(label.startswith(curve) for label in labels if label) for curve in curves)
+    rows = re.findall(r"[\w+]+", " ".join(page.text.split("Model")[1:]))
+    assert all(rows.count(model) >= 2 for model in MODELS)
+
+
+def test_table_states_percentages_points_p_values_and_n(page: Page) -> None:
+    for wording in ("60.0%", "[47.4, 71.4]", "+15.0 points", "[−4.3, +34.3]", "p = 0.292", "22 / 25 / 13", "n = 60"):
+        assert wording in page.text
+    assert "+0.094" in page.text  # the change of chat retention against sft, nats a token
+
+
+def test_drops_by_reason_tokens_money_versions_and_hashes_are_listed(page: Page) -> None:
+    for fact in ("no JSON in the reply: 20", "too long: 4", "completion: 60,118", "2.8.1 (sft)", "key     "):
+        assert fact in page.text
+    assert 'alert("recipe")' in page.text  # the recipe's own comment, as text
+
+
+def test_hostile_text_makes_no_element_and_no_script(page: Page) -> None:
+    assert page.open == []  # every element that was opened was closed where it should be
+    assert len(page.raw["script"]) == 2 and len(page.raw["style"]) == 1
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"img", "iframe", "object", "embed", "link", "base", "b"}
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
+    assert not re.search(r"[<>&\u2028\u2029]", page.raw["script"][0])
+
+
+def test_no_resource_outside_the_page_is_referenced(page: Page) -> None:
+    references = [
+        attributes[key] or ""
+        for _, attributes in page.tags
+        for key in ("src", "href", "action", "srcset", "data", "xlink:href")
+        if key in attributes
+    ]
+    assert references and all(reference.startswith("#") for reference in references)
+    assert not re.search(r"url\(|@import", page.raw["style"][0])
+    assert not re.search(r"fetch|XMLHttpRequest|innerHTML|eval\(|https?:", page.raw["script"][1])
+
+
+def test_policy_allows_exactly_the_inline_script_and_style(page: Page) -> None:
+    def source(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    policies = [
+        a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies == [
+        f"default-src 'none'; script-src {source(page.raw['script'][1])}; style-src {source(page.raw['style'][0])}; "
+        "base-uri 'none'; form-action 'none'"
+    ]
+    assert content_security_policy("a", "b") != content_security_policy("a", "c")
+
+
+def test_replies_survive_the_journey_into_the_page_with_unseen_characters_shown(page: Page, run_folder: Path) -> None:
+    gathered = browser(gather(run_folder, recipe()))
+    assert gathered is not None and page.replies == gathered.data
+    assert [model["name"] for model in page.replies["models"]] == list(MODELS)
+    sft = MODELS.index("sft")
+    shown = [row["replies"][sft] for row in page.replies["rows"][: len(HOSTILE)]]
+    assert shown[0]["text"] == HOSTILE[0]
+    assert shown[3]["text"] == (
+        "safe⟪U+202E⟫gnihtemos⟪U+202C⟫ then⟪U+200B⟫zero⟪U+2066⟫ width⟪U+FEFF⟫ and ⟪U+2028⟫ line"
+    )
+    assert shown[4]["text"] == "nul⟪U+0000⟫bell⟪U+0007⟫escape⟪U+001B⟫[31mred"
+    assert shown[5]["text"] == "x" * TEXT_LIMIT and shown[5]["more"] == 1_000_000 - TEXT_LIMIT
+    assert shown[7]["text"] == HOSTILE[7]
+
+
+def test_marks_say_solved_wrong_unparsed_unscored_and_truncated(page: Page) -> None:
+    replies = [reply for row in page.replies["rows"] for reply in row["replies"]]
+    assert {reply["outcome"] for reply in replies} == {"solved", "wrong", "unparsed", "unscored"}
+    assert any(reply.get("truncated") for reply in replies)
+    unscored = [reply for reply in replies if reply["outcome"] == "unscored"]
+    assert [reply["reason"] for reply in unscored] == ["the scorer timed out"]
+
+
+def test_same_run_folder_gives_the_same_bytes(run_folder: Path, page: Page) -> None:
+    assert make(run_folder) == make(run_folder)
+
+
+def test_missing_files_are_named_and_the_rest_of_the_page_is_there(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    gone = ["dpo/random+zero_shot/metrics.jsonl", "evaluate/base/replies.jsonl", "verdict/manifest.json", "recipe.toml"]
+    for name in gone:
+        (root / name).unlink()
+    for judgements in (root / "evaluate" / "sft").glob("judgements_*"):
+        judgements.unlink()
+    page = Page(make(root))
+    assert SENTENCE in page.text
+    assert all(name in page.text for name in (*gone, "evaluate/sft/judgements_*.jsonl"))
+    assert page.replies["rows"][0]["replies"][0] is None
+    assert "outcome" not in page.replies["rows"][0]["replies"][1]
+
+
+def test_quantity_without_a_metric_and_values_that_are_not_finite_are_said(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    for arm in MODELS[2:]:
+        lines = [Metric(step=step, split="train", values={"loss": 0.6}) for step in range(3)]
+        write_records(root / "dpo" / arm / "metrics.jsonl", lines)
+    with (root / "sft" / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 401, "split": "train", "values": {"loss": NaN}}\n')
+    text = Page(make(root)).text
+    assert "The metrics hold no margin." in text
+    assert "sft: 1 values are not finite and are not drawn." in text
+
+
+def test_run_without_arms_tasks_and_verifier_is_reported_by_reward(tmp_path: Path) -> None:
+    reward = Recipe(
+        name="reward",
+        corpus=Corpus(demonstrations=(Dataset(path="d.jsonl"),)),
+        evaluate=Evaluate(judges=("nemotron",)),
+    )
+    root = build_run(tmp_path / "run")
+    scores = [
+        ModelScore(model=m, mean_reward=Estimate(estimate=r, low=r - 1, high=r + 1, n=60), num_replies=60, unparsable=0,
+                   truncated=0, unscored=0, mean_response_tokens=50, repetition_rate=0)
+        for m, r in (("base", -3.5), ("sft", 1.25))
+    ]  # fmt: skip
+    change = Estimate(estimate=4.75, low=3, high=6, n=60)
+    comparison = Comparison(
+        candidate="sft", baseline="base", judge="nemotron", split="test", difference=change, win_rate=change, wins=40,
+        ties=0, losses=20, unscored=0, p_value=1e-9, p_value_holm=1e-9, minimum_detectable_difference=0.5,
+    )  # fmt: skip
+    verdict = Verdict(sentence="sft is ahead.", confidence=0.9, scores=tuple(scores), comparisons=(comparison,))
+    write_json(root / "verdict" / "verdict.json", verdict.model_dump(mode="json"))
+    for model in ("base", "sft"):
+        (root / "evaluate" / model / "judgements_verifier.jsonl").unlink()
+        lines = [Judgement(prompt_id="test-0000", score=2.5), Judgement(prompt_id="test-0001", score=None)]
+        write_records(root / "evaluate" / model / "judgements_nemotron.jsonl", lines)
+    page = Page(make(root, reward))
+    for said in ("−3.50", "+4.75", "[+3.00, +6.00]", "p < 0.001", "The recipe has no arms", "Difference to base"):
+        assert said in page.text
+    first, second = page.replies["rows"][0]["replies"][1], page.replies["rows"][1]["replies"][1]
+    assert first["score"] == 2.5 and "outcome" not in first
+    assert second["outcome"] == "unscored" and second["reason"] == "no reason given"
+
+
+def test_further_samples_and_stray_replies_are_counted(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    ids = [("test-0000", 1), ("test-0000", 0), ("elsewhere", 0)]
+    replies = [
+        Reply(prompt_id=i, sample_index=s, text=f"sample {s}", finish_reason="stop", num_tokens=2) for i, s in ids
+    ]
+    write_records(root / "evaluate" / "base" / "replies.jsonl", replies)
+    page = Page(make(root))
+    assert "1 further samples of the same prompts" in page.text
+    assert "1 replies answer prompts that are not among the held-out prompts" in page.text
+    assert page.replies["rows"][0]["replies"][0]["text"] == "sample 0"
+
+
+def test_missing_verdict_is_an_input_error_that_says_what_to_do(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    (root / "verdict" / "verdict.json").unlink()
+    with pytest.raises(InputError, match=r"verdict\.json does not exist: a report needs a verdict"):
+        make(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("verdict/verdict.json", InputError, r"verdict\.json: the whole: invalid JSON"),
+        ("evaluate/sft/replies.jsonl", InputError, r"replies\.jsonl, line 1"),
+        ("sft/manifest.json", RunFolderError, r"manifest\.json is damaged"),
+    ],
+)
+def test_malformed_file_is_an_error_that_names_it(
+    tmp_path: Path, name: str, error: type[Exception], message: str
+) -> None:
+    root = build_run(tmp_path / "run")
+    (root / name).write_text("{", encoding="utf-8")
+    with pytest.raises(error, match=message):
+        make(root)
+
+
+def test_stage_result_counts_models_prompts_and_replies(run_folder: Path) -> None:
+    result = report.run(recipe(), {"run": run_folder}, run_folder / "report")
+    assert result.counts_in == {"models": 5, "prompts": 72, "replies": 360}
+    assert result.facts["bytes"] == (run_folder / "report" / "report.html").stat().st_size
+    assert result.facts["not_found"] == []
+
+
+def test_two_thousand_prompts_and_five_models_render_in_seconds_within_a_bounded_size(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run", num_prompts=2000, reply_length=6)
+    started = time.monotonic()
+    html = make(root)
+    assert time.monotonic() - started < 10
+    assert len(html.encode()) < 15_000_000
+
+
+def test_texts_are_cut_shorter_where_together_they_exceed_the_pages_budget(run_folder: Path) -> None:
+    tight = browser(gather(run_folder, recipe()), budget=60_000)
+    assert tight is not None
+    longest = max(len(reply["text"]) for row in tight.data["rows"] for reply in row["replies"])
+    assert longest < TEXT_LIMIT
+    assert any("Texts are cut at" in note for note in tight.notes)
+
+
+def test_characters_that_hide_or_reorder_are_shown_and_the_others_left() -> None:
+    assert visible("a\u202eb\u2069\x00\r\x9b\U000e0041") == "a⟪U+202E⟫b⟪U+2069⟫⟪U+0000⟫⟪U+000D⟫⟪U+009B⟫⟪U+E0041⟫"
+    assert visible("tab\tline\nend\r\n שלום 👩\u200d🔬 é") == "tab\tline\nend\n שלום 👩\u200d🔬 é"
+    assert cut("abc\u202edef", 4) == ("abc⟪U+202E⟫", 3)
+    assert cut("abc", 3) == ("abc", 0)
+
+
+def test_json_block_cannot_end_its_script_and_parses_back() -> None:
+    value = {"</script><!--": ["&amp;", "\u2028\u2029", "naïve"]}
+    block = json_block(value)
+    assert not re.search(r"[<>&\u2028\u2029]", block)
+    assert json.loads(block) == value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_block(float("nan"))

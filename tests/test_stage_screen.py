@@ -1,0 +1,138 @@
+"""Screening: every reason by an example that only just earns it, and one beside it that does not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck import tasks
+from limbeck.recipe import Recipe, Screen
+from limbeck.records import Message, Pair, Problem, PromptRow, user_prompt
+from limbeck.stages import screen
+from limbeck.store import read_records, write_records
+
+PROBLEM = Problem(family="f", question="2+2?", answer="4", metadata={}, solution="#### 4", content="2+2")
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+
+
+def pair(**changes: Any) -> Pair:
+    base = {"id": "p", "prompt": user_prompt("Why is the sky blue today?"), "source": "zero_shot"}
+    return Pair.model_validate({**base, "chosen": "Because of scattering.", "rejected": "It just is so.", **changes})
+
+
+def says_four(_problem: Problem, text: str) -> bool:
+    return text.endswith("#### 4")
+
+
+def reason(candidate: Pair, *held_out: PromptRow, **rules: Any) -> str | None:
+    return screen.reason_to_drop(candidate, screen.EvaluationPrompts(held_out), Screen(**rules), says_four)
+
+
+def held(text: str, problem: Problem | None = None) -> PromptRow:
+    return PromptRow(id="e", prompt=user_prompt(text), source="eval", problem=problem)
+
+
+def test_a_good_pair_is_kept() -> None:
+    assert reason(pair()) is None
+    assert reason(pair(problem=PROBLEM, chosen="so #### 4", rejected="so #### 5")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"chosen": " \n"}, "too short (chosen)"),
+        ({"rejected": ""}, "too short (rejected)"),
+        ({"chosen": "It  just\nIS so."}, "equal answers"),
+        ({"chosen": "x" * 281}, "length ratio"),
+        ({"chosen": "I'm sorry, but I can’t help with that."}, "refusal (chosen)"),
+        ({"chosen": "As an AI language model, I cannot feel."}, "refusal (chosen)"),
+        ({"chosen": "I am unable to assist with this request."}, "refusal (chosen)"),
+        ({"chosen": "why is the sky  blue today? Because."}, "prompt echo (chosen)"),
+        ({"rejected": "Why is the sky blue today? And tomorrow?"}, "prompt echo (rejected)"),
+        ({"problem": PROBLEM, "chosen": "#### 5", "rejected": "#### 6"}, "verifier: the chosen is wrong"),
+        ({"problem": PROBLEM, "chosen": "so #### 4", "rejected": "#### 4"}, "verifier: the rejected is right"),
+    ],
+)
+def test_a_fault_is_named(changes: dict[str, Any], why: str) -> None:
+    assert reason(pair(**changes)) == why
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chosen": "x" * 280},
+        {"chosen": "I'm sorry to hear that you can't sleep. Try tea."},
+        {"chosen": "The premise is wrong: I cannot see a blue sky at night."},
+        {"chosen": "I can't help but notice the scattering."},
+        {"rejected": "I'm sorry, but I can't help with that."},
+        {"prompt": user_prompt("Hello there!"), "chosen": "Hello there! What a day."},
+        {"source": "on_policy", "rejected": "Why is the sky blue today? And tomorrow?"},
+    ],
+)
+def test_what_only_looks_like_a_fault_is_kept(changes: dict[str, Any]) -> None:
+    assert reason(pair(**changes)) is None
+
+
+def test_the_first_reason_wins() -> None:
+    everything = pair(problem=PROBLEM, chosen="I'm sorry, I can't help.", rejected="i'm sorry, i can't help.")
+    assert reason(everything, held("Why is the sky blue today?")) == "equal answers"
+
+
+def test_tasks_are_compared_with_the_evaluation_by_content_and_not_by_their_wording() -> None:
+    wording = f"{LONG} What is 2+2?"
+    candidate = pair(prompt=user_prompt(wording), problem=PROBLEM, chosen="so #### 4")
+    other = PROBLEM.model_copy(update={"content": "3+3"})
+    assert reason(candidate, held("quite another text", PROBLEM)) == "overlap with evaluation: same problem"
+    assert reason(candidate, held(f"{LONG} What is 3+3?", other)) is None
+    assert reason(pair(prompt=user_prompt(wording)), held(f"{LONG} What is 3+3?", other)) is None
+
+
+def test_free_text_overlaps_by_its_whole_or_by_thirteen_words_in_a_row() -> None:
+    assert reason(pair(), held("why is the SKY  blue today?")) == "overlap with evaluation: same prompt"
+    thirteen, twelve = " ".join(LONG.split()[:13]), " ".join(LONG.split()[:12])
+    assert reason(pair(prompt=user_prompt(f"{thirteen} x")), held(f"y, {LONG}")) is not None
+    assert reason(pair(prompt=user_prompt(f"{twelve} x")), held(f"y, {LONG}")) is None
+
+
+def test_a_system_turn_does_not_hide_an_evaluation_prompt() -> None:
+    prompt = (Message(role="system", content="Be brief."), *user_prompt("Why is the sky blue today?"))
+    assert reason(pair(prompt=prompt), held("Why is the sky blue today?")) == "overlap with evaluation: same prompt"
+
+
+def test_a_duplicate_gives_way_to_the_first_good_pair_not_to_a_dropped_one() -> None:
+    rows = [pair(id="bad", chosen=""), pair(id="good"), pair(id="second")]
+    reasons = screen.screen_pairs(rows, screen.EvaluationPrompts([]), Screen(), says_four)
+    assert reasons == ["too short (chosen)", None, "duplicate prompt"]
+
+
+def test_disagreement_is_kept_where_the_recipe_says_so() -> None:
+    assert reason(pair(problem=PROBLEM, chosen="#### 5"), on_verifier_disagreement="keep") is None
+
+
+def test_kept_and_dropped_add_up_in_files_and_in_the_result(tmp_path: Path) -> None:
+    row = tasks.draw_splits({"pool": 1, "test": 1}, seed=1)
+    task, test = row["pool"][0], row["test"][0]
+    assert task.problem is not None
+    right, wrong = task.problem.solution, "I guess.\n#### no"
+    base = {"prompt": task.prompt, "problem": task.problem, "source": "zero_shot"}
+    leak = {"prompt": test.prompt, "problem": test.problem, "source": "zero_shot"}
+    rows = [
+        Pair.model_validate({**base, "id": "a", "chosen": wrong, "rejected": right}),
+        Pair.model_validate({**base, "id": "b", "chosen": right, "rejected": wrong}),
+        Pair.model_validate({**leak, "id": "c", "chosen": "yes it is", "rejected": "no it is not"}),
+    ]
+    inputs = {name: tmp_path / f"{name}.in" for name in ("zero_shot", "human", "evaluation_test")}
+    write_records(inputs["zero_shot"], rows)
+    write_records(inputs["human"], [pair(id="h")])
+    write_records(inputs["evaluation_test"], [test])
+    recipe = Recipe.model_validate({"name": "r", "corpus": {"tasks": {}}})
+    result = screen.run(recipe, inputs, tmp_path / "out")
+    dropped = read_records(tmp_path / "out" / "dropped.jsonl", screen.DroppedPair)
+    assert [kept.id for kept in read_records(tmp_path / "out" / "zero_shot.jsonl", Pair)] == ["b"]
+    assert [kept.id for kept in read_records(tmp_path / "out" / "human.jsonl", Pair)] == ["h"]
+    assert [(drop.id, drop.kind, drop.reason) for drop in dropped] == [
+        ("a", "zero_shot", "verifier: the chosen is wrong"),
+        ("c", "zero_shot", "overlap with evaluation: same problem"),
+    ]
+    assert (result.counts_in, result.counts_out) == ({"zero_shot": 3, "human": 1}, {"zero_shot": 1, "human": 1})
+    assert sum(result.drops.values()) == 2

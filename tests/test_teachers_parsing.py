@@ -1,0 +1,61 @@
+"""The strict parser: exactly what was asked for, or a reason."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.teachers.parsing import MAX_ANSWER_CHARACTERS, ParsedPair, ParseFailure, parse_pair, parse_prompt
+
+GOOD = '{"preferred": "4", "dispreferred": "5"}'
+
+
+def test_white_space_around_the_object_is_allowed() -> None:
+    assert parse_pair(f"\n  {GOOD}\n") == ParsedPair("4", "5")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty reply"),
+        (f"```json\n{GOOD}\n```", "markdown"),
+        (f"Here you are: {GOOD}", "not JSON"),
+        (f"{GOOD} I hope this helps", "not JSON"),
+        ('{"preferred": "4", "dispreferred": "5"', "not JSON"),
+        ('{"preferred": "4", "dispreferred": NaN}', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"preferred": ' + "[" * 100_000, "not JSON"),
+        ('{"preferred": ' + "1" * 5000 + "}", "not JSON"),
+        (f"[{GOOD}]", "not an object"),
+        ('{"preferred": "4"}', "missing key"),
+        ('{"preferred": "4", "dispreferred": "5", "why": "x"}', "extra key"),
+        ('{"preferred": "4", "preferred": "6", "dispreferred": "5"}', "duplicate key"),
+        ('{"preferred": 4, "dispreferred": "5"}', "not a string"),
+        ('{"preferred": "4", "dispreferred": null}', "not a string"),
+        ('{"preferred": "4", "dispreferred": " \\n"}', "empty answer"),
+        ('{"preferred": "The answer", "dispreferred": "the  ANSWER "}', "equal answers"),
+        ('{"preferred": "\\ud800", "dispreferred": "5"}', "not Unicode text"),
+        (json.dumps({"preferred": "x" * (MAX_ANSWER_CHARACTERS + 1), "dispreferred": "5"}), "answer too long"),
+        ("x" * 300_000, "reply too long"),
+    ],
+)
+def test_what_was_not_asked_for_is_a_reason(text: str, reason: str) -> None:
+    assert parse_pair(text) == ParseFailure(reason)
+
+
+@given(st.text())
+def test_no_text_makes_the_parser_raise(text: str) -> None:
+    assert isinstance(parse_pair(text), ParsedPair | ParseFailure)
+    assert isinstance(parse_prompt(text), str | ParseFailure)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.booleans())
+def test_what_json_writes_is_read_back_unchanged(text: str, ascii_only: bool) -> None:
+    reply = json.dumps({"preferred": f"a{text}", "dispreferred": "b"}, ensure_ascii=ascii_only)
+    assert parse_pair(reply) == ParsedPair(f"a{text}", "b")
+
+
+def test_a_prompt_is_read_from_its_one_key_and_from_no_other() -> None:
+    assert parse_prompt('{"prompt": "What is 2 + 2?"}') == "What is 2 + 2?"
+    assert parse_prompt('{"prompt": "a", "answer": "b"}') == ParseFailure("extra key")
