@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from limbeck import pipeline
+from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, results, say
 from limbeck.errors import LimbeckError, RunFolderError
-from limbeck.recipe import Recipe
 from limbeck.recipe_file import load_recipe, packaged_recipe
+from limbeck.runs import base_folder, carry_out, recipe_of
 from limbeck.store import write_text
-from limbeck.summary import show_standings, show_verdict
+from limbeck.summary import show_standings
 
 app = typer.Typer(
     name="limbeck",
@@ -78,7 +79,7 @@ def run(
 def status(folder: RunFolder) -> None:
     """Say which stage stands where, what is stale and why."""
     recipe = recipe_of(folder)
-    show_standings(pipeline.standings(recipe, base_folder(recipe), folder))
+    show_standings(pipeline.standings(recipe, base_folder(recipe.model.student), folder))
 
 
 @app.command()
@@ -102,40 +103,10 @@ def chat(
     from limbeck.talk import talk
 
     recipe = recipe_of(folder)
-    talk(recipe, base_folder(recipe), folder, model, before, temperature)
+    talk(recipe, base_folder(recipe.model.student), folder, model, before, temperature)
 
 
-def recipe_of(folder: Path) -> Recipe:
-    """The recipe that a run folder belongs to."""
-    path = folder / pipeline.RECIPE_FILE
-    if not path.is_file():
-        raise RunFolderError(f"{folder} is no run folder: it holds no {pipeline.RECIPE_FILE}")
-    return load_recipe(path)
-
-
-def base_folder(recipe: Recipe) -> Path:
-    """The folder of the student's base model, fetched on first use."""
-    if Path(recipe.model.student).expanduser().is_dir():
-        return Path(recipe.model.student).expanduser().resolve()
-    from limbeck.lm.pull import KNOWN_MODELS
-    from limbeck.lm.pull import pull as pull_model
-
-    if recipe.model.student in KNOWN_MODELS:
-        return pull_model(recipe.model.student)
-    from limbeck.lm.load import model_folder
-
-    return model_folder(recipe.model.student)
-
-
-def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
-    """Run a recipe and print what came of it."""
-    from limbeck.stages.report import REPORT
-
-    folder = folder.expanduser()
-    pipeline.run(recipe, base_folder(recipe).resolve(), folder, until)
-    if until is None:
-        show_verdict(folder / "verdict" / "verdict.json")
-        results.print(f"Report: {(folder / 'report' / REPORT).resolve()}", markup=False, soft_wrap=True)
+add_stage_commands(app)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_sta
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import load_recipe, write_recipe
 from limbeck.store import digest_path
+from limbeck.teachers import teacher_for
 
 RECIPE_FILE = "recipe.toml"
 BASE = "base"
@@ -52,6 +53,24 @@ class Standing:
     unit: Unit
     why: str | None
     state: Literal["fresh", "stale", "waiting"]
+
+
+def check(recipe: Recipe) -> None:
+    """See that a whole run of the recipe is possible, before anything is spent.
+
+    Raises:
+        RecipeError: naming what is missing; TeacherError: where a teacher lacks its key.
+    """
+    corpus, kinds = recipe.corpus, recipe.pair_kinds()
+    if not (corpus.tasks or corpus.demonstrations):
+        raise RecipeError("corpus: nothing to learn from; give [corpus.tasks] or [[corpus.demonstrations]]")
+    if "human" in kinds and not corpus.preferences:
+        raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
+    mines = any(kind != "human" for kind in kinds)
+    if not corpus.tasks and ("verifier" in recipe.evaluate.judges or (mines and recipe.mine.judge == "verifier")):
+        raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    if mines:
+        teacher_for(recipe).check()
 
 
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
@@ -202,8 +221,9 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
 
     Raises:
         RunFolderError: where the folder belongs to another recipe or another process is at work in it.
-        RecipeError: where `until` names no stage of this recipe.
+        RecipeError: where the recipe cannot be carried out as a whole, or `until` names no stage of it.
     """
+    check(recipe)
     listed = units(recipe, base)
     stages = list(dict.fromkeys(unit.stage for unit in listed))
     if until is not None and until not in stages:
@@ -212,10 +232,11 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         for unit in listed:
             if until is not None and stages.index(unit.stage) > stages.index(until):
                 return
-            _run_unit(unit, recipe, folder)
+            run_unit(unit, recipe, folder)
 
 
-def _run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
+def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
+    """Run one unit in `folder` unless it is fresh."""
     inputs = {name: folder / path for name, path in unit.inputs.items()}
     place = folder / unit.name
     digests = {name: digest_path(path) for name, path in inputs.items()}

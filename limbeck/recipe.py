@@ -242,14 +242,6 @@ class Recipe(Section):
         reserved = {"base", "sft"} & set(self.arms)
         if reserved:
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
-        if not (self.corpus.tasks or self.corpus.demonstrations):
-            raise ValueError("corpus: nothing to learn from; give [corpus.tasks] or [[corpus.demonstrations]]")
-        kinds = self.pair_kinds()
-        if "human" in kinds and not self.corpus.preferences:
-            raise ValueError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
-        uses_verifier = "verifier" in self.evaluate.judges or (kinds and self.mine.judge == "verifier")
-        if uses_verifier and not self.corpus.tasks:
-            raise ValueError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
         if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip

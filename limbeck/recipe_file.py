@@ -29,9 +29,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{path}: not valid UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        _apply(data, override)
-    return parse_recipe(data, where=str(path))
+    return parse_recipe(data, where=str(path), overrides=overrides)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -50,12 +48,14 @@ def _apply(data: dict[str, Any], override: str) -> None:
         target[parts[-1]] = text
 
 
-def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
-    """Validate a recipe's data; `where` names it in errors.
+def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Validate a recipe's data, overrides applied; `where` names it in errors.
 
     Raises:
         RecipeError: for the first thing that is wrong.
     """
+    for override in overrides:
+        _apply(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:

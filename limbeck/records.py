@@ -82,7 +82,7 @@ class Judgement(Record):
     (A reply that makes the task's scorer fail is wrong, not unscored: its score is 0, and the failure is kept there.)
 
     For the verifier `score` is the scorer's value and `solved` is `score == 1.0`; a reward model leaves `solved` None.
-    `parsed` is False where no final answer could be found in the text (always True for reward models).
+    `parsed` is False where nothing in the text could be a final answer (always True for reward models).
     """
 
     prompt_id: str

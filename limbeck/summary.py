@@ -10,8 +10,9 @@ from rich.table import Table
 from limbeck.console import results
 from limbeck.errors import InputError
 from limbeck.pipeline import Standing
-from limbeck.records import Comparison, Estimate, ModelScore, Verdict
-from limbeck.store import first_problem
+from limbeck.records import Comparison, Estimate, Judgement, ModelScore, Verdict
+from limbeck.statistics import proportion
+from limbeck.store import first_problem, read_records
 
 
 def read_verdict(path: Path) -> Verdict:
@@ -29,23 +30,25 @@ def read_verdict(path: Path) -> Verdict:
 
 
 def show_verdict(path: Path) -> None:
-    """Print the verdict's sentence and its table."""
+    """Print the verdict's table, then its sentence."""
     verdict = read_verdict(path)
-    table = Table(title=f"held-out problems, {100 * verdict.confidence:.0f} % intervals", title_justify="left")
-    for column in ("model", "accuracy", "vs SFT, points", "transfer", "truncated", "unparsed", "chat nats/token"):
+    interval = f"{100 * verdict.confidence:.0f} % interval"
+    table = Table(title=f"Held-out problems; below each figure its {interval}", title_justify="left")
+    for column in ("model", "accuracy", "vs SFT, points", "transfer", "cut off", "no answer", "chat, nats/token"):
         table.add_column(column, justify="left" if column == "model" else "right")
     against_sft = {c.candidate: c for c in verdict.comparisons if c.split == "test" and c.judge == "verifier"}
     for score in verdict.scores:
         table.add_row(*_row(score, against_sft.get(score.model)))
-    rewards = [c for c in verdict.comparisons if c.split == "test" and c.judge != "verifier"]
     results.print()
     results.print(table)
-    for c in rewards:
-        results.print(
-            f"{c.candidate}: win rate against {c.baseline} {_share(c.win_rate)} ({c.judge}; {c.wins} W, {c.ties} T, "
-            f"{c.losses} L, {c.unscored} unscored)",
-            markup=False,
-        )
+    for c in verdict.comparisons:
+        if c.judge != "verifier" and c.split == "test":
+            results.print(
+                f"{c.candidate}: win rate against {c.baseline} {100 * c.win_rate.estimate:.1f} % "
+                f"[{100 * c.win_rate.low:.1f}, {100 * c.win_rate.high:.1f}] ({c.judge}; {c.wins} W, {c.ties} T, "
+                f"{c.losses} L, {c.unscored} unscored)",
+                markup=False,
+            )
     results.print(verdict.sentence, markup=False, soft_wrap=True)
 
 
@@ -65,11 +68,27 @@ def _row(score: ModelScore, comparison: Comparison | None) -> list[str]:
 def _share(found: Estimate | None) -> str:
     if found is None:
         return "-"
-    return f"{100 * found.estimate:.1f} % \\[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * found.estimate:.1f} %\n\\[{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def _points(found: Estimate) -> str:
-    return f"{100 * found.estimate:+.1f} \\[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{100 * found.estimate:+.1f}\n\\[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def show_judgements(path: Path, confidence: float) -> None:
+    """Print what a judge says of one model: accuracy where it is exact, else the mean reward; unscored are counted."""
+    judgements = read_records(path, Judgement)
+    solved = [judgement.solved for judgement in judgements if judgement.solved is not None]
+    scores = [judgement.score for judgement in judgements if judgement.score is not None]
+    unscored = len(judgements) - len(scores)
+    if solved:
+        found = proportion(sum(solved), len(solved), confidence)
+        text = f"accuracy {100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}"
+    elif scores:
+        text = f"mean reward {sum(scores) / len(scores):.3f}, n = {len(scores)}"
+    else:
+        raise InputError(f"{path}: not one of {len(judgements)} replies could be scored")
+    results.print(f"{text}; {unscored} unscored", markup=False)
 
 
 def show_standings(found: Iterable[Standing]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from limbeck.errors import RecipeError
 from limbeck.records import Problem
 from limbeck.tasks import Score, draw_splits, extract_answer, score
+from limbeck.tasks.answers import last_value_like
 
 MEGABYTE = 1_000_000
 
@@ -72,8 +73,34 @@ def test_solved_means_a_score_of_exactly_one() -> None:
     assert not partial.solved
 
 
-def test_a_reply_without_a_final_answer_is_not_parsed() -> None:
-    assert score(problem(), "It is 19.") == Score(0.0, solved=False, parsed=False)
+def test_without_a_final_line_the_last_value_of_the_keys_shape_counts() -> None:
+    assert score(problem(), "12 + 7 = 18, no, it is 19.").solved
+    assert not score(problem(), "It is 19, or perhaps 20.").solved
+
+
+def test_a_final_line_outweighs_any_later_value() -> None:
+    assert score(problem(), "#### 19\nThat took 20 seconds.").solved
+
+
+def test_a_reply_with_nothing_of_the_keys_shape_is_not_parsed() -> None:
+    assert score(problem(), "I cannot tell.") == Score(0.0, solved=False, parsed=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("7", "It costs $1,234.", "1234"),
+        ("-7", "so x is -12.", "-12"),
+        ("3/4", "3/8 becomes 6 / 8 at last", "6 / 8"),
+        ("2/1", "that makes 8", "8"),
+        ("['4', '9']", "From ['1'] to ['4', '9'].", "['4', '9']"),
+        ("Monday", "It was Tuesday, not Monday.", "Monday"),
+        ("7", "none", None),
+        ("7", "5 " + "x" * 3_000_000, None),
+    ],
+)
+def test_the_last_value_has_the_shape_of_the_key(key: str, text: str, value: str | None) -> None:
+    assert last_value_like(key, text) == value
 
 
 def test_a_scorer_that_fails_is_reported_and_not_solved() -> None:

@@ -1,10 +1,20 @@
-"""Find the final answer in a reply: what stands after the last `####`. Pure text, bounded in time on any input."""
+"""Find the final answer in a reply: after the last `####`, or else the last thing that looks like an answer.
+
+Pure text, bounded in time on any input.
+"""
 
 import re
 
 # No key of any family is longer than a short list of numbers; a longer "answer" is rambling, not an answer.
 MAX_ANSWER_CHARS = 200
 
+# A model that was never shown `####` states its answer near the end; what lies further back is working.
+TAIL_CHARS = 2_000
+
+_NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
+_FRACTION = re.compile(r"-?\d{1,18}\s{0,2}/\s{0,2}\d{1,18}")
+_LIST = re.compile(r"\[[^\[\]]{0,200}\]")
+_WORD = re.compile(r"[^\W\d_]+")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
@@ -32,3 +42,17 @@ def _undecorated(line: str) -> str:
         answer = answer.replace(",", "")
     whole = _WHOLE.fullmatch(answer)
     return whole.group(1) if whole else answer
+
+
+def last_value_like(key: str, text: str) -> str | None:
+    """Return the last piece of `text` that has the shape of `key`: a number, a fraction, a list, else a word.
+
+    For replies without a `####` line, so that a model is not called wrong for a format that it was never taught.
+    """
+    tail = text[-TAIL_CHARS:]
+    shapes = [_FRACTION, _NUMBER, _LIST]
+    shape = next((pattern for pattern in shapes if pattern.fullmatch(key.strip())), _WORD)
+    found = shape.findall(tail)
+    if not found and shape is _FRACTION:
+        found = _NUMBER.findall(tail)  # 8/2 simplifies to a whole number
+    return _undecorated(found[-1]) if found else None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from limbeck.records import Problem
 from limbeck.tasks import gym
-from limbeck.tasks.answers import extract_answer
+from limbeck.tasks.answers import extract_answer, last_value_like
 from limbeck.tasks.families import family
 
 # What parsing hostile text or reading a damaged problem raises; anything else is a fault of ours and goes up.
@@ -15,7 +15,7 @@ _SCORER_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, Attribu
 
 
 class Score(NamedTuple):
-    """What the scorer says of a reply. `parsed` is False where the reply has no final answer.
+    """What the scorer says of a reply. `parsed` is False where nothing in the reply could be an answer.
 
     `failure` says why the scorer gave no verdict (then `score` is 0.0 and `solved` False); None where it gave one.
     """
@@ -27,8 +27,10 @@ class Score(NamedTuple):
 
 
 def score(problem: Problem, text: str) -> Score:
-    """Score the final answer in `text` against `problem`."""
+    """Score the final answer in `text` (its `####` line, else the last value of the key's shape) against `problem`."""
     answer = extract_answer(text)
+    if answer is None:
+        answer = last_value_like(problem.answer, text)
     if answer is None:
         return Score(0.0, solved=False, parsed=False)
     entry = {"question": problem.question, "answer": problem.answer, "metadata": problem.metadata}

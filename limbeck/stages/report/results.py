@@ -129,7 +129,6 @@ def comparison_table(verdict: Verdict) -> Table:
     rows = []
     for comparison in verdict.comparisons:
         change, holm, win_rate, tally = _against(comparison)
-        detectable = comparison.minimum_detectable_difference
         rows.append((
             Cell(comparison.candidate, f"against {comparison.baseline}"),
             Cell(f"{comparison.split}, {comparison.judge}"),
@@ -138,9 +137,16 @@ def comparison_table(verdict: Verdict) -> Table:
             holm,
             win_rate,
             tally,
-            Cell(f"{100 * detectable:.1f} points" if comparison.judge == "verifier" else wording.plain(detectable)),
+            _detectable(comparison),
         ))  # fmt: skip
     return Table((Column("Model", "head"), Column("Prompts, judge", "text"), *map(Column, columns)), tuple(rows))
+
+
+def _detectable(comparison: Comparison) -> Cell:
+    smallest = comparison.minimum_detectable_difference
+    if smallest is None:  # no reply differed: nothing says how much replies vary
+        return EMPTY
+    return Cell(f"{100 * smallest:.1f} points" if comparison.judge == "verifier" else wording.plain(smallest))
 
 
 def difference_figures(verdict: Verdict) -> tuple[Figure, ...]:

@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a newcomer needs; both set up .venv first.
+PYTHON ?= python3.11
+SEED ?= 1
+# Linux without an NVIDIA GPU: the index of CPU wheels that PyTorch's "Get started" page names for pip, as in
+# `make demo TORCH_INDEX=URL`, saves gigabytes of CUDA libraries.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint setup docs smoke clean
+
+demo: $(VENV)/.installed
+	$(BIN)/limbeck demo --seed $(SEED)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m limbeck.reference --check docs
+
+smoke: $(VENV)/.installed
+	$(BIN)/limbeck run recipes/smoke.toml
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m limbeck.reference --write docs
+
+setup: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): about a minute, and 1 GB of libraries on first use ..."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0 -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Adding what tests and checks need ..."
+	$(PIP) -c constraints.txt -e '.[dev,hub]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,82 @@
+"""One stage alone, on the user's own files: the same units as in a run, with the user's files in the places of a run's.
+
+Files in any format that the corpus stage reads are converted first; files that limbeck wrote itself (weak prompts,
+pairs) are taken as they are, with everything that is known about their rows.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck import pipeline
+from limbeck.errors import InputError, RecipeError
+from limbeck.pipeline import Unit
+from limbeck.recipe import Recipe
+from limbeck.recipe_file import parse_recipe
+from limbeck.records import Pair, Record, WeakPrompt
+from limbeck.store import read_json_lines
+
+
+def recipe_for(stage: str, data: Mapping[str, Any], overrides: tuple[str, ...]) -> Recipe:
+    """A recipe for one stage alone: defaults, what the command's options say, then the overrides."""
+    return parse_recipe({"name": stage, **data}, where=f"limbeck {stage}", overrides=overrides)
+
+
+def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path, argument: str | None = None) -> Path:
+    """Run one stage in `out`, which is claimed and resumed like a run folder; returns the stage's folder there.
+
+    Inputs that start with `corpus/` are made from the recipe's sources first.
+    """
+    out = out.expanduser()
+    resolved = {name: path if _made_here(path) else path.expanduser().resolve() for name, path in inputs.items()}
+    for name, path in resolved.items():
+        if not _made_here(path) and not path.exists():
+            raise InputError(f"{name}: {inputs[name]} does not exist")
+    corpus, *_ = pipeline.units(recipe, out)
+    with pipeline.claimed(out, recipe):
+        if any(_made_here(path) for path in resolved.values()):
+            pipeline.run_unit(corpus, recipe, out)
+        name = stage if argument is None else f"{stage}/{argument}"
+        pipeline.run_unit(Unit(name, resolved, recipe.model_dump(mode="json"), argument), recipe, out)
+    return out / name
+
+
+def _made_here(path: Path) -> bool:
+    return path.parts[:1] == ("corpus",)
+
+
+def is_record_file(path: Path, kind: type[Record]) -> bool:
+    """Whether the first line of a JSON Lines file is one of limbeck's own records of `kind`."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    _, first = next(read_json_lines(path), (0, {}))
+    return set(first) >= {name for name, field in kind.model_fields.items() if field.is_required()}
+
+
+def prompts_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path]:
+    """The input `name` for a file of prompts: as it is, or through the corpus stage (which `data` is told of)."""
+    if is_record_file(path, WeakPrompt):
+        return {name: path}
+    data.setdefault("corpus", {})["prompts"] = [{"path": str(path)}]
+    return {name: Path("corpus") / "pool.jsonl"}
+
+
+def pairs_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path]:
+    """The input `name` for a file of preference pairs: as it is, or through the corpus stage."""
+    if is_record_file(path, Pair):
+        return {name: path}
+    data.setdefault("corpus", {})["preferences"] = [{"path": str(path)}]
+    return {name: Path("corpus") / "human.jsonl"}
+
+
+def parse_share(text: str) -> tuple[str, Path, int]:
+    """Read `KIND=FILE:COUNT`, as `limbeck mix` takes it.
+
+    Raises:
+        RecipeError: where it is anything else.
+    """
+    kind, equals, rest = text.partition("=")
+    file, colon, count = rest.rpartition(":")
+    if not (equals and colon and file and count.isdigit()):
+        raise RecipeError(f"{text!r}: expected KIND=FILE:COUNT, for instance human=pairs.jsonl:400")
+    return kind, Path(file), int(count)

@@ -1,0 +1,155 @@
+"""The commands that run one stage alone, on the user's own files. Parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limbeck.alone import pairs_input, parse_share, prompts_input, recipe_for, run_alone
+from limbeck.console import results
+from limbeck.errors import RecipeError
+from limbeck.runs import base_folder
+
+ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to work in; an interrupted command resumes there.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting.")]
+Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
+Data = Annotated[list[str], typer.Option("--data", help="File, folder of parquet, or hub id; may be given again.")]
+PairsFile = Annotated[Path, typer.Option("--pairs", help="Preference pairs, in any format that limbeck reads.")]
+
+
+def _done(folder: Path) -> None:
+    results.print(str(folder.resolve()), markup=False, soft_wrap=True)
+
+
+def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1, overrides: Set = None) -> None:
+    """Fine-tune a model on demonstrations (loss on the response only)."""
+    settings = {"seed": seed, "corpus": {"demonstrations": [{"path": path} for path in data]}}
+    recipe = recipe_for("sft", settings, tuple(overrides or ()))
+    corpus = Path("corpus")
+    inputs = {
+        "base": base_folder(model),
+        "demonstrations": corpus / "demonstrations.jsonl",
+        "validation": corpus / "demonstrations_validation.jsonl",
+    }
+    _done(run_alone(recipe, "sft", inputs, out) / "model")
+
+
+def mine(
+    model: ModelName,
+    prompts: Annotated[Path | None, typer.Option(help="Prompts, in any format that limbeck reads.")] = None,
+    tasks: Annotated[int, typer.Option(min=0, help="Or so many built-in problems.")] = 0,
+    out: Out = Path("out/mine"),
+    seed: Seed = 1,
+    overrides: Set = None,
+) -> None:
+    """Find the prompts a model fails; the failing replies are kept."""
+    if (prompts is None) == (tasks == 0):
+        raise RecipeError("limbeck mine: give either --prompts FILE or --tasks NUMBER")
+    data: dict[str, Any] = {"seed": seed, "mine": {}}
+    if prompts is None:
+        data["corpus"] = {"tasks": _only_tasks("pool", tasks)}
+        inputs = {"pool": Path("corpus/pool.jsonl")}
+    else:
+        inputs = prompts_input(data, prompts, "pool")
+    recipe = recipe_for("mine", data, tuple(overrides or ()))
+    _done(run_alone(recipe, "mine", {"student": base_folder(model), **inputs}, out))
+
+
+def teach(
+    weak: Annotated[Path, typer.Option(help="Weak prompts: weak.jsonl of `limbeck mine`, or any file of prompts.")],
+    teacher: Annotated[str, typer.Option(help="`worked`, or `openai:MODEL`.")],
+    count: Annotated[int, typer.Option(min=1, help="How many pairs.")],
+    kind: Annotated[str, typer.Option(help="zero_shot, few_shot or on_policy.")] = "zero_shot",
+    base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
+    out: Out = Path("out/teach"),
+    seed: Seed = 1,
+    overrides: Set = None,
+) -> None:
+    """Have a teacher write preference pairs about weak prompts."""
+    data: dict[str, Any] = {
+        "seed": seed,
+        "teach": {"teacher": teacher, "endpoint": {"base_url": base_url} if base_url else {}},
+        "mix": {"heldout_pairs": 0},
+        "arms": {"taught": {kind: count}},
+    }
+    given = prompts_input(data, weak, "weak")
+    recipe = recipe_for("teach", data, tuple(overrides or ()))
+    inputs = {**given, "random": given["weak"]}
+    _done(run_alone(recipe, "teach", inputs, out))
+
+
+def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, overrides: Set = None) -> None:
+    """Drop the pairs that are not worth training on; every drop has its reason."""
+    data: dict[str, Any] = {"seed": seed}
+    inputs = pairs_input(data, pairs, "human")
+    _done(run_alone(recipe_for("screen", data, tuple(overrides or ())), "screen", inputs, out))
+
+
+def mix(
+    pairs: Annotated[list[str], typer.Argument(metavar="KIND=FILE:COUNT...", help="For instance human=a.jsonl:400.")],
+    out: Out = Path("out/mix"),
+    seed: Seed = 1,
+    overrides: Set = None,
+) -> None:
+    """Mix kinds of pairs into one training stream, some held out for validation."""
+    shares = [parse_share(text) for text in pairs]
+    data = {"seed": seed, "arms": {"mixed": {kind: count for kind, _, count in shares}}}
+    recipe = recipe_for("mix", data, tuple(overrides or ()))
+    _done(run_alone(recipe, "mix", {kind: path for kind, path, _ in shares}, out, "mixed"))
+
+
+def dpo(
+    model: ModelName,
+    pairs: PairsFile,
+    reference: Annotated[str | None, typer.Option(help="Model to stay near; by default the one trained.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Pairs of limbeck's own to pick a checkpoint by.")] = None,
+    out: Out = Path("out/dpo"),
+    seed: Seed = 1,
+    overrides: Set = None,
+) -> None:
+    """Train a model on preference pairs."""
+    data: dict[str, Any] = {"seed": seed}
+    inputs = pairs_input(data, pairs, "pairs")
+    if validation is not None:
+        inputs["validation"] = validation
+    recipe = recipe_for("dpo", data, tuple(overrides or ()))
+    policy = base_folder(model)
+    inputs |= {"policy": policy, "reference": base_folder(reference) if reference else policy}
+    _done(run_alone(recipe, "dpo", inputs, out, "pairs") / "model")
+
+
+def evaluate(
+    model: ModelName,
+    prompts: Annotated[Path | None, typer.Option(help="Prompts, in any format that limbeck reads.")] = None,
+    tasks: Annotated[int, typer.Option(min=0, help="Or so many built-in problems.")] = 0,
+    judge: Annotated[str, typer.Option(help="verifier (built-in problems) or nemotron.")] = "verifier",
+    out: Out = Path("out/evaluate"),
+    seed: Seed = 1,
+    overrides: Set = None,
+) -> None:
+    """Sample one reply a prompt and let a judge score it."""
+    from limbeck.summary import show_judgements
+
+    if (prompts is None) == (tasks == 0):
+        raise RecipeError("limbeck evaluate: give either --prompts FILE or --tasks NUMBER")
+    data: dict[str, Any] = {"seed": seed, "evaluate": {"judges": [judge]}}
+    if prompts is None:
+        data["corpus"] = {"tasks": _only_tasks("test", tasks)}
+        inputs = {"test": Path("corpus/test.jsonl")}
+    else:
+        inputs = {"test": prompts_input(data, prompts, "test")["test"]}
+    recipe = recipe_for("evaluate", data, tuple(overrides or ()))
+    folder = run_alone(recipe, "evaluate", {"model": base_folder(model), **inputs}, out, "model")
+    show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
+    _done(folder)
+
+
+def _only_tasks(split: str, count: int) -> dict[str, int]:
+    return dict.fromkeys(("sft", "pool", "fresh", "validation", "test", "transfer"), 0) | {split: count}
+
+
+def add_stage_commands(app: typer.Typer) -> None:
+    """Add one command a stage, in the order of the pipeline."""
+    for command in (sft, mine, teach, screen, mix, dpo, evaluate):
+        app.command(rich_help_panel="One stage alone, on your own files")(command)
