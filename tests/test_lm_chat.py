@@ -41,6 +41,12 @@ def slow_ids(chat: Chat, messages: Sequence[Message]) -> list[int]:
     return [*ids, start, *plain("assistant\n")]
 
 
+def with_template(template: str) -> PreTrainedTokenizerFast:
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
 @every_tokenizer
 def test_a_response_ends_with_exactly_one_end_of_turn_inside_the_targets(variant: Variant) -> None:
     chat = CHATS[variant]
@@ -109,22 +115,20 @@ def test_a_response_comes_back_as_the_text_it_was(text: str) -> None:
 
 
 def test_prompt_and_response_are_never_merged_across_their_boundary() -> None:
-    """The template ends in a line break and the response begins with one: two tokens, as when the model writes."""
-    chat = CHATS["chatml"]
-    prompt, response = chat.prompt_ids(user_prompt("Hi")), chat.response_ids("\nFive")
-    assert chat.tokenizer.decode([*prompt, *response[:-1]]).endswith("assistant\n\nFive")
-    assert prompt == chat.prompt_ids(user_prompt("Hi"))
+    opening = "<|im_start|>assistant\nus"  # and a response that goes on with "er": together one token, `user`
+    template = "{% for m in messages %}{{ (ROLE if m['role'] == 'assistant' else '') + m['content'] }}{% endfor %}"
+    template = (template + "{% if add_generation_prompt %}{{ ROLE }}{% endif %}").replace("ROLE", repr(opening))
+    chat = chat_of(with_template(template), "opening")
+    prompt, response = chat.prompt_ids(user_prompt("Hi")), chat.response_ids("er answer")
+    whole = chat.tokenizer.encode("Hi" + opening + "er answer", add_special_tokens=False)
+    assert [*prompt, *response[:-1]] != whole
+    assert chat.tokenizer.decode([*prompt, *response[:-1]]) == chat.tokenizer.decode(whole)
+    assert list(prompt) == chat.tokenizer.encode("Hi" + opening, add_special_tokens=False)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ModelError, match="bare has no chat template, .*; use its instruct or chat variant"):
+    with pytest.raises(ModelError, match=r"bare has no chat template, .*; use its instruct or chat variant"):
         chat_of(tiny_tokenizer("no_template"), "bare")
-
-
-def with_template(template: str) -> PreTrainedTokenizerFast:
-    tokenizer = tiny_tokenizer("chatml")
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 def test_a_template_that_does_not_continue_its_generation_prompt_is_refused() -> None:

@@ -75,7 +75,7 @@ def test_sft_divides_by_the_target_tokens_of_the_step_for_any_micro_batch(
     loss, found = gradients(model, objective, rows)
     tokens = [plain_logps(plain, row.prompt, row.responses[0]) for row in rows]
     slow = -torch.cat(tokens).sum() / (8 + 1 + 1 + 9 + 25 + 4 + 3)
-    assert loss == pytest.approx(float(slow), abs=1e-5)
+    assert loss == pytest.approx(slow.item(), abs=1e-5)
     assert_same(found, plain_gradients(plain, slow))
 
 
@@ -93,7 +93,7 @@ def test_dpo_divides_by_the_pairs_of_the_step_for_any_micro_batch(
         ours = chosen - reference[row.id][0] - (rejected - reference[row.id][1])
         slow = slow + torch.log1p(torch.exp(-0.3 * ours)) - 0.5 * chosen / len(row.responses[0])
     slow = slow / len(rows)
-    assert loss == pytest.approx(float(slow), abs=1e-4)
+    assert loss == pytest.approx(slow.item(), abs=1e-4)
     assert_same(found, plain_gradients(plain, slow))
 
 
@@ -104,9 +104,10 @@ def test_a_ragged_last_step_has_denominators_of_its_own(model: LanguageModel, pl
     assert len(last) == 1
     loss, _ = gradients(model, objective, last)
     slow = -plain_logps(plain, last[0].prompt, last[0].responses[0]).mean()
-    assert loss == pytest.approx(float(slow), abs=1e-5)
+    assert loss == pytest.approx(slow.item(), abs=1e-5)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("scored_with", BUDGETS)
 @pytest.mark.parametrize("trained_with", BUDGETS)
 def test_the_first_dpo_step_has_margin_0_and_loss_ln_2_whatever_the_packing(
@@ -122,12 +123,12 @@ def test_the_first_dpo_step_has_margin_0_and_loss_ln_2_whatever_the_packing(
     assert values["loss"] == pytest.approx(values["dpo_loss"] + 0.2 * values["nll"], abs=1e-5)
 
 
+@torch.no_grad()
 def test_dpo_validation_reports_means_over_pairs(model: LanguageModel, plain: PreTrainedModel) -> None:
     pairs = ragged_pairs()
     reference = away_from_the_policy(pairs)
     values = DpoObjective(pairs, pairs, reference, Dpo(micro_batch_tokens=50, beta=0.2)).validate(model)
-    with torch.no_grad():
-        policy = [[float(plain_logps(plain, p.prompt, r).sum()) for r in p.responses] for p in pairs]
+    policy = [[float(plain_logps(plain, p.prompt, r).sum()) for r in p.responses] for p in pairs]
     rewards = [[0.2 * (x - y) for x, y in zip(policy[n], reference[p.id], strict=True)] for n, p in enumerate(pairs)]
     margins = [chosen - rejected for chosen, rejected in rewards]
     assert values["margin"] == pytest.approx(sum(margins) / 6, abs=1e-4)
@@ -140,7 +141,7 @@ def test_mean_nll_is_over_tokens_and_not_over_rows(model: LanguageModel, plain: 
     rows = ragged_demonstrations()
     with torch.no_grad():
         slow = -torch.cat([plain_logps(plain, row.prompt, row.responses[0]) for row in rows]).mean()
-    assert mean_nll_of(model, rows, budget) == pytest.approx(float(slow), abs=1e-5)
+    assert mean_nll_of(model, rows, budget) == pytest.approx(slow.item(), abs=1e-5)
 
 
 def test_nothing_held_out_validates_to_nothing(model: LanguageModel) -> None:

@@ -1,4 +1,4 @@
-"""fp32 masters under bf16 weights, gradients in fp32, decay on matrices only, clipping, refusal of what is not finite."""
+"""fp32 masters under bf16 weights, gradients in fp32, decay on matrices only, clipping, refusal of non-finite norms."""
 
 import pytest
 import torch

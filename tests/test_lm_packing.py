@@ -1,6 +1,7 @@
 """Packed and prefix-shared rows: the same numbers as one sequence at a time, and nobody sees anybody else."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -144,7 +145,7 @@ def test_budgeted_runs_keep_every_item_in_order_and_within_the_budget(
     runs = list(under_budget(items, budget))
     assert [item for run in runs for item in run] == items
     assert all(len(run) == 1 or sum(item.num_tokens for item in run) <= budget for run in runs)
-    for run, following in zip(runs, runs[1:], strict=False):  # no run could have taken one more
+    for run, following in pairwise(runs):  # no run could have taken one more
         assert sum(item.num_tokens for item in run) + following[0].num_tokens > budget
 
 
@@ -164,5 +165,7 @@ def test_a_sliding_window_is_refused_only_where_a_sequence_does_not_fit_in_it(wi
     fits = Item("fits", (5,) * 10, ((6,) * 7, (7,) * 7))  # 10 + 6 computed tokens in each branch: exactly the window
     logps(windowed, pack([fits] * 3, CPU))
     too_long = Item("too long", (5,) * 10, ((6,) * 8, (7,) * 3))
-    with pytest.raises(ModelError, match="within a window of 16 tokens and a sequence here has 17; set model.max_pro"):
+    with pytest.raises(
+        ModelError, match=r"within a window of 16 tokens and a sequence here has 17; set model\.max_pro"
+    ):
         logps(windowed, pack([too_long], CPU))

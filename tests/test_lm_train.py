@@ -17,7 +17,17 @@ from limbeck.errors import TrainingError
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
-from limbeck.lm.train import CHECKPOINT, METRICS, Objective, Progress, StepLoss, Trainer, Values, learning_rate, num_steps
+from limbeck.lm.train import (
+    CHECKPOINT,
+    METRICS,
+    Objective,
+    Progress,
+    StepLoss,
+    Trainer,
+    Values,
+    learning_rate,
+    num_steps,
+)
 from limbeck.recipe import Dpo, Sft
 from limbeck.records import Metric
 from limbeck.store import read_records
@@ -63,8 +73,8 @@ class Wrapped:
     """An objective with something done before a step, to a loss, or in place of validation."""
 
     inner: Objective
-    before: Callable[[int], None] = lambda step: None
-    spoil: Callable[[int, StepLoss], StepLoss] = lambda step, loss: loss
+    before: Callable[[int], None] = lambda _: None
+    spoil: Callable[[int, StepLoss], StepLoss] = lambda _, loss: loss
     score: Callable[[LanguageModel], Values] | None = None
     step: int = field(default=0, init=False)
 
@@ -149,7 +159,9 @@ def test_the_best_weights_by_validation_are_returned(uninterrupted: Reference) -
 
 
 def test_metrics_hold_every_step_and_every_validation(uninterrupted: Reference) -> None:
-    splits = {kind: [step for step, split, _ in uninterrupted.points if split == kind] for kind in ("train", "validation")}
+    splits = {
+        kind: [step for step, split, _ in uninterrupted.points if split == kind] for kind in ("train", "validation")
+    }
     assert splits == {"train": list(range(1, 11)), "validation": [0, 2, 4, 6, 8, 10]}
 
 
@@ -276,7 +288,9 @@ def test_micro_batches_change_nothing_but_rounding(folder: Path, tmp_path: Path)
     for budget in (1, 100_000):
         settings = SETTINGS.model_copy(update={"micro_batch_tokens": budget, "max_steps": 4})
         model = tiny_model(folder)
-        Trainer(model, SftObjective(ragged_demonstrations(), [], settings, 5), settings, tmp_path / str(budget), "").run()
+        Trainer(
+            model, SftObjective(ragged_demonstrations(), [], settings, 5), settings, tmp_path / str(budget), ""
+        ).run()
         ends.append(torch.cat([weight.flatten() for weight in weights_of(model)]))
     assert float((ends[0] - ends[1]).abs().max()) < 1e-4
 

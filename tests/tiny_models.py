@@ -1,4 +1,4 @@
-"""Tiny language models with random weights and real tokenizers, built offline and saved as folders; helpers of tests."""
+"""Tiny language models with random weights and real tokenizers, built offline saved as folders; helpers of tests."""
 
 from dataclasses import replace
 from pathlib import Path

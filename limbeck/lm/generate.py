@@ -203,11 +203,13 @@ def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform
     `cumulative`: of the likeliest candidates, sorted. The nucleus is the smallest set whose mass reaches `top_p`
     (Holtzman et al. 2020); where the candidates do not hold it, the whole vocabulary is sorted: exact, only slower.
     """
-    if float(cumulative[-1]) < top_p and len(candidates) < len(scaled):
+    # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
+    held = float(cumulative[-1])
+    if (uniform >= held if top_p == 1 else top_p > held) and len(candidates) < len(scaled):
         ordered = scaled.double().softmax(-1).sort(descending=True, stable=True)
         cumulative, candidates = ordered.values.cumsum(-1), ordered.indices
     size = min(int(torch.searchsorted(cumulative, top_p)) + 1, len(candidates))
-    mass = float(cumulative[size - 1])
+    mass = 1.0 if top_p == 1 else float(cumulative[size - 1])
     place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))
     return int(candidates[min(place, size - 1)].item())
 

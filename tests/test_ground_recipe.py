@@ -1,0 +1,154 @@
+"""Recipes: every mistake is one sentence that names the field, and what is written is what is read back."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from limbeck.errors import RecipeError
+from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Model, Recipe, Tasks
+from limbeck.recipe_file import load_recipe, write_recipe
+
+GOOD = """
+name = "mine"
+[corpus.tasks]
+test = 7
+[arms.zero]
+zero_shot = 12
+[dpo]
+beta = 0.2
+"""
+
+
+def load(folder: Path, text: str, *overrides: str) -> Recipe:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return load_recipe(path, overrides)
+
+
+def test_a_good_recipe_is_read_and_the_rest_is_defaults(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD)
+    assert (recipe.name, recipe.dpo.beta, recipe.sft.learning_rate) == ("mine", 0.2, 2e-4)
+    assert recipe.arms == {"zero": Arm(zero_shot=12)}
+    assert recipe.corpus.tasks == Tasks(test=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("\n[dpo]\nbeta = 0.1\nbetta = 1", "unknown key 'dpo.betta'; did you mean 'beta'?"),
+        ("\n[dop]\nbeta = 1", "unknown key 'dop'; did you mean 'dpo'?"),
+        ("\n[sft]\nlearningrate = 1", "unknown key 'sft.learningrate'; did you mean 'learning_rate'?"),
+        ("\n[teach.endpoint]\ntimeout = 1", "unknown key 'teach.endpoint.timeout'; did you mean 'timeout_seconds'?"),
+        ("\n[dpo]\nbeta = 'strong'", "dpo.beta: input should be a valid number, .* \\(found 'strong'\\)"),
+        ("\n[dpo]\nbeta = 0.0", "dpo.beta: input should be greater than 0 \\(found 0.0\\)"),
+        ("\n[dpo]\nbeta = nan", "dpo.beta: input should be "),
+        ("\n[sft]\nbatch_size = 1.5", "sft.batch_size: input should be a valid integer"),
+        ("\n[sft]\nbatch_size = 0", "sft.batch_size: input should be greater than 0 \\(found 0\\)"),
+        ("\n[model]\ndtype = 'fp16'", "model.dtype: input should be 'auto', 'bf16' or 'fp32' \\(found 'fp16'\\)"),
+        ("\n[arms.'a b']\nhuman = 1", "arms"),
+        ("\n[arms.empty]", "arms.empty: an arm needs at least one pair of some kind"),
+        ("\n[arms.sft]\nzero_shot = 1", "an arm cannot be called 'sft': that names a model before DPO"),
+        ("\n[mine]\nrule = 'gap'", "mine.rule 'failed' goes with the judge 'verifier'"),
+        ("\n[dpo", "not valid TOML: "),
+        ("\n[dpo]\nbeta = 1\nbeta = 2", "not valid TOML: "),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_file_and_field(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem) as raised:
+        load(tmp_path, 'name = "mine"\n[corpus.tasks]' + text)
+    assert str(raised.value).startswith(f"{tmp_path / 'recipe.toml'}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_recipe_without_a_name_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.toml: name: field required$"):
+        load(tmp_path, "[corpus.tasks]\n")
+
+
+def test_a_missing_unreadable_or_binary_recipe_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.toml does not exist; `limbeck init` writes a recipe"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="not valid UTF-8 text"):
+        load_recipe(tmp_path / "binary.toml")
+
+
+def test_overrides_are_toml_values_and_bare_words_are_strings(tmp_path: Path) -> None:
+    recipe = load(
+        tmp_path,
+        GOOD,
+        "dpo.beta=0.5",
+        "model.student=models/my student",
+        "model.dtype=fp32",
+        "sft.epochs = 3",
+        "corpus.tasks.families=['a', 'b']",
+        "arms.more.few_shot=4",
+        "teach.endpoint.base_url=http://localhost:8000/v1?x=1",
+    )
+    assert recipe.dpo.beta == 0.5
+    assert recipe.model.student == "models/my student"
+    assert recipe.model.dtype == "fp32"
+    assert recipe.sft.epochs == 3
+    assert recipe.corpus.tasks == Tasks(test=7, families=("a", "b"))
+    assert recipe.arms == {"zero": Arm(zero_shot=12), "more": Arm(few_shot=4)}
+    assert recipe.teach.endpoint.base_url == "http://localhost:8000/v1?x=1"
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("dpo.beta", "--set 'dpo.beta': expected section.field=value, for instance dpo.beta=0.2"),
+        ("=3", "expected section.field=value"),
+        ("dpo..beta=3", "expected section.field=value"),
+        ("name.first=3", "'name' is not a section"),
+        ("dpo.betta=3", "unknown key 'dpo.betta'; did you mean 'beta'?"),
+        ("dpo.beta=strong", "dpo.beta: input should be a valid number"),
+        ("dpo=3", "dpo: input should be a valid dictionary or instance of Dpo"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(tmp_path: Path, override: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        load(tmp_path, GOOD, override)
+
+
+arms = st.builds(Arm, human=st.integers(1, 9), zero_shot=st.integers(0, 9))
+recipes = st.builds(
+    Recipe,
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,20}", fullmatch=True),
+    seed=st.integers(0, 2**31 - 1),
+    model=st.builds(Model, student=st.text(max_size=20), dtype=st.sampled_from(["auto", "bf16", "fp32"])),
+    corpus=st.builds(
+        Corpus,
+        tasks=st.just(Tasks(families=("a", "b"))),
+        preferences=st.lists(st.builds(Dataset, path=st.text(max_size=20)), min_size=1, max_size=2).map(tuple),
+    ),
+    arms=st.dictionaries(st.sampled_from(["human", "human+zero", "a.b"]), arms, max_size=3),
+    dpo=st.builds(
+        Dpo, beta=st.floats(1e-9, 100), patience=st.none() | st.integers(1, 9), learning_rate=st.floats(1e-30, 0.1)
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(recipe=recipes)
+def test_a_written_recipe_is_read_back_as_it_was(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "recipe.toml"
+    write_recipe(path, recipe)
+    assert load_recipe(path) == recipe
+
+
+def test_a_written_recipe_spells_its_defaults_and_overrides_out(tmp_path: Path) -> None:
+    path = tmp_path / "written.toml"
+    write_recipe(path, load(tmp_path, GOOD, "dpo.beta=0.7"))
+    text = path.read_text()
+    assert "beta = 0.7" in text
+    assert "warmup_steps = 20" in text
+
+
+def test_the_arms_need_of_a_kind_is_the_largest_of_any_arm(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "arms.more.zero_shot=30", "arms.more.few_shot=4")
+    assert recipe.pair_kinds() == {"zero_shot": 30, "few_shot": 4}

@@ -1,0 +1,55 @@
+"""Streams of random numbers by purpose, and clocks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck import seeds
+from limbeck.console import clock
+
+purposes = st.lists(st.text("abc/ 1", min_size=1, max_size=6) | st.integers(0, 99), min_size=1, max_size=3)
+
+
+def test_a_seed_is_the_head_of_a_sha256() -> None:
+    # printf '1\x1fsft order\x1f0' | sha256sum: the first 16 digits, halved
+    assert seeds.derive(1, "sft order", 0) == 0xB536417F259F97A8 >> 1
+
+
+@given(st.integers(0, 2**31 - 1), purposes, purposes)
+def test_streams_differ_by_purpose_and_by_seed(seed: int, one: list[str | int], other: list[str | int]) -> None:
+    assert seeds.derive(seed, *one) == seeds.derive(seed, *one)
+    assert seeds.derive(seed, *one) != seeds.derive(seed + 1, *one)
+    if [str(part) for part in one] != [str(part) for part in other]:
+        assert seeds.derive(seed, *one) != seeds.derive(seed, *other)
+        assert seeds.rng(seed, *one).random() != seeds.rng(seed, *other).random()
+
+
+def test_parts_of_a_purpose_are_not_run_together() -> None:
+    assert (
+        len({seeds.derive(1, "ab", "c"), seeds.derive(1, "a", "bc"), seeds.derive(1, "abc"), seeds.derive(11, "c")})
+        == 4
+    )
+
+
+@given(st.integers(0, 2**31 - 1), purposes)
+def test_a_seed_fits_63_bits(seed: int, purpose: list[str | int]) -> None:
+    assert 0 <= seeds.derive(seed, *purpose) < 2**63
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00"),
+        (-5, "0:00"),
+        (0.4, "0:00"),
+        (9, "0:09"),
+        (59.5, "1:00"),
+        (61, "1:01"),
+        (3599.4, "59:59"),
+        (3599.6, "1:00:00"),
+        (3661, "1:01:01"),
+        (360_000, "100:00:00"),
+    ],
+)
+def test_a_clock_reads_minutes_and_hours(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -1,0 +1,98 @@
+"""Loading: what the engine cannot follow is refused with a sentence, never computed wrongly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import ARCHITECTURES, plain_model, tiny_folder, tiny_model, tiny_tokenizer
+
+from limbeck.errors import ModelError
+from limbeck.lm.load import load_model
+
+CPU = torch.device("cpu")
+
+
+def load(folder: Path | str) -> None:
+    load_model(str(folder), CPU, torch.float32)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_ordinary_decoders_load_unpatched(architecture: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny_model(tiny_folder(tmp_path / "model", architecture), dtype)
+    assert model.head.weight.dtype == dtype
+    assert not model.network.training
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("granite", {"logits_scaling": 8.0}),
+        ("cohere", {"logit_scale": 0.1}),
+        ("gemma3_text", {"final_logit_softcapping": 3.0}),
+        ("bloom", {"n_head": 4, "n_layer": 2}),  # a bias on attention, outside the interface
+        ("mamba", {}),  # state that would run on from one packed sequence into the next
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*selective_scan.*")
+def test_logits_computed_in_another_way_are_refused(architecture: str, config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"computes its logits in a way of its own, .* not supported"):
+        load(tiny_folder(tmp_path / "model", architecture, **config))
+
+
+def test_capped_attention_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="caps its attention logits"):
+        load(tiny_folder(tmp_path / "model", "gemma2", head_dim=16))
+
+
+def test_attention_with_sinks_is_refused(tmp_path: Path) -> None:
+    config = {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
+    with pytest.raises(ModelError, match="attends with learnt sinks"):
+        load(tiny_folder(tmp_path / "model", "gpt_oss", **config))
+
+
+def test_the_network_is_left_with_the_packed_attention(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "model")
+    assert tiny_model(folder).network.config._attn_implementation == "limbeck"
+
+
+def test_the_packed_attention_without_a_layout_is_causal_attention(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "model", "qwen3")
+    ids = torch.arange(10, 30)[None]
+    with torch.no_grad():
+        ours = tiny_model(folder).network(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(ours, plain_model(folder)(input_ids=ids, use_cache=False).logits)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is a folder without config\.json: not a saved model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["smollm9", "./nowhere", "/no/such/folder", "~nobody/x", "a/b/c"])
+def test_an_unknown_name_says_what_names_there_are(name: str) -> None:
+    with pytest.raises(ModelError, match=r"expected a local folder, a hub id such as .*, or smollm2-135m"):
+        load(name)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_one_sentence() -> None:
+    with pytest.raises(ModelError, match=r"the model bad--name\.\./x is no local folder and could not be fetched"):
+        load("bad--name../x")
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no chat template"):
+        load(tiny_folder(tmp_path / "model", variant="no_template"))
+
+
+def test_damaged_weights_or_an_unknown_architecture_are_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"the model .* cannot be loaded: "):
+        load(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "not_a_model"}))
+    with pytest.raises(ModelError, match=r"the model .* cannot be loaded: "):
+        load(folder)
+    tiny_tokenizer().save_pretrained(folder)
