@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import pipeline
+from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.pipeline import Unit
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
-from limbeck.records import Pair, Record, WeakPrompt
+from limbeck.records import Pair, PromptRow, Record
 from limbeck.store import read_json_lines
 
 
@@ -25,19 +26,19 @@ def recipe_for(stage: str, data: Mapping[str, Any], overrides: tuple[str, ...]) 
 def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path, argument: str | None = None) -> Path:
     """Run one stage in `out`, which is claimed and resumed like a run folder; returns the stage's folder there.
 
-    Inputs that start with `corpus/` are made from the recipe's sources first.
+    Inputs are absolute paths; those that start with `corpus/` instead are made from the recipe's sources first.
     """
     out = out.expanduser()
-    resolved = {name: path if _made_here(path) else path.expanduser().resolve() for name, path in inputs.items()}
-    for name, path in resolved.items():
+    for name, path in inputs.items():
         if not _made_here(path) and not path.exists():
-            raise InputError(f"{name}: {inputs[name]} does not exist")
+            raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
     with pipeline.claimed(out, recipe):
-        if any(_made_here(path) for path in resolved.values()):
+        if any(_made_here(path) for path in inputs.values()):
             pipeline.run_unit(corpus, recipe, out)
         name = stage if argument is None else f"{stage}/{argument}"
-        pipeline.run_unit(Unit(name, resolved, recipe.model_dump(mode="json"), argument), recipe, out)
+        part = recipe.model_dump(mode="json")
+        pipeline.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
 
 
@@ -50,13 +51,16 @@ def is_record_file(path: Path, kind: type[Record]) -> bool:
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, first = next(read_json_lines(path), (0, {}))
-    return set(first) >= {name for name, field in kind.model_fields.items() if field.is_required()}
+    required = {name for name, field in kind.model_fields.items() if field.is_required()}
+    return required <= set(first) <= set(kind.model_fields)
 
 
-def prompts_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path]:
-    """The input `name` for a file of prompts: as it is, or through the corpus stage (which `data` is told of)."""
-    if is_record_file(path, WeakPrompt):
-        return {name: path}
+def prompts_input(data: dict[str, Any], path: Path, name: str, kind: type[PromptRow] = PromptRow) -> dict[str, Path]:
+    """The input `name` for a file of prompts: as it is where it holds records of `kind`, or through the corpus stage
+    (which `data` is told of).
+    """
+    if is_record_file(path, kind):
+        return {name: own_file(path)}
     data.setdefault("corpus", {})["prompts"] = [{"path": str(path)}]
     return {name: Path("corpus") / "pool.jsonl"}
 
@@ -64,9 +68,14 @@ def prompts_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path
 def pairs_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path]:
     """The input `name` for a file of preference pairs: as it is, or through the corpus stage."""
     if is_record_file(path, Pair):
-        return {name: path}
+        return {name: own_file(path)}
     data.setdefault("corpus", {})["preferences"] = [{"path": str(path)}]
     return {name: Path("corpus") / "human.jsonl"}
+
+
+def own_file(path: Path) -> Path:
+    """A file of the user's as an absolute path: one that lies in a folder called `corpus` is not made here."""
+    return path.expanduser().resolve()
 
 
 def parse_share(text: str) -> tuple[str, Path, int]:
@@ -79,4 +88,4 @@ def parse_share(text: str) -> tuple[str, Path, int]:
     file, colon, count = rest.rpartition(":")
     if not (equals and colon and file and count.isdigit()):
         raise RecipeError(f"{text!r}: expected KIND=FILE:COUNT, for instance human=pairs.jsonl:400")
-    return kind, Path(file), int(count)
+    return kind, own_file(Path(file)), int(count)

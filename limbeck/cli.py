@@ -19,6 +19,7 @@ from limbeck.runs import base_folder, carry_out, recipe_of
 from limbeck.store import write_text
 from limbeck.summary import show_standings
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 app = typer.Typer(
     name="limbeck",
     help="Distil reasoning into small conversational language models.",
@@ -52,7 +53,7 @@ def init(
     if path.exists():
         raise RunFolderError(f"{path} exists already; give another name or remove it")
     write_text(path, packaged_recipe("starter").read_text(encoding="utf-8"))
-    results.print(f"{path} is written. Edit it, then: limbeck run {path}", markup=False)
+    results.print(f"{path} is written. Edit it, then: limbeck run {path}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -117,9 +118,11 @@ def main() -> None:
     except LimbeckError as error:
         say(f"limbeck: {error}", style="red" if console.is_terminal else "")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns Ctrl-C into exit code 130, and says nothing
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         say("limbeck: interrupted; what was finished is kept, and the same command goes on from there")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

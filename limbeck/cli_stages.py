@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.alone import pairs_input, parse_share, prompts_input, recipe_for, run_alone
+from limbeck.alone import own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
 from limbeck.console import results
 from limbeck.errors import RecipeError
+from limbeck.records import WeakPrompt
 from limbeck.runs import base_folder
 
 ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
@@ -73,7 +74,7 @@ def teach(
         "mix": {"heldout_pairs": 0},
         "arms": {"taught": {kind: count}},
     }
-    given = prompts_input(data, weak, "weak")
+    given = prompts_input(data, weak, "weak", WeakPrompt)
     recipe = recipe_for("teach", data, tuple(overrides or ()))
     inputs = {**given, "random": given["weak"]}
     _done(run_alone(recipe, "teach", inputs, out))
@@ -94,7 +95,10 @@ def mix(
 ) -> None:
     """Mix kinds of pairs into one training stream, some held out for validation."""
     shares = [parse_share(text) for text in pairs]
-    data = {"seed": seed, "arms": {"mixed": {kind: count for kind, _, count in shares}}}
+    counts = {kind: count for kind, _, count in shares}
+    if len(counts) < len(shares):
+        raise RecipeError("limbeck mix: one file for each kind; join the files of a kind first")
+    data = {"seed": seed, "arms": {"mixed": counts}}
     recipe = recipe_for("mix", data, tuple(overrides or ()))
     _done(run_alone(recipe, "mix", {kind: path for kind, path, _ in shares}, out, "mixed"))
 
@@ -112,7 +116,7 @@ def dpo(
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "pairs")
     if validation is not None:
-        inputs["validation"] = validation
+        inputs["validation"] = own_file(validation)
     recipe = recipe_for("dpo", data, tuple(overrides or ()))
     policy = base_folder(model)
     inputs |= {"policy": policy, "reference": base_folder(reference) if reference else policy}

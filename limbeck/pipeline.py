@@ -16,6 +16,7 @@ from typing import Any, Literal
 from limbeck.api import reply_store
 from limbeck.console import clock, say
 from limbeck.errors import RecipeError, RunFolderError
+from limbeck.judges import make_judge
 from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import load_recipe, write_recipe
@@ -59,18 +60,22 @@ def check(recipe: Recipe) -> None:
     """See that a whole run of the recipe is possible, before anything is spent.
 
     Raises:
-        RecipeError: naming what is missing; TeacherError: where a teacher lacks its key.
+        RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
     """
     corpus, kinds = recipe.corpus, recipe.pair_kinds()
     if not (corpus.tasks or corpus.demonstrations):
         raise RecipeError("corpus: nothing to learn from; give [corpus.tasks] or [[corpus.demonstrations]]")
     if "human" in kinds and not corpus.preferences:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
+    if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
+        raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
     mines = any(kind != "human" for kind in kinds)
     if not corpus.tasks and ("verifier" in recipe.evaluate.judges or (mines and recipe.mine.judge == "verifier")):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
     if mines:
         teacher_for(recipe).check()
+    for name in {*recipe.evaluate.judges, *((recipe.mine.judge,) if mines else ())}:
+        make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
 
 
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
@@ -98,7 +103,12 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     ]
     if taught:
         listed += [
-            Unit("mine", {"student": Path("sft/model"), **_files(corpus, "pool")}, _mine_part(recipe)),
+            Unit(
+                "mine",
+                {"student": Path("sft/model"), **_files(corpus, "pool")},
+                _mine_part(recipe),
+                keep=reply_store.FILE_NAMES,
+            ),
             Unit(
                 "teach",
                 {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")},
@@ -195,20 +205,20 @@ def _local_sources(recipe: Recipe) -> dict[str, Path]:
 
 def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
     """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one."""
-    stale: set[str] = set()
+    stale: list[str] = []
     for unit in units(recipe, base):
         inputs = {name: folder / path for name, path in unit.inputs.items()}
         waits = [name for name in stale if any(_lies_in(path, folder / name) for path in inputs.values())]
         missing = [path for path in inputs.values() if not path.exists()]
         if waits or missing:
-            stale.add(unit.name)
+            stale.append(unit.name)
             reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
             yield Standing(unit, reason, "waiting")
             continue
         digests = {name: digest_path(path) for name, path in inputs.items()}
         why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
         if why:
-            stale.add(unit.name)
+            stale.append(unit.name)
         yield Standing(unit, why, "stale" if why else "fresh")
 
 
@@ -231,7 +241,7 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
     with claimed(folder, recipe):
         for unit in listed:
             if until is not None and stages.index(unit.stage) > stages.index(until):
-                return
+                continue  # not the end: the stages of the next arm come after those of this one
             run_unit(unit, recipe, folder)
 
 
@@ -284,9 +294,12 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
             raise RunFolderError(
                 f"{folder} holds the run of the recipe {owner!r}, not {recipe.name!r}; give --out another folder"
             )
-    elif folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+    elif folder.is_dir() and not all(_is_own(path) for path in folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty and holds no run of limbeck; give --out another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be made a run folder: {error.strerror}") from error
     with (folder / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -297,5 +310,11 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        write_recipe(known, recipe)
+        if not known.is_file() or load_recipe(known) != recipe:
+            write_recipe(known, recipe)
         yield
+
+
+def _is_own(path: Path) -> bool:
+    # A run that was killed before its recipe stood in the folder leaves the lock, and the recipe's unfinished file.
+    return path.name == ".lock" or path.name.startswith(f".{RECIPE_FILE}.")

@@ -95,4 +95,4 @@ def show_standings(found: Iterable[Standing]) -> None:
     """Print one line a unit: its name, its state, and why."""
     for standing in found:
         why = f": {standing.why}" if standing.why else ""
-        results.print(f"{standing.unit.name:30} {standing.state}{why}", markup=False)
+        results.print(f"{standing.unit.name:30} {standing.state}{why}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ Knows nothing of losses, templates or sampling.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,23 +19,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from limbeck.errors import ModelError
+from limbeck.lm.span_attention import Plan, Span, attend_spans
 
 NAME = "limbeck"
 _SEEN_MULTIPLE = 32
-
-
-@dataclass(frozen=True)
-class Span:
-    """`length` tokens of a row from `start`; they see `prefix_length` earlier ones from `prefix_start`, and themselves.
-
-    `slots`: cache slots that receive the span's keys and values (prefill); empty while training.
-    """
-
-    start: int
-    length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
-    slots: tuple[int, ...] = ()
 
 
 class Cache:
@@ -78,22 +65,16 @@ class Decoding:
         return len(self.positions)
 
 
-@dataclass
 class Layout:
     """What each token of a row may see: decode tokens first, then the spans in the order of the row."""
 
-    spans: Sequence[Span]
-    cache: Cache | None = None
-    decoding: Decoding | None = None
-    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-
-    def prefix_mask(self, span: Span, device: torch.device) -> Tensor:
-        """[length, prefix_length + length] bool: the whole prefix, and the span itself causally; made once a row."""
-        key = (span.prefix_length, span.length)
-        if key not in self._masks:
-            seen = torch.ones(span.length, span.prefix_length + span.length, dtype=torch.bool, device=device)
-            self._masks[key] = seen.tril(span.prefix_length)
-        return self._masks[key]
+    def __init__(self, spans: Sequence[Span], cache: Cache | None = None, decoding: Decoding | None = None) -> None:
+        self.spans, self.cache, self.decoding = spans, cache, decoding
+        # The plan counts from the first span: decode tokens are no part of it.
+        ahead = len(decoding) if decoding is not None else 0
+        self.plan = Plan(
+            [replace(s, start=s.start - ahead, prefix_start=max(s.prefix_start - ahead, 0)) for s in spans]
+        )
 
 
 class _States(NamedTuple):
@@ -102,7 +83,7 @@ class _States(NamedTuple):
     query: Tensor
     key: Tensor
     value: Tensor
-    scaling: float | None
+    scaling: float
 
 
 def attend(
@@ -125,14 +106,17 @@ def attend(
     if s_aux is not None:
         raise ModelError("this model attends with learnt sinks, which the packed attention does not do")
     _refuse_unsupported(layout, sliding_window, softcap)
-    states = _States(query, key, value, scaling)
+    states = _States(query, key, value, query.shape[3] ** -0.5 if scaling is None else scaling)
     parts: list[Tensor] = []
+    decoded = 0
     if layout.decoding is not None:
+        decoded = len(layout.decoding)
         parts.append(_decode(module, layout.decoding, states))
-    for span in layout.spans:
+    if layout.spans:
         if layout.cache is not None:
-            _store(module, layout.cache, span, states)
-        parts.append(_attend_span(layout, span, states))
+            _store(module, layout.cache, layout.spans, states)
+        q, k, v = (s[0, :, decoded:] for s in (query, key, value))
+        parts.append(attend_spans(q, k, v, layout.plan, states.scaling)[None])
     out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     return out.transpose(1, 2), None
 
@@ -142,7 +126,7 @@ def _refuse_unsupported(layout: Layout, sliding_window: int | None, softcap: flo
         raise ModelError("this model caps its attention logits, which the packed attention does not do")
     if sliding_window is None:
         return
-    longest = max((span.prefix_length + span.length for span in layout.spans), default=0)
+    longest = max((span.num_keys for span in layout.spans), default=0)
     if layout.cache is not None:
         longest = max(longest, layout.cache.capacity)
     if longest > sliding_window:
@@ -152,26 +136,14 @@ def _refuse_unsupported(layout: Layout, sliding_window: int | None, softcap: flo
         )
 
 
-def _store(module: nn.Module, cache: Cache, span: Span, states: _States) -> None:
-    """Write a prompt's keys and values into its cache slots."""
+def _store(module: nn.Module, cache: Cache, spans: Sequence[Span], states: _States) -> None:
+    """Write prompts' keys and values into their cache slots."""
     keys, values = cache.layer(_layer_index(module), states.key)
-    own = slice(span.start, span.start + span.length)
-    for slot in span.slots:
-        keys[slot, :, : span.length] = states.key[0, :, own]
-        values[slot, :, : span.length] = states.value[0, :, own]
-
-
-def _attend_span(layout: Layout, span: Span, states: _States) -> Tensor:
-    own = slice(span.start, span.start + span.length)
-    query, key, value = states.query[:, :, own], states.key[:, :, own], states.value[:, :, own]
-    grouped = query.shape[1] != key.shape[1]
-    if not span.prefix_length:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=states.scaling, enable_gqa=grouped)
-    before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
-    key = torch.cat([states.key[:, :, before], key], dim=2)
-    value = torch.cat([states.value[:, :, before], value], dim=2)
-    mask = layout.prefix_mask(span, query.device)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=states.scaling, enable_gqa=grouped)
+    for span in spans:
+        own = slice(span.start, span.start + span.length)
+        for slot in span.slots:
+            keys[slot, :, : span.length] = states.key[0, :, own]
+            values[slot, :, : span.length] = states.value[0, :, own]
 
 
 def _decode(module: nn.Module, decoding: Decoding, states: _States) -> Tensor:

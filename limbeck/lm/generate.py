@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from limbeck import seeds
-from limbeck.lm.attention import Cache, Decoding, Layout, Span
+from limbeck.lm.attention import Cache, Decoding, Layout
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.span_attention import Span
 from limbeck.records import FinishReason
 
 NUCLEUS_CANDIDATES = 256

@@ -17,9 +17,10 @@ from transformers.utils import logging as transformers_logging
 
 from limbeck.errors import ModelError
 from limbeck.lm import attention
-from limbeck.lm.attention import Layout, Span
+from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.pull import KNOWN_MODELS, pull
+from limbeck.lm.span_attention import Span
 from limbeck.store import atomic_folder, disk_errors
 
 _HUB_FILES = [

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.lm.attention import Layout, Span
+from limbeck.lm.attention import Layout
+from limbeck.lm.span_attention import Span
 
 
 @dataclass(frozen=True)
