@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from limbeck import pipeline
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
@@ -34,6 +36,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
             raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
     with pipeline.claimed(out, recipe):
+        recipe = pipeline.settled(recipe, out)
         if any(_made_here(path) for path in inputs.values()):
             pipeline.run_unit(corpus, recipe, out)
         name = stage if argument is None else f"{stage}/{argument}"
@@ -51,8 +54,11 @@ def is_record_file(path: Path, kind: type[Record]) -> bool:
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, first = next(read_json_lines(path), (0, {}))
-    required = {name for name, field in kind.model_fields.items() if field.is_required()}
-    return required <= set(first) <= set(kind.model_fields)
+    try:
+        kind.model_validate(first)
+    except ValidationError:
+        return False
+    return True
 
 
 def prompts_input(data: dict[str, Any], path: Path, name: str, kind: type[PromptRow] = PromptRow) -> dict[str, Path]:

@@ -14,8 +14,9 @@ from limbeck import pipeline
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, results, say
 from limbeck.errors import LimbeckError, RunFolderError
+from limbeck.lm.names import model_folder
 from limbeck.recipe_file import load_recipe, packaged_recipe
-from limbeck.runs import base_folder, carry_out, recipe_of
+from limbeck.runs import carry_out, recipe_of
 from limbeck.store import write_text
 from limbeck.summary import show_standings
 
@@ -41,8 +42,9 @@ def demo(
     out: Out = None,
 ) -> None:
     """Run the whole pipeline on this machine: no key, no GPU, no hub."""
-    recipe = load_recipe(packaged_recipe("demo"), (*(overrides or ()), f"seed={seed}"))
-    carry_out(recipe, out or Path("runs") / (recipe.name if seed == 1 else f"{recipe.name}-seed{seed}"), None)
+    recipe = load_recipe(packaged_recipe("demo"), (f"seed={seed}", *(overrides or ())))
+    name = recipe.name if recipe.seed == 1 else f"{recipe.name}-seed{recipe.seed}"
+    carry_out(recipe, out or Path("runs") / name, None)
 
 
 @app.command()
@@ -80,7 +82,7 @@ def run(
 def status(folder: RunFolder) -> None:
     """Say which stage stands where, what is stale and why."""
     recipe = recipe_of(folder)
-    show_standings(pipeline.standings(recipe, base_folder(recipe.model.student), folder))
+    show_standings(pipeline.standings(recipe, model_folder(recipe.model.student), folder))
 
 
 @app.command()
@@ -104,7 +106,7 @@ def chat(
     from limbeck.talk import talk
 
     recipe = recipe_of(folder)
-    talk(recipe, base_folder(recipe.model.student), folder, model, before, temperature)
+    talk(recipe, model_folder(recipe.model.student), folder, model, before, temperature)
 
 
 add_stage_commands(app)

@@ -8,8 +8,8 @@ import typer
 from limbeck.alone import own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
 from limbeck.console import results
 from limbeck.errors import RecipeError
+from limbeck.lm.names import model_folder
 from limbeck.records import WeakPrompt
-from limbeck.runs import base_folder
 
 ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to work in; an interrupted command resumes there.")]
@@ -29,7 +29,7 @@ def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1
     recipe = recipe_for("sft", settings, tuple(overrides or ()))
     corpus = Path("corpus")
     inputs = {
-        "base": base_folder(model),
+        "base": model_folder(model),
         "demonstrations": corpus / "demonstrations.jsonl",
         "validation": corpus / "demonstrations_validation.jsonl",
     }
@@ -54,7 +54,7 @@ def mine(
     else:
         inputs = prompts_input(data, prompts, "pool")
     recipe = recipe_for("mine", data, tuple(overrides or ()))
-    _done(run_alone(recipe, "mine", {"student": base_folder(model), **inputs}, out))
+    _done(run_alone(recipe, "mine", {"student": model_folder(model), **inputs}, out))
 
 
 def teach(
@@ -118,8 +118,8 @@ def dpo(
     if validation is not None:
         inputs["validation"] = own_file(validation)
     recipe = recipe_for("dpo", data, tuple(overrides or ()))
-    policy = base_folder(model)
-    inputs |= {"policy": policy, "reference": base_folder(reference) if reference else policy}
+    policy = model_folder(model)
+    inputs |= {"policy": policy, "reference": model_folder(reference) if reference else policy}
     _done(run_alone(recipe, "dpo", inputs, out, "pairs") / "model")
 
 
@@ -144,7 +144,7 @@ def evaluate(
     else:
         inputs = {"test": prompts_input(data, prompts, "test")["test"]}
     recipe = recipe_for("evaluate", data, tuple(overrides or ()))
-    folder = run_alone(recipe, "evaluate", {"model": base_folder(model), **inputs}, out, "model")
+    folder = run_alone(recipe, "evaluate", {"model": model_folder(model), **inputs}, out, "model")
     show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
     _done(folder)
 

@@ -25,18 +25,18 @@ _LIBRARIES = ("limbeck", "torch", "transformers", "reasoning-gym")
 
 
 class StageResult(Record):
-    """What a stage reports of its work: counts in and out, drops by reason, tokens, money, and named facts."""
+    """What a stage reports of its work: counts, drops by reason, tokens, money (None: unknown), named facts."""
 
     counts_in: dict[str, int] = {}
     counts_out: dict[str, int] = {}
     drops: dict[str, int] = {}
     tokens: dict[str, int] = {}
-    money_usd: float = 0.0
+    money_usd: float | None = None
     facts: dict[str, Any] = {}
 
 
 class Manifest(Record):
-    """The record of a finished unit of work. `seconds` sums over interrupted attempts where they were resumed."""
+    """The record of a finished unit of work. `seconds` are those of the attempt that finished it."""
 
     unit: str
     key: str

@@ -18,14 +18,16 @@ from limbeck.console import clock, say
 from limbeck.errors import RecipeError, RunFolderError
 from limbeck.judges import make_judge
 from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
-from limbeck.recipe import Recipe
+from limbeck.recipe import Model, Recipe
 from limbeck.recipe_file import load_recipe, write_recipe
-from limbeck.store import digest_path
+from limbeck.store import digest_path, read_json, write_json
 from limbeck.teachers import teacher_for
 
 RECIPE_FILE = "recipe.toml"
+MACHINE_FILE = "machine.json"
 BASE = "base"
 SFT = "sft"
+_HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         ]
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
-        evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in ("validation", "test", "transfer")}
+        evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
         listed.append(Unit("screen", {**pairs, **evaluation}, _part(recipe, "screen")))
     for arm in recipe.arms:
         listed += _arm_units(recipe, arm, base)
@@ -158,7 +160,11 @@ def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
 
 def _evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     asked = {**_files(Path("corpus"), "test", "transfer"), "chat_heldout": Path("retain/heldout.jsonl")}
-    part = _part(recipe, "model", "evaluate") | {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
+    # Ties and confidence belong to the verdict: replies and scores do not depend on them.
+    part = _part(recipe, "model") | {
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence"})
+    }
+    part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     return [
         Unit(f"evaluate/{name}", {"model": path, **asked}, part, argument=name, keep=reply_store.FILE_NAMES)
         for name, path in _models(recipe, base).items()
@@ -206,6 +212,8 @@ def _local_sources(recipe: Recipe) -> dict[str, Path]:
 def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
     """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one."""
     stale: list[str] = []
+    if (folder / MACHINE_FILE).is_file():
+        recipe = settled(recipe, folder)
     for unit in units(recipe, base):
         inputs = {name: folder / path for name, path in unit.inputs.items()}
         waits = [name for name in stale if any(_lies_in(path, folder / name) for path in inputs.values())]
@@ -234,15 +242,33 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         RecipeError: where the recipe cannot be carried out as a whole, or `until` names no stage of it.
     """
     check(recipe)
-    listed = units(recipe, base)
-    stages = list(dict.fromkeys(unit.stage for unit in listed))
+    stages = list(dict.fromkeys(unit.stage for unit in units(recipe, base)))
     if until is not None and until not in stages:
         raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(stages)}")
     with claimed(folder, recipe):
-        for unit in listed:
+        recipe = settled(recipe, folder)
+        for unit in units(recipe, base):
             if until is not None and stages.index(unit.stage) > stages.index(until):
                 continue  # not the end: the stages of the next arm come after those of this one
             run_unit(unit, recipe, folder)
+
+
+def settled(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with device and dtype decided, once for a run folder: a later probe must not change a run half-way.
+
+    The decision lies in `machine.json`; torch is imported only to make it.
+    """
+    if "auto" not in {recipe.model.device, recipe.model.dtype}:
+        return recipe
+    path = folder / MACHINE_FILE
+    if not path.is_file():
+        from limbeck.lm.machine import place
+
+        device, dtype = place(recipe.model)
+        write_json(path, {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"})
+    asked = recipe.model.model_dump()
+    chosen = {name: value for name, value in read_json(path).items() if asked.get(name) == "auto"}
+    return recipe.model_copy(update={"model": Model.model_validate(asked | chosen)})
 
 
 def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:

@@ -3,6 +3,7 @@
 Pure data: `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
+import math
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,7 +32,7 @@ class Model(Section):
     )
     dtype: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Of computation; weights under training keep an fp32 master copy. auto: bf16 where a "
-        "one-second probe finds it faster than fp32."
+        "short probe finds it faster than fp32."
     )  # fmt: skip
     max_prompt_tokens: Positive = Field(2048, description="Longer prompts are dropped and counted (paper: 2,048).")
     max_response_tokens: Positive = Field(1024, description="Longer responses are dropped from training and counted.")
@@ -64,8 +65,15 @@ class Dataset(Section):
     """A data set: hub id, local folder of parquet files, or a JSON, JSONL or parquet file."""
 
     path: str = Field(description="Hub id or local path.")
-    config: str | None = Field(None, description="Hub configuration, for instance `all` of SmolTalk.")
-    split: str = Field("train", description="Split of a hub data set.")
+    config: str | None = Field(
+        None,
+        description="Hub configuration, for instance `all` of SmolTalk; of a local folder, the parquet files below a "
+        "folder of that name.",
+    )
+    split: str = Field(
+        "train",
+        description="Split of a hub data set; of a local folder, the parquet files whose name or folder says so.",
+    )
     limit: Positive | None = Field(None, description="Take at most this many rows, a uniform sample by the seed.")
 
 
@@ -78,7 +86,7 @@ class Corpus(Section):
     preferences: tuple[Dataset, ...] = Field((), description="Preference pairs of kind `human`.")
     prompts: tuple[Dataset, ...] = Field((), description="Prompts to mine; empty: those of `preferences`.")
     evaluation: tuple[Dataset, ...] = Field((), description="Held-out prompts for the verdict.")
-    validation_share: Share = Field(0.02, description="Share of demonstrations and pairs held out to pick checkpoints.")
+    validation_share: Share = Field(0.02, description="Share of demonstrations held out to pick checkpoints.")
 
 
 class Optimisation(Section):
@@ -194,10 +202,9 @@ class Arm(Section):
 
 
 class Dpo(Optimisation):
-    """Direct preference optimisation (Rafailov et al. 2023)."""
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7)."""
 
     beta: Annotated[float, Field(gt=0, le=100)] = Field(0.1, description="Strength of the pull to the reference.")
-    loss: Literal["sigmoid"] = Field("sigmoid", description="Equation 7 of Rafailov et al. 2023.")
     nll_weight: Annotated[float, Field(ge=0, le=10)] = Field(
         0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "
         "log-probabilities falling)."
@@ -246,6 +253,12 @@ class Recipe(Section):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip
         return self
+
+    def pairs_to_ask(self, kind: PairKind) -> int:
+        """How many pairs of a kind the teacher is asked for: what arms and validation need, and the spare ones."""
+        needed = self.pair_kinds().get(kind, 0)
+        exact = (needed + self.mix.heldout_pairs) * (1 + self.teach.spare_share) if needed else 0.0
+        return math.ceil(round(exact, 6))  # 1.1 is a little more than 11/10: unrounded, 100 pairs would be 111
 
     def pair_kinds(self) -> dict[PairKind, int]:
         """How many pairs of each kind the arms need together: the largest demand, since arms share pairs."""

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
+HeldOutSplit = Literal["test", "transfer"]
 
 
 class Record(BaseModel):
     """Base of every line: frozen, strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A value that is not finite is written as NaN or Infinity, so that what was written can be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Message(Record):
@@ -154,7 +156,7 @@ class Comparison(Record):
     candidate: str
     baseline: str
     judge: str
-    split: Literal["test", "transfer"]
+    split: HeldOutSplit
     difference: Estimate
     win_rate: Estimate
     wins: int

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -108,6 +109,23 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote.
+
+    Raises:
+        InputError: where it is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: not valid JSON") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged: expected a JSON object")
+    return value
+
+
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write one JSON line a record, atomically. Returns the number of lines."""
     count = 0
@@ -134,14 +152,24 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                value = json.loads(line)
+                value = json.loads(line.rstrip("\n"))
                 if not isinstance(value, dict):
                     raise InputError(f"{path}, line {number}: expected a JSON object, found {type(value).__name__}")
                 yield number, value
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{path}, line {number + 1}: not valid UTF-8 text") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: {json_problem(error)}") from error
+
+
+def json_problem(error: ValueError | RecursionError) -> str:
+    """What Python's JSON reader raised, in words."""
+    if isinstance(error, json.JSONDecodeError):
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        return f"not valid JSON ({error.msg} at {line}column {error.colno})"
+    if isinstance(error, RecursionError):
+        return "JSON that is nested too deeply"
+    return f"a number of more than {sys.get_int_max_str_digits():,} digits"  # the only other ValueError there is
 
 
 def read_records(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
@@ -224,7 +252,7 @@ def digest_path(path: Path) -> str:
         InputError: where nothing lies at `path`.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file, path))
         return digest_json([[file.relative_to(path).as_posix(), digest_path(file)] for file in files])
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -242,18 +270,19 @@ def _digest_file(path: Path, _state: tuple[int, int, int]) -> str:
     return total.hexdigest()
 
 
-def _hidden(file: Path, root: Path) -> bool:
+def hidden(file: Path, root: Path) -> bool:
+    """Whether a file below `root`, or a folder between them, has a name that begins with a dot."""
     return any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def map_lines(path: Path, convert: Callable[[dict[str, Any]], AnyRecord]) -> list[AnyRecord]:
-    """Convert every JSON line with `convert`; an `InputError` or `KeyError` of it is re-raised with file and line."""
-    converted = []
-    for number, value in read_json_lines(path):
-        try:
-            converted.append(convert(value))
-        except KeyError as error:
-            raise InputError(f"{path}, line {number}: the field {error} is missing") from error
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-    return converted
+def refuse_repeated(ids: Sequence[str], what: str) -> None:
+    """See that rows can be told apart by their ids.
+
+    Raises:
+        InputError: naming the first id that two rows have.
+    """
+    seen: set[str] = set()
+    for id_ in ids:
+        if id_ in seen:
+            raise InputError(f"two {what} rows have the id {id_!r}; ids must be distinct, also across files")
+        seen.add(id_)

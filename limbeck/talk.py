@@ -33,7 +33,7 @@ def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: st
         panels = []
         for name, one in models.items():
             histories[name].append(Message(role="user", content=line))
-            text = _reply(one, histories[name], Sampling(MAX_NEW_TOKENS, temperature, seed=turn))
+            text = _reply(one, histories[name], Sampling(MAX_NEW_TOKENS, temperature, seed=turn, slots=1))
             histories[name].append(Message(role="assistant", content=text))
             panels.append(Panel(escape(text), title=escape(name)))
         results.print(Columns(panels, equal=True, expand=True))

@@ -2,12 +2,14 @@
 
 import asyncio
 import email.utils
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import httpx
 import pytest
 
-from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed
+from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed, ReplyStore
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import TeacherError
 from limbeck.recipe import Endpoint
@@ -196,7 +198,13 @@ def test_a_keyless_401_names_the_variable_to_set() -> None:
         Bench(lambda _: error(401), environ={}).ask()
 
 
-@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://", "http://me:word@x/v1", "http://x/v1?key=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/v1", "localhost:8000", "http://", "http://me:word@x/v1", "http://x/v1?key=1",
+        "http://localhost:80O0/v1", "http://[::1/v1",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_no_server_or_carries_a_secret_is_refused(url: str) -> None:
     with pytest.raises(TeacherError, match="base_url") as caught:
         ChatClient(Endpoint(base_url=url), environ={}).check()
@@ -213,3 +221,17 @@ def test_half_a_surrogate_pair_in_a_reply_becomes_text_that_can_be_stored() -> N
     content = b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}'
     (answer,) = Bench(lambda _: httpx.Response(200, content=content)).ask()
     assert answer.text.encode("utf-8").startswith(b"a")
+
+
+def test_half_a_surrogate_pair_in_an_error_or_a_finish_reason_can_be_stored_too(tmp_path: Path) -> None:
+    said = json.dumps({"error": {"message": "no \ud83d here"}}).encode()
+    (failed,) = Bench(in_turn(httpx.Response(400, content=said))).ask()
+    choice = {"message": {"content": "4"}, "finish_reason": "st\ud83dop"}
+    (answered,) = Bench(in_turn(httpx.Response(200, content=json.dumps({"choices": [choice]}).encode()))).ask()
+    with ReplyStore(tmp_path / "replies.sqlite") as store:
+        for key, answer in {"failed": failed, "answered": answered}.items():
+            store.journal(key, "zero_shot", "{}")
+            store.finish(key, answer)
+        stored = store.get("answered")
+    assert isinstance(failed, Failed) and failed.detail == "no ??? here".replace("?", "\ufffd")
+    assert isinstance(stored, Answered) and stored.text == "4"

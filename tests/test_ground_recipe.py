@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from limbeck.errors import RecipeError
-from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Model, Recipe, Tasks
+from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Mix, Model, Recipe, Tasks
 from limbeck.recipe_file import load_recipe, write_recipe
 
 GOOD = """
@@ -152,3 +153,15 @@ def test_a_written_recipe_spells_its_defaults_and_overrides_out(tmp_path: Path) 
 def test_the_arms_need_of_a_kind_is_the_largest_of_any_arm(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "arms.more.zero_shot=30", "arms.more.few_shot=4")
     assert recipe.pair_kinds() == {"zero_shot": 30, "few_shot": 4}
+
+
+@pytest.mark.parametrize(("heldout", "asked"), [(0, 110), (1, 112)])
+def test_the_spare_share_rounds_up_and_not_beyond(heldout: int, asked: int) -> None:
+    recipe = Recipe(name="r", corpus=Corpus(tasks=Tasks()), arms={"a": Arm(random=100)}, mix=Mix(heldout_pairs=heldout))
+    assert recipe.pairs_to_ask("random") == asked
+    assert recipe.pairs_to_ask("zero_shot") == 0
+
+
+def test_a_loss_cannot_be_chosen_since_there_is_one() -> None:
+    with pytest.raises(ValidationError, match="extra"):
+        Dpo.model_validate({"loss": "sigmoid"})

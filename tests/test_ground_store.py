@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -21,7 +22,6 @@ from limbeck.store import (
     digest_json,
     digest_path,
     disk_errors,
-    map_lines,
     read_records,
     write_json,
     write_records,
@@ -126,6 +126,8 @@ def test_a_stream_torn_anywhere_keeps_its_whole_lines(tmp_path: Path, cut: int) 
         (b'{"prompt_id": "a", "text": "b", "finish_reason": "tired", "num_tokens": 1}', "line 2: finish_reason: input"),
         (b'{"prompt_id": "a", "text": "b", "finish_reason": "stop", "num_tokens": 1, "extra": 1}', "line 2: extra: "),
         (b'{"prompt_id": "\xff"}', "not valid UTF-8 text"),
+        (b'{"num_tokens": ' + b"1" * 5000 + b"}", "line 2: a number of more than 4,300 digits"),
+        (b"[" * 100_000, "line 2: JSON that is nested too deeply"),
     ],
 )
 def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes, problem: str) -> None:
@@ -143,15 +145,12 @@ def test_a_missing_file_is_an_input_error_and_empty_lines_are_none(tmp_path: Pat
     assert read_records(tmp_path / "blank.jsonl", Reply) == []
 
 
-def test_a_converter_that_misses_a_field_is_told_by_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "a"}\n\n{"words": "b"}\n')
-
-    def convert(value: dict[str, str]) -> Reply:
-        return Reply(prompt_id="x", text=value["text"], finish_reason="stop", num_tokens=1)
-
-    with pytest.raises(InputError, match=r"rows\.jsonl, line 3: the field 'text' is missing"):
-        map_lines(path, convert)
+def test_a_metric_that_is_not_finite_is_read_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with RecordStream(path, Metric) as stream:
+        stream.append(Metric(step=1, split="train", values={"loss": math.nan, "margin": -math.inf}))
+    (metric,) = read_records(path, Metric)
+    assert math.isnan(metric.values["loss"]) and metric.values["margin"] == -math.inf
 
 
 @needs_full_device

@@ -10,6 +10,7 @@ from tiny_models import ARCHITECTURES, plain_model, tiny_folder, tiny_model, tin
 
 from limbeck.errors import ModelError
 from limbeck.lm.load import load_model
+from limbeck.lm.machine import choose_device
 
 CPU = torch.device("cpu")
 
@@ -96,3 +97,17 @@ def test_damaged_weights_or_an_unknown_architecture_are_one_sentence(tmp_path: P
     with pytest.raises(ModelError, match=r"the model .* cannot be loaded: "):
         load(folder)
     tiny_tokenizer().save_pretrained(folder)
+
+
+def test_a_saved_model_stops_where_a_turn_ends_also_where_its_eos_is_another_token(tmp_path: Path) -> None:
+    model = tiny_model(tiny_folder(tmp_path / "tiny", variant="base_eos"))
+    assert model.chat.end_of_turn != model.chat.tokenizer.eos_token_id
+    model.save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert set(config["eos_token_id"]) == {model.chat.end_of_turn, model.chat.tokenizer.eos_token_id}
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ModelError, match=f"no '{missing}' device"):
+        choose_device(missing)

@@ -45,8 +45,7 @@ def away_from_the_policy(items: Sequence[Item]) -> dict[str, tuple[float, float]
 def gradients(model: LanguageModel, objective: Objective, rows: Sequence[Item]) -> tuple[float, Gradients]:
     model.network.zero_grad()
     total = 0.0
-    for pending in objective.losses(model, rows):
-        part = pending()
+    for part in objective.losses(model, rows):
         part.loss.backward()
         total += float(part.sums["loss"].detach())
     found = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}

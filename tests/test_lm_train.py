@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,9 +87,9 @@ class Wrapped:
         self.before(step)
         return self.inner.rows(step)
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
-        pending = self.inner.losses(model, rows)
-        return [lambda one=one: self.spoil(self.step, one()) for one in pending]
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+        for one in self.inner.losses(model, rows):
+            yield self.spoil(self.step, one)
 
     def validate(self, model: LanguageModel) -> Values:
         return self.inner.validate(model) if self.score is None else self.score(model)

@@ -76,6 +76,14 @@ def test_a_folder_laid_out_as_on_the_hub_gives_one_split_of_one_configuration(tm
         ids(tmp_path, config="none")
 
 
+def test_a_configuration_that_is_named_like_a_split_is_none(tmp_path: Path) -> None:
+    for config in ("dev-mix", "all"):
+        write_parquet(tmp_path / config / "0000.parquet", ROWS[:2])
+    assert len(ids(tmp_path, config="dev-mix")) == 2
+    write_parquet(tmp_path / "old-test" / "train" / "0000.parquet", ROWS[:1])
+    assert len(ids(tmp_path, config="old-test")) == 1
+
+
 def test_a_folder_a_split_gives_that_split_and_files_of_unclear_split_are_refused(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("test", 1)):
         write_parquet(tmp_path / "all" / split / "0000.parquet", ROWS[:count])
@@ -85,6 +93,45 @@ def test_a_folder_a_split_gives_that_split_and_files_of_unclear_split_are_refuse
     write_parquet(tmp_path / "mixed" / "more.parquet", ROWS)
     with pytest.raises(InputError, match=r"more\.parquet, .* belongs to no split"):
         ids(tmp_path / "mixed", split="test")
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "rows"),
+    [
+        (("train_sft-00000-of-00002-a3ecf92756993583", "test_sft-00000-of-00001-0123456789abcdef"), "train_sft", 1),
+        (("train", "test"), "train", 1),
+        (("data/train/0000", "data/train/0001", "data/test/0000"), "train", 2),
+        (("smol-train", "smol-test"), "train", 1),
+        (("train", "train_more", "test"), "train", 2),
+        (("train-00000-of-00001", "test"), "test", 1),
+        (("train_sft", "test_sft"), "train_sft", 1),
+        (("train_sft", "train_gen", "test_sft"), "train", 2),
+    ],
+)
+def test_a_split_is_known_by_shard_file_or_folder(
+    tmp_path: Path, names: tuple[str, ...], split: str, rows: int
+) -> None:
+    for name in names:
+        write_parquet(tmp_path / f"{name}.parquet", ROWS[:1])
+    assert len(ids(tmp_path, split=split)) == rows
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("train_sft-00000-of-00001-a3ecf92756993583", "test_sft-00000-of-00001-a3"), "'dev', but test_sft, train_sft"),
+        (("train", "test"), "'dev', but test, train: set `split`"),
+        (("data/train/0000", "data/test/0000"), "'dev', but test, train"),
+        (("data/test/0000",), "'dev', but test"),
+        (("train_dev", "test_dev"), "'dev', but test_dev, train_dev"),
+        (("train", "more"), r"more\.parquet, .* belongs to no split"),
+    ],
+)
+def test_a_split_that_is_not_there_never_becomes_the_others(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    for name in names:
+        write_parquet(tmp_path / f"{name}.parquet", ROWS[:1])
+    with pytest.raises(InputError, match=words):
+        ids(tmp_path, split="dev")
 
 
 def test_two_files_of_one_name_have_different_ids_and_one_file_keeps_its_own(tmp_path: Path) -> None:
@@ -126,6 +173,8 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "plain.jsonl.gz": (lines(ROWS), r"plain\.jsonl\.gz cannot be read"),
     "cut.jsonl.gz": (gzip.compress(lines(ROWS))[:-20], r"cut\.jsonl\.gz: a damaged or unfinished gzip"),
     "deep.jsonl": (b"[" * 100_000 + b"\n", r"deep\.jsonl: JSON that is nested too deeply"),
+    "long.jsonl": (lines(ROWS[:1]) + b'{"a": ' + b"1" * 5000 + b"}\n", r"long\.jsonl, row 2: .*more than 4,300 digits"),
+    "long.json": (b'[{"a": ' + b"1" * 5000 + b"}]", r"long\.json: .*more than 4,300 digits"),
     "text.parquet": (b"hello", r"text\.parquet cannot be read as parquet"),
     "table.csv": (b"a,b\n", r"table\.csv is none of the files that can be read here \(\.jsonl\.gz"),
 }

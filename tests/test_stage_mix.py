@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.errors import InputError
+from limbeck.likeness import prompt_identity
 from limbeck.recipe import PairKind, Recipe
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import mix
 from limbeck.store import read_records, write_records
-from limbeck.teachers.likeness import prompt_identity
 
 KINDS: tuple[PairKind, ...] = get_args(PairKind)
 
@@ -115,6 +115,14 @@ def test_too_few_pairs_name_arm_kind_number_and_remedy(tmp_path: Path) -> None:
         mix.run(recipe(), inputs, tmp_path / "out", "mixed")
     for words in ("'mixed'", "3 zero_shot pairs", "only 4", "arms.mixed.zero_shot to 2", "corpus.tasks.pool"):
         assert words in str(caught.value)
+
+
+def test_an_id_that_two_pairs_share_is_refused_by_name(tmp_path: Path) -> None:
+    inputs = {kind: tmp_path / f"{kind}.in" for kind in ("random", "zero_shot")}
+    write_records(inputs["random"], pairs("random", range(9)))
+    write_records(inputs["zero_shot"], [*pairs("zero_shot", range(9)), *pairs("random", range(8, 9))])
+    with pytest.raises(InputError, match="two pair rows have the id 'random/8'"):
+        mix.run(recipe(), inputs, tmp_path / "out", "mixed")
 
 
 def test_a_missing_kind_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import math
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,13 +15,16 @@ import pytest
 from report_fixture import HOSTILE, MODELS, SENTENCE, build_run, recipe
 
 from limbeck.errors import InputError, RunFolderError
+from limbeck.manifest import StageResult
 from limbeck.recipe import Corpus, Dataset, Evaluate, Recipe
-from limbeck.records import Comparison, Estimate, Judgement, Metric, ModelScore, Reply, Verdict
+from limbeck.records import Comparison, Estimate, Judgement, Metric, ModelScore, PromptRow, Reply, Verdict, user_prompt
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather
+from limbeck.stages.report.ledger import cost_table
 from limbeck.stages.report.replies import TEXT_LIMIT, browser
+from limbeck.stages.report.results import side_table
 from limbeck.stages.report.safe import content_security_policy, cut, json_block, visible
-from limbeck.store import write_json, write_records
+from limbeck.store import read_records, write_json, write_records
 
 # Void elements of HTML: they have no end tag.
 _VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -183,8 +188,8 @@ def test_quantity_without_a_metric_and_values_that_are_not_finite_are_said(tmp_p
     for arm in MODELS[2:]:
         lines = [Metric(step=step, split="train", values={"loss": 0.6}) for step in range(3)]
         write_records(root / "dpo" / arm / "metrics.jsonl", lines)
-    with (root / "sft" / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"step": 401, "split": "train", "values": {"loss": NaN}}\n')
+    sft = read_records(root / "sft" / "metrics.jsonl", Metric)
+    write_records(root / "sft" / "metrics.jsonl", [*sft, Metric(step=401, split="train", values={"loss": math.nan})])
     text = Page(make(root)).text
     assert "The metrics hold no margin." in text
     assert "sft: 1 values are not finite and are not drawn." in text
@@ -219,6 +224,55 @@ def test_run_without_arms_tasks_and_verifier_is_reported_by_reward(tmp_path: Pat
     first, second = page.replies["rows"][0]["replies"][1], page.replies["rows"][1]["replies"][1]
     assert first["score"] == 2.5 and "outcome" not in first
     assert second["outcome"] == "unscored" and second["reason"] == "no reason given"
+
+
+def test_arms_that_left_the_recipe_do_not_count(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    before = gather(root, recipe()).manifests
+    for stage in ("mix", "dpo", "evaluate"):
+        shutil.copytree(root / "dpo" / "random", root / stage / "old")
+    assert gather(root, recipe()).manifests == before
+    (root / "evaluate" / "old" / "manifest.json").unlink()
+    assert gather(root, recipe()).gaps == ()
+    without_arms = recipe().model_copy(update={"arms": {}})
+    assert not [unit for unit in gather(root, without_arms).manifests if unit.startswith(("mix", "dpo"))]
+    assert {gap.path for gap in gather(root, without_arms).gaps} == set()
+
+
+def test_main_table_is_of_the_recipes_first_judge(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    page = Page(make(root, recipe().model_copy(update={"evaluate": Evaluate(judges=("nemotron", "verifier"))})))
+    assert "Held-out prompts, judge nemotron" in page.text
+
+
+def test_a_worked_solution_is_shown_once(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    rows = read_records(root / "corpus" / "test.jsonl", PromptRow)
+    given = [row.model_copy(update={"reference_response": row.problem.solution}) for row in rows if row.problem]
+    free = PromptRow(id="test-0000", prompt=user_prompt("Hi"), source="own", reference_response="Hello.")
+    write_records(root / "corpus" / "test.jsonl", [free, *given[1:]])
+    first, second = Page(make(root)).replies["rows"][:2]
+    assert [reference["title"] for reference in first["references"]] == ["Reference response"]
+    assert [reference["title"] for reference in second["references"]] == ["Answer", "Worked solution"]
+
+
+def test_unscored_judgements_are_a_bare_count(run_folder: Path) -> None:
+    verdict = gather(run_folder, recipe()).verdict
+    two_judges = verdict.scores[0].model_copy(update={"num_replies": 4, "unscored": 6})
+    row = side_table(verdict.model_copy(update={"scores": (two_judges,)})).rows[0]
+    assert row[4].main == "6"
+
+
+def test_money_that_nobody_knows_is_a_dash_and_none_spent_is_a_sum(run_folder: Path) -> None:
+    manifests = gather(run_folder, recipe()).manifests
+    known = {unit: manifest.result.money_usd for unit, manifest in manifests.items()}
+    assert {unit for unit, money in known.items() if money is not None} == {"teach"}
+    money = {row[0].main: row[-1].main for row in cost_table(manifests).rows}
+    assert (money["teach"], money["corpus"], money["Together"]) == ("$0.07", "–", "$0.07")
+    unknown = {"corpus": manifests["corpus"]}
+    assert cost_table(unknown).rows[-1][-1].main == "–"
+    free = manifests["corpus"].model_copy(update={"result": StageResult(money_usd=0)})
+    assert [row[-1].main for row in cost_table({"corpus": free}).rows] == ["$0.00", "$0.00"]
 
 
 def test_further_samples_and_stray_replies_are_counted(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ def test_ticks_are_round_and_labelled_alike(low: float, high: float, most: int, 
 
 def test_domain_is_never_empty_and_stops_at_included_values() -> None:
     assert svg.domain([5, 5]) == (0, 10)
+    low, high = svg.domain([0.1 + 0.2, 0.3])  # equal but for rounding
+    assert high - low > 0.5
+    assert svg.tick_labels(svg.ticks(*svg.domain([5e-324, 0]), 6))
     assert svg.domain([0], include=(0,)) == (0, 1)
     assert svg.domain([0.2, 0.7], include=(0, 1)) == (0, 1)
     low, high = svg.domain([0, 100])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from limbeck import tasks
+from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe, Screen
 from limbeck.records import Message, Pair, Problem, PromptRow, user_prompt
 from limbeck.stages import screen
@@ -25,7 +26,7 @@ def says_four(_problem: Problem, text: str) -> bool:
 
 
 def reason(candidate: Pair, *held_out: PromptRow, **rules: Any) -> str | None:
-    return screen.reason_to_drop(candidate, screen.EvaluationPrompts(held_out), Screen(**rules), says_four)
+    return screen.reason_to_drop(candidate, EvaluationPrompts(held_out), Screen(**rules), says_four)
 
 
 def held(text: str, problem: Problem | None = None) -> PromptRow:
@@ -42,11 +43,17 @@ def test_a_good_pair_is_kept() -> None:
     [
         ({"chosen": " \n"}, "too short (chosen)"),
         ({"rejected": ""}, "too short (rejected)"),
-        ({"chosen": "It  just\nIS so."}, "equal answers"),
+        ({"chosen": " It  just\nis so."}, "equal answers"),
         ({"chosen": "x" * 281}, "length ratio"),
         ({"chosen": "I'm sorry, but I can’t help with that."}, "refusal (chosen)"),
         ({"chosen": "As an AI language model, I cannot feel."}, "refusal (chosen)"),
         ({"chosen": "I am unable to assist with this request."}, "refusal (chosen)"),
+        ({"chosen": "I'm sorry, but as an AI I cannot discuss the weather."}, "refusal (chosen)"),
+        ({"chosen": "I'm not able to assist with that."}, "refusal (chosen)"),
+        ({"chosen": "Sorry. I can't do that."}, "refusal (chosen)"),
+        ({"chosen": "I'm sorry to hear that you are upset, but I'm unable to help with this."}, "refusal (chosen)"),
+        ({"chosen": "As an AI, I can't provide this, but you may ask a friend."}, "refusal (chosen)"),
+        ({"chosen": "I can't continue with this conversation."}, "refusal (chosen)"),
         ({"chosen": "why is the sky  blue today? Because."}, "prompt echo (chosen)"),
         ({"rejected": "Why is the sky blue today? And tomorrow?"}, "prompt echo (rejected)"),
         ({"problem": PROBLEM, "chosen": "#### 5", "rejected": "#### 6"}, "verifier: the chosen is wrong"),
@@ -64,7 +71,13 @@ def test_a_fault_is_named(changes: dict[str, Any], why: str) -> None:
         {"chosen": "I'm sorry to hear that you can't sleep. Try tea."},
         {"chosen": "The premise is wrong: I cannot see a blue sky at night."},
         {"chosen": "I can't help but notice the scattering."},
+        {"chosen": "Sorry, I made an error: we cannot divide 7 by 2 without a rest. The answer is 3.5."},
+        {"chosen": "Sorry, I made an error, we cannot divide 7 by 2 without a rest. The answer is 3.5."},
+        {"chosen": "I can't continue to the next step until 12 / 4 = 3 is done. Then 3 + 1 = 4."},
+        {"chosen": "As a language model I cannot taste, but here is a recipe: boil the rice, then add salt."},
         {"rejected": "I'm sorry, but I can't help with that."},
+        {"chosen": "It just IS so."},
+        {"chosen": "2² = 4, as asked.", "rejected": "22 = 4, as asked."},
         {"prompt": user_prompt("Hello there!"), "chosen": "Hello there! What a day."},
         {"source": "on_policy", "rejected": "Why is the sky blue today? And tomorrow?"},
     ],
@@ -74,7 +87,7 @@ def test_what_only_looks_like_a_fault_is_kept(changes: dict[str, Any]) -> None:
 
 
 def test_the_first_reason_wins() -> None:
-    everything = pair(problem=PROBLEM, chosen="I'm sorry, I can't help.", rejected="i'm sorry, i can't help.")
+    everything = pair(problem=PROBLEM, chosen="I'm sorry, I can't help.", rejected="I'm sorry,  I can't help.")
     assert reason(everything, held("Why is the sky blue today?")) == "equal answers"
 
 
@@ -101,7 +114,7 @@ def test_a_system_turn_does_not_hide_an_evaluation_prompt() -> None:
 
 def test_a_duplicate_gives_way_to_the_first_good_pair_not_to_a_dropped_one() -> None:
     rows = [pair(id="bad", chosen=""), pair(id="good"), pair(id="second")]
-    reasons = screen.screen_pairs(rows, screen.EvaluationPrompts([]), Screen(), says_four)
+    reasons = screen.screen_pairs(rows, EvaluationPrompts([]), Screen(), says_four)
     assert reasons == ["too short (chosen)", None, "duplicate prompt"]
 
 
@@ -121,9 +134,11 @@ def test_kept_and_dropped_add_up_in_files_and_in_the_result(tmp_path: Path) -> N
         Pair.model_validate({**base, "id": "b", "chosen": right, "rejected": wrong}),
         Pair.model_validate({**leak, "id": "c", "chosen": "yes it is", "rejected": "no it is not"}),
     ]
-    inputs = {name: tmp_path / f"{name}.in" for name in ("zero_shot", "human", "evaluation_test")}
+    names = ("zero_shot", "human", "evaluation_test", "evaluation_chat_heldout")
+    inputs = {name: tmp_path / f"{name}.in" for name in names}
     write_records(inputs["zero_shot"], rows)
-    write_records(inputs["human"], [pair(id="h")])
+    write_records(inputs["human"], [pair(id="h"), pair(id="i", prompt=user_prompt("How are you?"))])
+    write_records(inputs["evaluation_chat_heldout"], [held("how are YOU?")])
     write_records(inputs["evaluation_test"], [test])
     recipe = Recipe.model_validate({"name": "r", "corpus": {"tasks": {}}})
     result = screen.run(recipe, inputs, tmp_path / "out")
@@ -133,6 +148,7 @@ def test_kept_and_dropped_add_up_in_files_and_in_the_result(tmp_path: Path) -> N
     assert [(drop.id, drop.kind, drop.reason) for drop in dropped] == [
         ("a", "zero_shot", "verifier: the chosen is wrong"),
         ("c", "zero_shot", "overlap with evaluation: same problem"),
+        ("i", "human", "overlap with evaluation: same prompt"),
     ]
-    assert (result.counts_in, result.counts_out) == ({"zero_shot": 3, "human": 1}, {"zero_shot": 1, "human": 1})
-    assert sum(result.drops.values()) == 2
+    assert (result.counts_in, result.counts_out) == ({"zero_shot": 3, "human": 2}, {"zero_shot": 1, "human": 1})
+    assert sum(result.drops.values()) == 3

@@ -119,15 +119,15 @@ def test_too_few_prompts_are_a_reported_shortfall_and_no_error(inputs: dict[str,
 
 def test_on_policy_sets_the_reference_against_the_first_failure_and_counts_what_has_neither(tmp_path: Path) -> None:
     rows = [
-        WeakPrompt(id="ok", prompt=user_prompt("q"), source="s", reference_response="yes", failures=("no", "never")),
-        WeakPrompt(id="same", prompt=user_prompt("r"), source="s", reference_response="Yes", failures=("yes ",)),
+        WeakPrompt(id="ok", prompt=user_prompt("q"), source="s", reference_response="yes", failures=("Yes", "never")),
+        WeakPrompt(id="same", prompt=user_prompt("r"), source="s", reference_response="yes", failures=("yes ",)),
         WeakPrompt(id="none", prompt=user_prompt("t"), source="s", failures=("no",)),
         WeakPrompt(id="mute", prompt=user_prompt("u"), source="s", reference_response="yes"),
     ]
     write_records(tmp_path / "weak.in", rows)
     result = teach.run(recipe(arms={"a": {"on_policy": 9}}), {"weak": tmp_path / "weak.in"}, tmp_path / "out")
     (pair,) = pairs(tmp_path / "out")["on_policy"]
-    assert (pair.id, pair.chosen, pair.rejected, pair.mined_from) == ("on_policy/ok", "yes", "no", "ok")
+    assert (pair.id, pair.chosen, pair.rejected, pair.mined_from) == ("on_policy/ok", "yes", "Yes", "ok")
     assert result.drops == {
         "on_policy: equal answers": 1,
         "on_policy: no failing reply": 1,
@@ -198,6 +198,19 @@ def test_where_nobody_answered_the_stage_stops_and_a_second_run_buys_only_the_re
     server, result = with_server(lambda _: completion(GOOD), inputs, tmp_path / "out", zero_shot=12)
     assert len(server.bodies) == 10
     assert result.facts["replies"] == {"used": 15, "sent": 10, "from_store": 5}
+    assert result.tokens == {
+        "teacher_in": 10 * 7, "teacher_out": 10 * 11, "from_store_in": 5 * 7, "from_store_out": 5 * 11
+    }  # fmt: skip
+
+
+def test_a_reply_that_serves_two_kinds_was_sent_once_and_its_tokens_count_once(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    write_records(inputs["random"], read_records(inputs["weak"], WeakPrompt))
+    server, result = with_server(lambda _: completion(GOOD), inputs, tmp_path / "out", random=2, zero_shot=2)
+    assert result.counts_out == {"random": 4, "zero_shot": 4}
+    assert len(server.bodies) == 4
+    assert result.tokens == {"teacher_in": 4 * 7, "teacher_out": 4 * 11}
 
 
 def test_a_server_that_refuses_every_request_is_an_error_with_its_own_words(
@@ -210,8 +223,3 @@ def test_a_server_that_refuses_every_request_is_an_error_with_its_own_words(
 def test_a_recipe_without_generated_kinds_asks_nothing(inputs: dict[str, Path], tmp_path: Path) -> None:
     result = teach.run(recipe(arms={}), inputs, tmp_path / "out")
     assert (pairs(tmp_path / "out"), result.counts_out) == ({}, {})
-
-
-def test_the_spare_share_rounds_up_and_not_beyond() -> None:
-    assert teach.pairs_wanted(recipe(mix={"heldout_pairs": 0}), 100) == 110
-    assert teach.pairs_wanted(recipe(mix={"heldout_pairs": 1}), 100) == 112

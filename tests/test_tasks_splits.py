@@ -128,12 +128,12 @@ def test_a_row_is_a_prompt_with_its_problem_and_its_solution() -> None:
     assert row.reference_response == task(row).solution
 
 
-def test_rows_are_divided_evenly_or_by_weight() -> None:
-    rows = draw_splits({"sft": 12}, ["chain_sum", "gcd"], weights={"gcd": 3})["sft"]
-    assert [sum(task(row).family == name for row in rows) for name in ("chain_sum", "gcd")] == [3, 9]
-    assert divide(10, [1, 1, 1]) == [3, 3, 4]
-    assert divide(0, [1, 2]) == [0, 0]
-    assert sum(divide(1_000_003, [1, 7, 3])) == 1_000_003
+def test_rows_are_divided_evenly() -> None:
+    rows = draw_splits({"sft": 12}, ["chain_sum", "gcd"])["sft"]
+    assert [sum(task(row).family == name for row in rows) for name in ("chain_sum", "gcd")] == [6, 6]
+    assert divide(10, 3) == [3, 3, 4]
+    assert divide(0, 2) == [0, 0]
+    assert sum(divide(1_000_003, 11)) == 1_000_003
 
 
 def test_rows_of_a_split_are_shuffled() -> None:
@@ -155,8 +155,6 @@ def test_running_out_of_contents_names_the_family_and_what_to_change() -> None:
         ({"test": 5}, {"families": ["gcd", "gcd"]}, "once each"),
         ({"exam": 5}, {}, "no task split 'exam'.*validation"),
         ({"test": -1}, {}, "zero or more"),
-        ({"test": 5}, {"weights": {"gcd": 0}}, "weights are 1 or more"),
-        ({"test": 5}, {"families": ["gcd"], "weights": {"chain_sum": 2}}, "families that are drawn"),
     ],
 )
 def test_impossible_requests_are_refused_with_a_sentence(counts: dict, arguments: dict, message: str) -> None:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from limbeck.records import Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import NewPromptRow
 from limbeck.teachers.drawing import ExamplePool, draw_new_prompt_rows, uniform_order
-from limbeck.teachers.likeness import normalised, word_grams
 
 
 def weak_rows(**per_topic: int) -> list[WeakPrompt]:
@@ -86,13 +85,3 @@ def test_an_order_does_not_depend_on_the_order_of_the_file() -> None:
     assert [row for row in uniform_order(rows, 1, "x") if row.id != "a/3"] == uniform_order(
         [row for row in rows if row.id != "a/3"], 1, "x"
     )
-
-
-def test_normalising_folds_case_and_space_but_keeps_signs() -> None:
-    assert normalised(" Ｗhat  IS\n2 + 2?") == "what is 2 + 2?"
-    assert normalised("3 + 4") != normalised("3 - 4")
-
-
-def test_word_grams_by_hand() -> None:
-    assert word_grams("To be, or not", 3) == {("to", "be", "or"), ("be", "or", "not")}
-    assert word_grams("to be", 3) == frozenset()

@@ -34,7 +34,7 @@ def test_white_space_around_the_object_is_allowed() -> None:
         ('{"preferred": 4, "dispreferred": "5"}', "not a string"),
         ('{"preferred": "4", "dispreferred": null}', "not a string"),
         ('{"preferred": "4", "dispreferred": " \\n"}', "empty answer"),
-        ('{"preferred": "The answer", "dispreferred": "the  ANSWER "}', "equal answers"),
+        ('{"preferred": "The answer", "dispreferred": " The\\n  answer"}', "equal answers"),
         ('{"preferred": "\\ud800", "dispreferred": "5"}', "not Unicode text"),
         (json.dumps({"preferred": "x" * (MAX_ANSWER_CHARACTERS + 1), "dispreferred": "5"}), "answer too long"),
         ("x" * 300_000, "reply too long"),
@@ -42,6 +42,11 @@ def test_white_space_around_the_object_is_allowed() -> None:
 )
 def test_what_was_not_asked_for_is_a_reason(text: str, reason: str) -> None:
     assert parse_pair(text) == ParseFailure(reason)
+
+
+@pytest.mark.parametrize(("one", "other"), [("2² = 4", "22 = 4"), ("IT", "it"), ("½", "1⁄2")])
+def test_answers_that_differ_in_case_or_in_a_sign_are_a_pair(one: str, other: str) -> None:
+    assert parse_pair(json.dumps({"preferred": one, "dispreferred": other})) == ParsedPair(one, other)
 
 
 @given(st.text())

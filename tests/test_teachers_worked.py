@@ -71,12 +71,16 @@ def test_a_new_prompt_is_the_fresh_problems_question() -> None:
 
 def test_worked_replies_pass_through_the_store_too(tmp_path: Path) -> None:
     requests = [zero_shot_request(row) for row in ROWS[:5]]
-    noted: list[bool] = []
+    noted: list[tuple[str, bool]] = []
+
+    def note(key: str, from_store: bool) -> None:
+        noted.append((key, from_store))
+
     with ReplyStore(tmp_path / "replies.sqlite") as store:
-        first = ask(WorkedTeacher(1), requests, store, noted.append)
-        assert ask(WorkedTeacher(1), requests, store, noted.append) == first
+        first = ask(WorkedTeacher(1), requests, store, note)
+        assert ask(WorkedTeacher(1), requests, store, note) == first
         assert ask(WorkedTeacher(2), requests, store)[0].key != first[0].key
-    assert noted == [False] * 5 + [True] * 5
+    assert noted == [(reply.key, from_store) for from_store in (False, True) for reply in first]
 
 
 def test_a_teacher_is_chosen_by_name_and_an_unknown_name_says_what_is_known() -> None:

@@ -15,10 +15,10 @@ from limbeck.api.reply_store import ReplyStore
 Payload = TypeVar("Payload")
 Send = Callable[[Payload], Awaitable[Answer]]
 Session = Callable[[], AbstractAsyncContextManager[Send[Payload]]]
-OnAnswer = Callable[[bool], None]
+OnAnswer = Callable[[str, bool], None]
 
 
-def ignore(_from_store: bool) -> None:
+def ignore(_key: str, _from_store: bool) -> None:
     """Take no notice of an answer."""
 
 
@@ -42,7 +42,8 @@ def ask_all(
 ) -> dict[str, Answer]:
     """Return the answer of every call by key; `session` is opened only if something has to be sent.
 
-    At most `concurrency` calls are in flight. `on_answer` is called once an answer, with True where it was stored.
+    At most `concurrency` calls are in flight. `on_answer` is called once an answer, with its key and True
+    where it was stored.
 
     Raises:
         TeacherError: whatever `session` or its `send` raises as final for all; answers that came before are stored.
@@ -55,7 +56,7 @@ def ask_all(
             missing[call.key] = call
         else:
             answers[call.key] = stored
-            on_answer(True)
+            on_answer(call.key, True)
     if missing:
         bought = asyncio.run(_send_all(list(missing.values()), session, store, concurrency, on_answer))
         answers.update(bought)
@@ -98,4 +99,4 @@ async def _work(
         answer = await send(call.payload)
         store.finish(call.key, answer)
         answers[call.key] = store.get(call.key) or answer  # where two runs asked at once, both use the first reply
-        on_answer(False)
+        on_answer(call.key, False)

@@ -88,7 +88,10 @@ class ChatClient:
             TeacherError: no key for a provider's own address, a key no header can carry, or no http(s) address.
         """
         self._key = self._read_key()
-        address = httpx.URL(self.base_url) if self.base_url.isprintable() else httpx.URL()
+        try:
+            address = httpx.URL(self.base_url)
+        except httpx.InvalidURL:
+            address = httpx.URL()
         if address.scheme not in ("http", "https") or not address.host:
             raise TeacherError(f"{self.base_url!r} is no address of a server: base_url looks like {OPENAI_URL}")
         if address.userinfo or address.query:

@@ -7,7 +7,6 @@ the death of the process, and lets two runs share the file. Knows nothing of HTT
 
 import contextlib
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +58,7 @@ def reply_key(identity: object) -> str:
 
 
 class ReplyStore:
-    """Raw replies by key. Use as a context manager; may be shared by threads, and the file by processes.
+    """Raw replies by key. Use as a context manager, in one thread; processes may share the file.
 
     Raises:
         RunFolderError: the file is not a reply store, is of another version, or is locked by another run for too long.
@@ -69,11 +68,8 @@ class ReplyStore:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = threading.Lock()
         with _sqlite_errors(path):
-            self._database = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
         try:
             with _sqlite_errors(path):
                 self._open()
@@ -92,7 +88,7 @@ class ReplyStore:
 
     def get(self, key: str) -> Answer | None:
         """Return the stored answer for `key`, or None where none is finished."""
-        with self._lock, _sqlite_errors(self.path):
+        with _sqlite_errors(self.path):
             row = self._database.execute(_GET, (key,)).fetchone()
         if row is None:
             return None
@@ -103,7 +99,7 @@ class ReplyStore:
 
     def journal(self, key: str, kind: str, request: str) -> None:
         """Note that `request` (JSON, no secrets) is about to be sent. To be called before anything leaves."""
-        with self._lock, _sqlite_errors(self.path):
+        with _sqlite_errors(self.path):
             self._database.execute(_JOURNAL, (key, kind, request, time.time()))
 
     def finish(self, key: str, answer: Answer) -> None:
@@ -113,18 +109,18 @@ class ReplyStore:
         detail = answer.detail if isinstance(answer, Failed) else ""
         finish_reason = answer.finish_reason if isinstance(answer, Answered) else None
         values = (state, failure, answer.text, detail, finish_reason, answer.tokens_in, answer.tokens_out, key)
-        with self._lock, _sqlite_errors(self.path):
+        with _sqlite_errors(self.path):
             self._database.execute(_FINISH, values)
 
     def states(self) -> dict[str, int]:
         """How many requests are `sent` (in flight, or were when a run was killed), `done` and `failed`."""
-        with self._lock, _sqlite_errors(self.path):
+        with _sqlite_errors(self.path):
             rows = self._database.execute("SELECT state, COUNT(*) FROM replies GROUP BY state").fetchall()
         return {str(state): int(count) for state, count in rows}
 
     def times_sent(self) -> dict[str, int]:
         """How often each key was sent."""
-        with self._lock, _sqlite_errors(self.path):
+        with _sqlite_errors(self.path):
             rows = self._database.execute("SELECT key, times_sent FROM replies").fetchall()
         return {str(key): int(count) for key, count in rows}
 

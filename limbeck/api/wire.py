@@ -29,8 +29,7 @@ class ServerError:
 
 def scrub(text: str, secret: str | None) -> str:
     """Remove the key, and whatever looks like one, from a server's text; one line, at most 300 characters."""
-    if secret:
-        text = text.replace(secret, "[key]")
+    text = _clean(text, secret)
     return " ".join(_LOOKS_LIKE_A_KEY.sub("[key]", text).split())[:_ERROR_CHARACTERS]
 
 
@@ -98,7 +97,7 @@ def read_completion(content: bytes, secret: str | None) -> Answer:
         return failed("truncated", reply)
     if not reply.strip():
         return failed("empty", reply)
-    finish_reason = finish if isinstance(finish, str) else "stop"
+    finish_reason = _clean(finish, secret) or "stop"
     return Answered(text=reply, finish_reason=finish_reason, tokens_in=tokens_in, tokens_out=tokens_out)
 
 

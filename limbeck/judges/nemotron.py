@@ -61,7 +61,7 @@ class NemotronJudge:
         unique = list({call.key: call for call in calls if call is not None}.values())
         with ReplyStore(self._store) as store, meter("rewards", len(unique), "replies") as progress:
 
-            def count(from_store: bool) -> None:
+            def count(_key: str, from_store: bool) -> None:
                 (progress.skip if from_store else progress.advance)(1)
 
             answers = ask_all(unique, self._session, store, concurrency=self._concurrency, on_answer=count)

@@ -188,7 +188,9 @@ def choose(
         return [best_list[row] for row in rows], [logps_list[row] for row in rows]
     scaled = logits / sampling.temperature
     values, candidates = scaled.topk(min(NUCLEUS_CANDIDATES, logits.shape[1]), dim=-1)
-    probabilities = (values - torch.logsumexp(scaled, dim=-1, keepdim=True)).exp().double().cumsum(-1)
+    shares = (values - torch.logsumexp(scaled, dim=-1, keepdim=True)).exp()
+    # One transfer a step; the draws below are made on the CPU, in fp64, which not every device has.
+    probabilities, candidates = shares.cpu().double().cumsum(-1), candidates.cpu()
     tokens = []
     for row, rng in zip(rows, rngs, strict=True):
         tokens.append(_inverse_cdf(scaled[row], probabilities[row], candidates[row], rng.random(), sampling.top_p))
@@ -207,7 +209,7 @@ def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform
     # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
     held = float(cumulative[-1])
     if (uniform >= held if top_p == 1 else top_p > held) and len(candidates) < len(scaled):
-        ordered = scaled.double().softmax(-1).sort(descending=True, stable=True)
+        ordered = scaled.cpu().double().softmax(-1).sort(descending=True, stable=True)
         cumulative, candidates = ordered.values.cumsum(-1), ordered.indices
     size = min(int(torch.searchsorted(cumulative, top_p)) + 1, len(candidates))
     mass = 1.0 if top_p == 1 else float(cumulative[size - 1])

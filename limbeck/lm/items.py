@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
 from limbeck.recipe import Model
 from limbeck.records import Demonstration, Message, Pair
+
+REFUSED = "conversation refused by the chat template"
 
 
 class Items(NamedTuple):
@@ -31,7 +34,11 @@ def _items(chat: Chat, rows: Iterable[tuple[str, Sequence[Message], tuple[str, .
     items: list[Item] = []
     drops: Counter[str] = Counter()
     for id_, messages, texts in rows:
-        prompt = chat.prompt_ids(messages)
+        try:
+            prompt = chat.prompt_ids(messages)
+        except ModelError:
+            drops[REFUSED] += 1
+            continue
         responses = tuple(chat.response_ids(text) for text in texts)
         reason = _unfit(prompt, responses, limits)
         if reason:

@@ -1,4 +1,4 @@
-"""Models by name: a name that `limbeck pull` knows, a local folder, or a hub id, made ready for the packed engine.
+"""A model in a folder, made ready for the packed engine.
 
 Any decoder that runs transformers' attention interface loads unpatched. A loaded model is tried on a packed row: one
 whose logits differ there from those it gives itself, one sequence at a time, is refused with a sentence.
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -19,17 +17,10 @@ from limbeck.errors import ModelError
 from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
-from limbeck.lm.pull import KNOWN_MODELS, pull
+from limbeck.lm.names import model_folder
 from limbeck.lm.span_attention import Span
 from limbeck.store import atomic_folder, disk_errors
 
-_HUB_FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.jinja",
-    "*.model",
-    "*.txt",
-]  # no second copy of the weights in other formats
 # One packed row: a sequence of 6 tokens; then the same as a prompt of 3 with two branches of 3.
 _PROBE_PLACES = (0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 3, 4, 5)
 _PROBE_SPANS = (Span(0, 6), Span(6, 3), Span(9, 3, 6, 3), Span(12, 3, 6, 3))
@@ -59,35 +50,16 @@ class LanguageModel:
         return states
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `AutoModelForCausalLM.from_pretrained` opens, whole or not at all."""
+        """Write a folder that `AutoModelForCausalLM.from_pretrained` opens, whole or not at all.
+
+        Its generation config stops where a turn ends, so that any server that loads it does too.
+        """
+        config = self.network.generation_config
+        if config is not None:
+            config.eos_token_id = sorted(self.chat.stop_tokens)
         with atomic_folder(folder) as temporary, disk_errors(folder):
             self.network.save_pretrained(temporary)
             self.chat.tokenizer.save_pretrained(temporary)
-
-
-def model_folder(name: str) -> Path:
-    """Resolve a model's name to a folder on this machine: a pulled model, a local folder, or a hub id's snapshot.
-
-    Raises:
-        ModelError: where there is no such model, or the hub cannot be reached.
-    """
-    if name in KNOWN_MODELS:
-        return pull(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name} is a folder without config.json: not a saved model")
-        return path
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        known = ", ".join(sorted(KNOWN_MODELS))
-        raise ModelError(f"no model {name!r}: expected a local folder, a hub id such as Qwen/Qwen2.5-0.5B, or {known}")
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model {name} is no local folder and could not be fetched from the hub: {reason}"
-        ) from error
 
 
 def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageModel:

@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from limbeck.errors import ModelError
 from limbeck.recipe import Model
 
 _PROBE_SECONDS = 0.2
@@ -11,8 +12,17 @@ _PROBE_SIZE = 1024
 
 
 def choose_device(setting: str) -> torch.device:
-    """`auto`: CUDA, then Apple's GPU, then the CPU."""
+    """`auto`: CUDA, then Apple's GPU, then the CPU.
+
+    Raises:
+        ModelError: where the device that is asked for is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if setting != "auto":
+        if not there[setting]:
+            raise ModelError(
+                f"model.device: there is no {setting!r} device on this machine; `auto` takes what there is"
+            )
         return torch.device(setting)
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -3,7 +3,7 @@
 Both count their denominators over the whole optimizer step, so that micro-batches of any shape give one gradient.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from limbeck import seeds
 from limbeck.lm.load import LanguageModel
-from limbeck.lm.logps import logps, sum_by_sequence, token_logps
+from limbeck.lm.logps import logps, token_logps
 from limbeck.lm.losses import mean_nll, nll_per_token, sigmoid_dpo
-from limbeck.lm.packing import Item, PackedRow, pack, under_budget
+from limbeck.lm.packing import Item, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe import Dpo, Optimisation
 
@@ -55,18 +55,12 @@ class SftObjective:
         seeds.rng(self.seed, "sft order", epoch).shuffle(order)
         return order
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
-        """One pending loss a micro-batch; the denominator is the target tokens of all of them."""
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+        """Yield one loss a micro-batch; the denominator is the target tokens of all of them."""
         total = sum(row.num_targets for row in rows)
-
-        def pending(items: list[Item]) -> Callable[[], StepLoss]:
-            def run() -> StepLoss:
-                loss = mean_nll(token_logps(model, pack(items, model.device)), total)
-                return StepLoss(loss, {"loss": loss})
-
-            return run
-
-        return [pending(items) for items in under_budget(rows, self.settings.micro_batch_tokens)]
+        for items in under_budget(rows, self.settings.micro_batch_tokens):
+            loss = mean_nll(token_logps(model, pack(items, model.device)), total)
+            yield StepLoss(loss, {"loss": loss})
 
     def validate(self, model: LanguageModel) -> Values:
         """Held-out loss in nats per target token."""
@@ -96,17 +90,11 @@ class DpoObjective:
         """Pairs of optimizer step `step`."""
         return rows_of_step(self.train, step, self.settings, lambda _: range(len(self.train)))
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Sequence[Callable[[], StepLoss]]:
-        """One pending loss a micro-batch; the denominator is the pairs of all of them."""
-
-        def pending(items: list[Item]) -> Callable[[], StepLoss]:
-            def run() -> StepLoss:
-                sums = {name: value / len(rows) for name, value in self._sums(model, items).items()}
-                return StepLoss(sums["loss"], sums)
-
-            return run
-
-        return [pending(items) for items in under_budget(rows, self.settings.micro_batch_tokens)]
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+        """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
+        for items in under_budget(rows, self.settings.micro_batch_tokens):
+            sums = {name: value / len(rows) for name, value in self._sums(model, items).items()}
+            yield StepLoss(sums["loss"], sums)
 
     def validate(self, model: LanguageModel) -> Values:
         """Held-out means over pairs."""
@@ -152,7 +140,7 @@ def mean_nll_of(model: LanguageModel, items: Sequence[Item], max_tokens: int) ->
     total, tokens = 0.0, 0
     with torch.no_grad():
         for run in under_budget(items, max_tokens):
-            row: PackedRow = pack(run, model.device)
-            total -= float(sum_by_sequence(token_logps(model, row), row).sum())
+            row = pack(run, model.device)
+            total -= float(token_logps(model, row).sum())
             tokens += len(row.targets)
     return total / tokens

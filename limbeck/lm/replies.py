@@ -1,26 +1,29 @@
 """Ask a model: prompt rows in, reply records out, written to a file as they finish so that a kill loses little."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from limbeck.console import meter
+from limbeck.errors import ModelError
 from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
+from limbeck.lm.items import REFUSED
 from limbeck.lm.load import LanguageModel
 from limbeck.recipe import Model
 from limbeck.records import PromptRow, Reply
-from limbeck.store import RecordStream, write_records
+from limbeck.store import RecordStream, refuse_repeated, write_records
 
 
 @dataclass(frozen=True)
 class Replies:
-    """Replies in the order of the rows; `tokens` counts those sampled here, in `seconds`."""
+    """Replies in the order of the rows, and drops by reason; `tokens_per_second` is of those sampled in this call."""
 
     replies: list[Reply]
-    too_long: int
+    drops: dict[str, int]
     tokens: int
-    seconds: float
+    tokens_per_second: float
 
 
 def ask(
@@ -28,11 +31,14 @@ def ask(
 ) -> Replies:
     """Sample one reply a row into `path`; replies that an interrupted call left there are kept, not sampled again.
 
-    Rows whose prompt is over the limit get no reply and are counted in `too_long`.
+    Rows whose prompt is over the limit, or that the template refuses, get no reply and are counted.
+
+    Raises:
+        InputError: where two rows have one id, so that their replies could not be told apart.
     """
     started, tokens = time.perf_counter(), 0
-    prompts = [PromptIds(row.id, model.chat.prompt_ids(row.prompt)) for row in rows]
-    fitting = [prompt for prompt in prompts if len(prompt.ids) <= limits.max_prompt_tokens]
+    refuse_repeated([row.id for row in rows], "prompt")
+    fitting, drops = _prompts(model, rows, limits)
     with RecordStream(path, Reply) as stream, meter(label, len(fitting), "replies") as bar:
         done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
         bar.skip(len(done))
@@ -52,4 +58,21 @@ def ask(
             bar.advance(1, f"{tokens / (time.perf_counter() - started):.0f} tok/s")
     replies = [done[prompt.id] for prompt in fitting]
     write_records(path, replies)
-    return Replies(replies, len(prompts) - len(fitting), tokens, time.perf_counter() - started)
+    rate = tokens / (time.perf_counter() - started)
+    return Replies(replies, drops, sum(reply.num_tokens for reply in replies), rate)
+
+
+def _prompts(model: LanguageModel, rows: Sequence[PromptRow], limits: Model) -> tuple[list[PromptIds], dict[str, int]]:
+    fitting: list[PromptIds] = []
+    drops: Counter[str] = Counter()
+    for row in rows:
+        try:
+            prompt = PromptIds(row.id, model.chat.prompt_ids(row.prompt))
+        except ModelError:
+            drops[REFUSED] += 1
+            continue
+        if len(prompt.ids) > limits.max_prompt_tokens:
+            drops[f"prompt over {limits.max_prompt_tokens} tokens"] += 1
+        else:
+            fitting.append(prompt)
+    return fitting, dict(drops)

@@ -120,27 +120,36 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling:
 
     The spans must cover the T tokens in order.
     """
+    if query.device.type != "cpu":
+        return _fused(query, key, value, plan, scaling)  # only the CPU's own backward is slow
     out: Tensor = cast(Any, _SpanAttention).apply(query, key, value, plan, scaling)
     return out
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float) -> Tensor:
+    grouped = query.shape[0] != key.shape[0]
+    parts = []
+    for span in plan.spans:
+        own = slice(span.start, span.start + span.length)
+        q, k, v = query[None, :, own], key[None, :, own], value[None, :, own]
+        mask = None
+        if span.prefix_length:
+            before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
+            k = torch.cat([key[None, :, before], k], dim=2)
+            v = torch.cat([value[None, :, before], v], dim=2)
+            mask = plan.prefix_mask(span, query.device)
+        parts.append(
+            scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+            )[0]
+        )
+    return torch.cat(parts, dim=1)
 
 
 class _SpanAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float) -> Tensor:
-        out = torch.empty_like(query)
-        grouped = query.shape[0] != key.shape[0]
-        for span in plan.spans:
-            own = slice(span.start, span.start + span.length)
-            q, k, v = query[None, :, own], key[None, :, own], value[None, :, own]
-            mask = None
-            if span.prefix_length:
-                before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
-                k = torch.cat([key[None, :, before], k], dim=2)
-                v = torch.cat([value[None, :, before], v], dim=2)
-                mask = plan.prefix_mask(span, query.device)
-            out[:, own] = scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-            )[0]
+        out = _fused(query, key, value, plan, scaling)
         ctx.save_for_backward(query, key, value, out)
         ctx.plan, ctx.scaling = plan, scaling
         return out

@@ -7,7 +7,7 @@ from its last checkpoint and goes on bit for bit (fp32) as if it had never stopp
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item
 from limbeck.recipe import Optimisation
 from limbeck.records import Metric
-from limbeck.store import RecordStream, atomic_path, write_json
+from limbeck.store import RecordStream, atomic_path, write_json, write_records
 
 CHECKPOINT = ".checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -47,18 +47,11 @@ class Objective(Protocol):
     def rows(self, step: int) -> Sequence[Item]:
         """The rows of optimizer step `step` (from 0): the same for the same step, always."""
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> "Sequence[PendingLoss]":
-        """The step's micro-batches, not yet computed."""
+    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+        """Yield the step's micro-batches, each computed when it is asked for."""
 
     def validate(self, model: LanguageModel) -> Values:
         """Held-out values; `loss` among them decides which checkpoint is the best. Empty: nothing is held out."""
-
-
-class PendingLoss(Protocol):
-    """A micro-batch whose forward pass runs when it is called."""
-
-    def __call__(self) -> StepLoss:
-        """Run the forward pass."""
 
 
 @dataclass
@@ -102,6 +95,7 @@ class Trainer:
         self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
         self.progress = Progress()
         self._saved_at = time.monotonic()
+        self._saved_best: Path | None = None  # what the last checkpoint would resume to
 
     def run(self) -> Progress:
         """Train; on return the model holds the best weights by validation (the last where nothing is held out).
@@ -145,8 +139,7 @@ class Trainer:
 
     def _accumulate(self, rows: Sequence[Item]) -> Values:
         totals: dict[str, Tensor] = {}
-        for pending in self.objective.losses(self.model, rows):
-            part = pending()
+        for part in self.objective.losses(self.model, rows):
             part.loss.backward()
             for name, value in part.sums.items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
@@ -170,10 +163,13 @@ class Trainer:
             values = self.objective.validate(self.model)
         if not values:
             return
+        self._checked(values["loss"], "validation loss", ())
         progress = self.progress
         metrics.append(Metric(step=progress.step, split="validation", values=values))
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
+            self._forget_best(keep=self._saved_best)
+            self._forget_best(keep=self._saved_best)
             _save(self._best_path(), self.optimizer.weights())
             return
         progress.misses += 1
@@ -184,7 +180,8 @@ class Trainer:
         state = {"progress": vars(self.progress), "optimizer": self.optimizer.state_dict()}
         _save(self.folder / CHECKPOINT, state)
         self._saved_at = time.monotonic()
-        self._forget_best(keep=self._best_path())
+        self._saved_best = self._best_path()
+        self._forget_best(keep=self._saved_best)
 
     def save_model(self, folder: Path) -> None:
         """Save the model, then remove what only an interrupted run would need."""
@@ -207,6 +204,7 @@ class Trainer:
             state = torch.load(path, map_location=self.model.device, weights_only=True)
             self.progress = Progress(**state["progress"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self._saved_best = self._best_path()
         _cut_metrics(self.folder / METRICS, self.progress.step if path.is_file() else -1)
 
     def _finish(self) -> None:
@@ -228,7 +226,4 @@ def _cut_metrics(path: Path, last_step: int) -> None:
         return
     with RecordStream(path, Metric) as stream:
         kept = [metric for metric in stream.done if metric.step <= last_step]
-    path.unlink()
-    with RecordStream(path, Metric) as stream:
-        for metric in kept:
-            stream.append(metric)
+    write_records(path, kept)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.console import meter
+from limbeck.errors import ModelError
 from limbeck.lm.items import pair_items
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.machine import describe, place
@@ -18,7 +19,7 @@ from limbeck.lm.train import Trainer
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair, Record
-from limbeck.store import RecordStream, digest_path, read_records
+from limbeck.store import RecordStream, digest_path, read_records, refuse_repeated
 
 
 class ReferenceLogps(Record):
@@ -33,16 +34,21 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     """Train the policy on the arm's pairs; the checkpoint with the lowest validation loss is kept.
 
     Raises:
+        ModelError: where policy and reference have different vocabularies.
         TrainingError: where nothing is left to train on, or a loss is not finite.
     """
     pairs = read_records(inputs["pairs"], Pair)
     heldout = read_records(inputs["validation"], Pair) if "validation" in inputs else []
+    refuse_repeated([pair.id for pair in (*pairs, *heldout)], "pair")
     device, dtype = place(recipe.model)
     policy = load_model(str(inputs["policy"]), device, dtype)
     train = pair_items(policy.chat, pairs, recipe.model)
     validation = pair_items(policy.chat, heldout, recipe.model)
     same = digest_path(inputs["policy"]) == digest_path(inputs["reference"])
     reference = policy if same else load_model(str(inputs["reference"]), device, dtype)
+    if reference.chat.tokenizer.get_vocab() != policy.chat.tokenizer.get_vocab():
+        raise ModelError("the reference reads text with another tokenizer than the policy: their log-probabilities do "
+                         "not compare")  # fmt: skip
     reference_logps = score_reference(
         reference, [*train.items, *validation.items], recipe.dpo.micro_batch_tokens, out, arm
     )
@@ -54,7 +60,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     return StageResult(
         counts_in={"pairs": len(pairs), "validation": len(heldout)},
         counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
-        drops=train.drops,
+        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
         tokens={"trained": progress.tokens},
         facts={"machine": describe(device, dtype), "stopped_early": progress.stopped_early,
                "training_seconds": round(progress.seconds, 1)},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limbeck import seeds
 from limbeck.api.reply_store import FILE_NAME
+from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.lm.items import demonstration_items
@@ -28,9 +29,12 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     """Sample, judge, and measure chat retention of one model, called `model`.
 
     Raises:
+        InputError: where the only judge can judge none of the prompts.
         TeacherError: where a judge is out of reach for good.
     """
     rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
+    if recipe.evaluate.judges == ("verifier",) and not any(row.problem for row in rows):
+        raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
     student = load_model(str(inputs["model"]), *place(recipe.model))
     sampling = Sampling(
         max_new_tokens=recipe.evaluate.max_new_tokens,
@@ -52,9 +56,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     return StageResult(
         counts_in={"prompts": len(rows), "chat": len(chat)},
         counts_out={"replies": len(asked.replies)},
-        drops={"prompt too long": asked.too_long} | {reason: number for reason, number in unscored.items() if number},
+        drops=asked.drops | {reason: number for reason, number in unscored.items() if number},
         tokens={"sampled": asked.tokens},
-        facts={"tokens_per_second": round(asked.tokens / asked.seconds, 1)},
+        facts={"tokens_per_second": round(asked.tokens_per_second, 1)},
     )
 
 

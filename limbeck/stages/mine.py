@@ -21,16 +21,22 @@ from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 
+CUT = "failing reply cut off, so no rejected response"
+
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     """Ask the student every pool prompt once, judge, and order failures uniformly at random.
 
-    The control is a uniform draw from the whole pool, weak or not, of the same size. Both keep failing replies.
+    The control is a uniform draw from the whole pool, weak or not, of the same size (or what the arms need, if more).
+    Both keep whole failing replies.
 
     Raises:
-        InputError: where the student fails nothing, so that there is nothing to mine.
+        InputError: where the judge can judge none, or the student fails none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
+    if recipe.mine.judge == "verifier" and not any(row.problem for row in pool):
+        raise InputError("no prompt of the pool is a built-in problem, so the verifier can judge none; name a reward "
+                         "model with mine.judge and mine.rule")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
     model = load_model(str(inputs["student"]), *place(recipe.model))
@@ -55,12 +61,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     control = [_weak(row, reply, failed=place_ in failed) for place_, (row, reply) in enumerate(answered)]
     rng.shuffle(control)
     write_records(out / "weak.jsonl", weak)
-    write_records(out / "random.jsonl", control[: len(weak)])
+    control = control[: max(len(weak), recipe.pairs_to_ask("random"))]
+    write_records(out / "random.jsonl", control)
+    cut = sum(not row.failures for row in weak)
     unscored = sum(judgement.score is None for judgement in judgements)
     return StageResult(
         counts_in={"pool": len(pool), "asked": len(rows)},
-        counts_out={"weak": len(weak), "random": min(len(control), len(weak))},
-        drops={"prompt too long": asked.too_long, "unscored": unscored},
+        counts_out={"weak": len(weak), "random": len(control)},
+        drops=asked.drops | {reason: count for reason, count in (("unscored", unscored), (CUT, cut)) if count},
         tokens={"sampled": asked.tokens},
         facts={"fail_rate": round(len(weak) / max(len(answered) - unscored, 1), 4),
                "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)},
@@ -109,4 +117,5 @@ def weak_places(
 
 
 def _weak(row: PromptRow, reply: Reply, *, failed: bool) -> WeakPrompt:
-    return WeakPrompt(**dict(row), failures=(reply.text,) if failed else ())
+    whole = reply.finish_reason == "stop"  # a cut reply would get an end of turn that the student never wrote
+    return WeakPrompt(**dict(row), failures=(reply.text,) if failed and whole else ())

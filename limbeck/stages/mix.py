@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.errors import InputError
+from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import PairKind, Recipe
 from limbeck.records import Pair
 from limbeck.seeds import derive, rng
-from limbeck.store import read_records, write_records
-from limbeck.teachers.likeness import prompt_identity
+from limbeck.store import read_records, refuse_repeated, write_records
 
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
@@ -68,8 +68,11 @@ def mix_pairs(
     a uniform draw across the kinds (step 6 of the paper).
 
     Raises:
-        InputError: too few pairs of a kind, after those that share a prompt with a held-out pair are left out.
+        InputError: two pairs have one id, or there are too few of a kind, after those that share a prompt with a
+            held-out pair are left out.
     """
+    # Preference training finds a pair's reference log-probabilities by its id.
+    refuse_repeated([pair.id for kind in counts for pair in pairs[kind]], "pair")
     ordered = {kind: shuffled(pairs[kind], seed) for kind in counts}
     validation = [pair for kind in counts for pair in ordered[kind][:heldout]]
     held_prompts = {prompt_identity(pair) for pair in validation}

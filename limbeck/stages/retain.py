@@ -39,7 +39,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     rows = [row for part in parts.values() for row in part]
     asked = ask(model, rows, sampling, recipe.model, out / "replies.jsonl", "base model's chat replies")
     replies = {reply.prompt_id: reply for reply in asked.replies}
-    drops = {"prompt too long": asked.too_long, "truncated": 0, "empty": 0}
+    drops = {**asked.drops, "truncated": 0, "empty": 0}
     counts: dict[str, int] = {}
     for name, part in parts.items():
         kept = []

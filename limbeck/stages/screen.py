@@ -1,6 +1,6 @@
 """Pairs to kept pairs: drop what would teach nothing, teach the wrong thing, or leak the evaluation. First reason wins.
 
-Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for every held-out split.
+Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for whatever is held out.
 Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons.
 Start reading at: `reason_to_drop`.
 """
@@ -12,22 +12,30 @@ from pathlib import Path
 
 from limbeck import tasks
 from limbeck.console import meter
+from limbeck.likeness import EvaluationPrompts, PromptIdentity, normalised, prompt_identity, same_answer
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe, Screen
 from limbeck.records import Pair, Problem, PromptRow, Record
 from limbeck.store import read_records, write_records
-from limbeck.teachers.likeness import PromptIdentity, normalised, prompt_identity, word_grams
 
 EVALUATION = "evaluation_"
-GRAM_WORDS = 13  # the overlap that GPT-3's authors count as contamination (Brown et al. 2020, appendix C)
 ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
-_CANNOT = r"(?:can['’]?t|can not|cannot|unable|not able|won['’]t|will not|must decline)"
-_SORRY = r"(?:(?:i['’]?m|i am)\s+)?(?:\w+\s+)?(?:sorry|my apologies|i apologi[sz]e)"
+_CANNOT = r"(?:can['’]?t|can not|cannot|unable|not able|won['’]t|will not|must decline)\b"
+_I_CANNOT = rf"\b(?:i|we)(?:['’]m|['’]re| am| are)? {_CANNOT}"  # not: sorry to hear that *you* cannot
+_SORRY = r"(?:(?:i['’]?m|i am)\s+)?(?:\w+\s+)?(?:sorry|my apologies|i apologi[sz]e)\b"
+_ASSISTANT = r"as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+_JOINT = rf"(?:\W+(?:but|that|to say|however|unfortunately|{_ASSISTANT}(?: language model\b)?))*\W+"
+# What is not done: the task itself. Who "cannot help but notice" or "cannot continue until" goes on.
+_THE_TASK = (
+    r"(?: to)? (?:help|assist|provide|comply|fulfil|answer|do that|create|generate|support|engage|discuss"
+    r"|continue(?= with\b| this\b| that\b|\W*$|[.,;!])(?![^.!?]*\buntil\b))(?! but\b)(?![^.!?]*\bbut here\b)"
+)
 _REFUSALS = re.compile(
-    rf"{_SORRY}\b[^.!?]*\b(?:i|we)(?:['’]m|['’]re| am| are)? {_CANNOT}"  # not: sorry to hear that *you* cannot
-    rf"|as an? (?:ai|artificial intelligence|(?:large )?language model)\b[^.!?]*\b{_CANNOT}"
-    rf"|(?:unfortunately,? )?i (?:{_CANNOT}|am {_CANNOT}|have to decline)(?: to)?"
-    r" (?:help|assist|provide|comply|fulfil|answer|do that|create|generate|continue|support|engage)(?! but\b)",
+    rf"{_SORRY}{_JOINT}{_I_CANNOT}(?![^.!?]*\bbut here\b)"
+    rf"|{_SORRY}[^.!?]*{_I_CANNOT}{_THE_TASK}"
+    rf"|{_ASSISTANT}[^.!?]*\b{_CANNOT}(?![^.!?]*\bbut\b)"
+    rf"|{_ASSISTANT}[^.!?]*\b{_CANNOT}{_THE_TASK}"
+    rf"|(?:unfortunately,? )?i(?:(?:['’]m| am)? {_CANNOT}| have to decline){_THE_TASK}",
     re.IGNORECASE,
 )
 
@@ -40,31 +48,6 @@ class DroppedPair(Record):
     id: str
     kind: str
     reason: str
-
-
-class EvaluationPrompts:
-    """The held-out prompts, in the forms by which a training prompt is compared with them."""
-
-    def __init__(self, rows: Iterable[PromptRow]) -> None:
-        self._contents: set[str] = set()
-        self._texts: set[str] = set()
-        self._grams: set[tuple[str, ...]] = set()
-        for row in rows:
-            self._texts.add(_asked(row))
-            if row.problem is not None:
-                self._contents.add(row.problem.content)
-            else:  # the wording of tasks is fixed by design, so it counts for nothing
-                self._grams |= _grams(row)
-
-    def overlap(self, row: PromptRow) -> str | None:
-        """Say how `row` occurs among them: a task by its content, free text by its whole or by 13 words in a row."""
-        if row.problem is not None and row.problem.content in self._contents:
-            return "overlap with evaluation: same problem"
-        if _asked(row) in self._texts:
-            return "overlap with evaluation: same prompt"
-        if row.problem is None and not self._grams.isdisjoint(_grams(row)):
-            return f"overlap with evaluation: {GRAM_WORDS} words in a row"
-        return None
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
@@ -143,7 +126,7 @@ def _form_problem(pair: Pair, rules: Screen) -> str | None:
     lengths = [len(pair.chosen.strip()), len(pair.rejected.strip())]
     if min(lengths) < rules.min_response_characters:
         return "too short (chosen)" if lengths[0] < rules.min_response_characters else "too short (rejected)"
-    if normalised(pair.chosen) == normalised(pair.rejected):
+    if same_answer(pair.chosen, pair.rejected):
         return "equal answers"
     return "length ratio" if max(lengths) > rules.max_length_ratio * max(1, min(lengths)) else None
 
@@ -172,16 +155,3 @@ def disagreement(pair: Pair, solves: Solves) -> str | None:
     if not solves(pair.problem, pair.chosen):
         return "verifier: the chosen is wrong"
     return "verifier: the rejected is right" if solves(pair.problem, pair.rejected) else None
-
-
-def _user_turns(row: PromptRow) -> list[str]:
-    return [normalised(message.content) for message in row.prompt if message.role == "user"]
-
-
-def _asked(row: PromptRow) -> str:
-    """What the user said: a system turn more or less does not make it another prompt."""
-    return "\n".join(_user_turns(row))
-
-
-def _grams(row: PromptRow) -> frozenset[tuple[str, ...]]:
-    return frozenset(gram for turn in _user_turns(row) for gram in word_grams(turn, GRAM_WORDS))

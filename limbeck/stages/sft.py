@@ -39,7 +39,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     return StageResult(
         counts_in={"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)},
         counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
-        drops=train.drops,
+        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
         tokens={"trained": progress.tokens},
         facts={"machine": describe(device, dtype), "stopped_early": progress.stopped_early,
                "training_seconds": round(progress.seconds, 1)},

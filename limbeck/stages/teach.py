@@ -5,7 +5,6 @@ Writes: KIND.jsonl (Pair) for every kind the arms ask for except human; replies.
 Start reading at: `teach_pairs`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -13,20 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from limbeck.api.answers import WORTH_ASKING_AGAIN, Failed
-from limbeck.api.reply_store import FILE_NAME, FILE_NAMES, ReplyStore
+from limbeck.api.reply_store import FILE_NAME, ReplyStore
 from limbeck.console import meter
 from limbeck.errors import TeacherError
+from limbeck.likeness import normalised, same_answer
 from limbeck.manifest import StageResult
 from limbeck.recipe import PairKind, Recipe
 from limbeck.records import Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.store import AnyRecord, digest_json, read_records, write_records
 from limbeck.teachers import NewPromptRow, Replied, Request, Teacher, ask, teacher_for
 from limbeck.teachers.drawing import ExamplePool, draw_new_prompt_rows, uniform_order
-from limbeck.teachers.likeness import normalised
 from limbeck.teachers.parsing import ParseFailure, parse_pair, parse_prompt
 from limbeck.teachers.rendering import few_shot_request, new_prompt_request, template_id, zero_shot_request
 
-KEPT = FILE_NAMES  # what `carry_out` must not clear away: it was paid for
 ORDER: tuple[PairKind, ...] = ("random", "zero_shot", "few_shot", "on_policy")  # few_shot may show pairs made before
 Parsed = TypeVar("Parsed")
 
@@ -46,14 +44,19 @@ class _NewPrompt(NamedTuple):
     mined_from: str
 
 
+class _Tokens(NamedTuple):
+    tokens_in: int
+    tokens_out: int
+
+
 @dataclass(slots=True)
 class _Tally:
     drops: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
+    spent: dict[str, _Tokens] = field(default_factory=dict)  # by key: a reply that serves two kinds counts once
+    sent: Counter[str] = field(default_factory=Counter)  # by key
     unanswered: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)
     requests: int = 0
-    sent: int = 0
 
     def drop(self, kind: str, reason: str) -> None:
         self.drops[f"{kind}: {reason}"] += 1
@@ -64,6 +67,14 @@ class _Tally:
             self.unanswered[kind] += 1
         if failure.detail:
             self.details.setdefault(f"{kind}: {failure.reason}", failure.detail)
+
+    def tokens(self) -> dict[str, int]:
+        """Tokens of replies sent for in this run, and of those that the store had from an earlier one."""
+        total: Counter[str] = Counter()
+        for key, (tokens_in, tokens_out) in self.spent.items():
+            name = "teacher" if key in self.sent else "from_store"
+            total.update({f"{name}_in": tokens_in, f"{name}_out": tokens_out})
+        return {name: count for name, count in sorted(total.items()) if count}
 
     def example(self, kind: str, reasons: Set[str]) -> str:
         """One of the server's own sentences for such a failure, in brackets."""
@@ -90,7 +101,7 @@ def teach_pairs(recipe: Recipe, teacher: Teacher, inputs: Mapping[str, Path], ou
         human=_read(inputs, "human", Pair),
     )
     needed = {kind: recipe.pair_kinds()[kind] for kind in ORDER if kind in recipe.pair_kinds()}
-    wanted = {kind: pairs_wanted(recipe, count) for kind, count in needed.items()}
+    wanted = {kind: recipe.pairs_to_ask(kind) for kind in needed}
     made: dict[PairKind, list[Pair]] = {}
     with ReplyStore(out / FILE_NAME) as store:
         desk = _Desk(recipe, teacher, store, tables)
@@ -99,12 +110,6 @@ def teach_pairs(recipe: Recipe, teacher: Teacher, inputs: Mapping[str, Path], ou
             _check_service(kind, len(made[kind]), needed[kind] + recipe.mix.heldout_pairs, desk.tally)
             write_records(out / f"{kind}.jsonl", made[kind])
     return _result(teacher, tables, wanted, made, desk.tally)
-
-
-def pairs_wanted(recipe: Recipe, needed: int) -> int:
-    """How many pairs of a kind to ask for: those needed and held out, and the spare share, rounded up."""
-    exact = (needed + recipe.mix.heldout_pairs) * (1 + recipe.teach.spare_share)
-    return math.ceil(round(exact, 6))  # 1.1 is a little more than 11/10: without rounding 100 pairs would be 111
 
 
 class _Desk:
@@ -186,7 +191,7 @@ class _Desk:
             reference = row.problem.solution if row.problem else row.reference_response
             if not (reference and row.failures):
                 self.tally.drop("on_policy", "no failing reply" if reference else "no reference response")
-            elif normalised(reference) == normalised(row.failures[0]):
+            elif same_answer(reference, row.failures[0]):
                 self.tally.drop("on_policy", "equal answers")
             else:
                 rejected = row.failures[0]
@@ -199,18 +204,18 @@ class _Desk:
         self.tally.requests += len(requests)
         with meter(f"{kind}: {what}", len(requests), what) as progress:
 
-            def count(from_store: bool) -> None:
+            def count(key: str, from_store: bool) -> None:
                 if from_store:
                     progress.skip(1)
                 else:
-                    self.tally.sent += 1
+                    self.tally.sent[key] += 1
                     progress.advance()
 
             return ask(self._teacher, requests, self._store, count)
 
     def _parsed(self, kind: str, reply: Replied, parse: Callable[[str], Parsed | ParseFailure]) -> Parsed | None:
         answer = reply.answer
-        self.tally.tokens.update(teacher_in=answer.tokens_in, teacher_out=answer.tokens_out)
+        self.tally.spent[reply.key] = _Tokens(answer.tokens_in, answer.tokens_out)
         if isinstance(answer, Failed):
             self.tally.fail(kind, answer)
             return None
@@ -261,12 +266,13 @@ def _result(
     made: Mapping[PairKind, Sequence[Pair]],
     tally: _Tally,
 ) -> StageResult:
+    sent = tally.sent.total()
     facts: dict[str, Any] = {
         "teacher": teacher.name,
         **teacher.facts(),
         "wanted": dict(wanted),
         "shortfall": {kind: wanted[kind] - len(pairs) for kind, pairs in made.items() if len(pairs) < wanted[kind]},
-        "replies": {"used": tally.requests, "sent": tally.sent, "from_store": tally.requests - tally.sent},
+        "replies": {"used": tally.requests, "sent": sent, "from_store": tally.requests - sent},
     }
     if tally.details:
         facts["failure_examples"] = dict(sorted(tally.details.items()))
@@ -274,6 +280,6 @@ def _result(
         counts_in={name: len(getattr(tables, name)) for name in ("weak", "random", "fresh", "human")},
         counts_out={kind: len(pairs) for kind, pairs in made.items()},
         drops=dict(sorted(tally.drops.items())),
-        tokens={name: count for name, count in sorted(tally.tokens.items()) if count},
+        tokens=tally.tokens(),
         facts=facts,
     )

@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from limbeck import seeds
 from limbeck.errors import InputError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.records import Comparison, Estimate, Judgement, ModelScore, PromptRow, Reply, Verdict
+from limbeck.records import Comparison, Estimate, HeldOutSplit, Judgement, ModelScore, PromptRow, Reply, Verdict
 from limbeck.statistics import (
     holm,
     mcnemar_exact,
@@ -30,7 +29,6 @@ from limbeck.statistics import (
 from limbeck.store import read_records, write_json
 
 BASELINE = "sft"
-PromptSplit = Literal["test", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def _mean(model: _Model, judge: str, rows: Sequence[PromptRow], recipe: Recipe) 
 
 
 def compare_all(
-    models: Sequence[_Model], judge: str, split: PromptSplit, rows: Sequence[PromptRow], recipe: Recipe
+    models: Sequence[_Model], judge: str, split: HeldOutSplit, rows: Sequence[PromptRow], recipe: Recipe
 ) -> list[Comparison]:
     """Every model against the baseline on the same prompts; p-values of the arms are corrected together (Holm 1979).
 
@@ -159,7 +157,7 @@ def compare_all(
 
 
 def _compare(
-    baseline: _Model, candidate: _Model, judge: str, split: PromptSplit, rows: Sequence[PromptRow], recipe: Recipe
+    baseline: _Model, candidate: _Model, judge: str, split: HeldOutSplit, rows: Sequence[PromptRow], recipe: Recipe
 ) -> Comparison | None:
     before, after = _scores(baseline, judge, rows), _scores(candidate, judge, rows)
     both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
@@ -188,7 +186,7 @@ def _compare(
         p_value=p_value,
         p_value_holm=p_value,
         minimum_detectable_difference=minimum_detectable_difference(
-            len(both), **_spread(b, a, exact=exact), alpha=1 - confidence
+            len(both), **_spread(b, a, exact=exact), alpha=(1 - confidence) / max(len(recipe.arms), 1)
         ),
     )
 
@@ -217,6 +215,8 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
         )
     if len(arms) > 1:
         parts.append(f"{len(helped)} of {len(arms)} arms helped, {len(harmed)} harmed")
+    if recipe.evaluate.judges == (recipe.mine.judge,) and judge != "verifier":
+        parts.append(f"the judge that found the weak prompts, {judge}, is the only judge of this result")
     sentence = "; ".join(parts) or "no comparison was asked for"
     return f"{sentence[0].upper()}{sentence[1:]}."
 

@@ -44,34 +44,29 @@ def draw_splits(
     counts: Mapping[Split, int],
     families: Sequence[str] = TRAINED,
     seed: int = 0,
-    weights: Mapping[str, int] | None = None,
 ) -> dict[Split, tuple[PromptRow, ...]]:
-    """Return the rows of every split named in `counts` (rows in all, divided over the families by `weights`).
+    """Return the rows of every split named in `counts` (rows in all, divided evenly over the families).
 
     `families` are the trained ones; the transfer split always holds the families and templates never trained on. No
     content occurs twice, within a split or across them. RecipeError where a family has no more contents to give.
     """
-    _check(counts, families, weights or {})
+    _check(counts, families)
     seen: set[str] = set()
     drawn: dict[Split, tuple[PromptRow, ...]] = {}
     for split in SPLITS:
         if split in counts:
             names = TRANSFER if split == "transfer" else tuple(families)
-            shares = divide(counts[split], [1 if split == "transfer" else (weights or {}).get(n, 1) for n in names])
+            shares = divide(counts[split], len(names))
             drawn[split] = _draw_split(split, dict(zip(names, shares, strict=True)), seed, seen)
     return {split: drawn[split] for split in counts}
 
 
-def divide(total: int, weights: Sequence[int]) -> list[int]:
-    """Divide `total` in proportion to `weights`, whole and as evenly as possible: shares of running sums."""
-    whole, before, shares = sum(weights), 0, []
-    for weight in weights:
-        shares.append(total * (before + weight) // whole - total * before // whole)
-        before += weight
-    return shares
+def divide(total: int, parts: int) -> list[int]:
+    """Divide `total` into whole shares, as evenly as possible: differences of running sums."""
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
-def _check(counts: Mapping[Split, int], families: Sequence[str], weights: Mapping[str, int]) -> None:
+def _check(counts: Mapping[Split, int], families: Sequence[str]) -> None:
     """Refuse, with a sentence, what cannot be drawn."""
     for split, count in counts.items():
         if split not in SPLITS:
@@ -83,9 +78,6 @@ def _check(counts: Mapping[Split, int], families: Sequence[str], weights: Mappin
     for name in families:
         if not family(name).trained:
             raise RecipeError(f"The task family {name!r} is kept for the transfer split and is never trained on.")
-    for name, weight in weights.items():
-        if name not in families or weight < 1:
-            raise RecipeError(f"Task weight {name} = {weight}: weights are 1 or more, for families that are drawn.")
 
 
 def _draw_split(split: Split, shares: Mapping[str, int], seed: int, seen: set[str]) -> tuple[PromptRow, ...]:
@@ -98,7 +90,7 @@ def _draw_split(split: Split, shares: Mapping[str, int], seed: int, seen: set[st
             if problem is None:
                 raise RecipeError(
                     f"The task family {name!r} has no new problem left for the split {split!r}: "
-                    f"{number} of {share} found. Ask for fewer rows, or give the family a smaller weight."
+                    f"{number} of {share} found. Ask for fewer rows."
                 )
             rows.append(_row(problem, f"{split}/{name}/{number}"))
     seeds.rng(seed, "tasks", "shuffle", split).shuffle(rows)

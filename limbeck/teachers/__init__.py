@@ -1,8 +1,8 @@
 """Teachers: who writes the pairs. A request in, a raw text or a typed failure out, always through the reply store.
 
 Reading order: `protocol` (what a teacher is), `worked` (the embedded default), `openai` (any compatible server),
-`rendering` (templates to messages), `parsing` (raw text to a pair), `drawing` (what a request shows), `likeness` (when
-two prompts are the same). Knows nothing of the student and nothing of training.
+`rendering` (templates to messages), `parsing` (raw text to a pair), `drawing` (what a request shows).
+Knows nothing of the student and nothing of training.
 """
 
 from limbeck.errors import RecipeError

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
+from limbeck.likeness import prompt_identity
 from limbeck.records import Pair, PromptRow, WeakPrompt
 from limbeck.seeds import derive, rng
-from limbeck.teachers.likeness import prompt_identity
 from limbeck.teachers.protocol import NewPromptRow
 
 AnyRow = TypeVar("AnyRow", bound=PromptRow)

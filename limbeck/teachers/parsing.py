@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-from limbeck.teachers.likeness import normalised
+from limbeck.likeness import same_answer
 
 MAX_REPLY_CHARACTERS = 200_000  # a reply of 2,048 tokens has some 10,000; what is far beyond is not an answer
 MAX_ANSWER_CHARACTERS = 50_000
@@ -33,7 +33,7 @@ def parse_pair(text: str) -> ParsedPair | ParseFailure:
     if isinstance(values, ParseFailure):
         return values
     pair = ParsedPair(*values)
-    if normalised(pair.preferred) == normalised(pair.dispreferred):
+    if same_answer(pair.preferred, pair.dispreferred):
         return ParseFailure("equal answers")
     return pair
 

@@ -9,15 +9,14 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from limbeck import seeds
+from limbeck.likeness import EvaluationPrompts, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Corpus, Recipe, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow, Record
 from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat
-from limbeck.stages.corpus.overlap import EvaluationPrompts
 from limbeck.stages.corpus.reading import Reader
 from limbeck.store import write_records
 from limbeck.tasks import SPLITS, TRAINED, Split, draw_splits
-from limbeck.teachers.likeness import prompt_identity
 
 AnyRow = TypeVar("AnyRow", bound=PromptRow)
 

@@ -10,7 +10,7 @@ from limbeck import seeds
 from limbeck.errors import RecipeError
 from limbeck.recipe import Chat
 from limbeck.records import PromptRow, Record, user_prompt
-from limbeck.store import map_lines
+from limbeck.store import read_records
 
 
 class ChatPrompt(Record):
@@ -35,7 +35,7 @@ class ChatChoice(NamedTuple):
 def everyday_chat() -> list[ChatPrompt]:
     """Read all prompts that come with the package."""
     with as_file(files("limbeck.data").joinpath("everyday_chat.jsonl")) as path:
-        return map_lines(path, ChatPrompt.model_validate)
+        return read_records(path, ChatPrompt)
 
 
 def choose_chat(prompts: Sequence[ChatPrompt], settings: Chat, seed: int) -> ChatChoice:

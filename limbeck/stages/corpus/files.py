@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from limbeck.errors import InputError
 from limbeck.stages.corpus.optional import library
+from limbeck.store import json_problem
 
 SUFFIXES = (".jsonl.gz", ".json.gz", ".jsonl", ".json", ".parquet")
 _BATCH_ROWS = 1024
@@ -60,9 +61,10 @@ def _open_text(path: Path) -> IO[str]:
 def _array_rows(path: Path, file: IO[str]) -> Iterator[NumberedRow]:
     try:
         values = json.load(file)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: not valid JSON ({error.msg} at {where})") from error
+    except UnicodeDecodeError:
+        raise  # a ValueError too, and named above
+    except ValueError as error:
+        raise InputError(f"{path}: {json_problem(error)}") from error
     for number, value in enumerate(values, 1):
         yield _row(path, number, value)
 
@@ -72,9 +74,9 @@ def _line_rows(path: Path, file: IO[str]) -> Iterator[NumberedRow]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, row {number}: not valid JSON ({error.msg} at column {error.colno})") from error
+            value = json.loads(line.rstrip("\n"))
+        except ValueError as error:
+            raise InputError(f"{path}, row {number}: {json_problem(error)}") from error
         yield _row(path, number, value)
 
 
@@ -105,7 +107,7 @@ def _errors_named(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not valid UTF-8 text") from error
     except RecursionError as error:
-        raise InputError(f"{path}: JSON that is nested too deeply") from error
+        raise InputError(f"{path}: {json_problem(error)}") from error
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: a damaged or unfinished gzip file") from error
     except OSError as error:

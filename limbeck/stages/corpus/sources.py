@@ -18,10 +18,13 @@ from limbeck.recipe import Dataset
 from limbeck.stages.corpus.files import SUFFIXES, NumberedRow, file_rows, stem
 from limbeck.stages.corpus.formats import Format, detect
 from limbeck.stages.corpus.hub import hub_rows
+from limbeck.store import hidden
 
 DETECTION_ROWS = 5
 _HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # how the hub names the parquet files of a split
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")  # how the hub names a split's files; once with a hash
+_NO_LETTERS_AROUND = r"(?i:(?<![^\W\d_]){}(?![^\W\d_]))"
+_SPLIT = re.compile(_NO_LETTERS_AROUND.format("(?:train|test|validation|valid|val|dev|eval)"))
 Item = TypeVar("Item")
 
 
@@ -124,25 +127,37 @@ def _file_part(path: Path, folder: str | None = None) -> _Part:
 
 def _folder_files(folder: Path, dataset: Dataset) -> list[Path]:
     """The parquet files of a folder, in order; of `config` and `split` where the folder is laid out as on the hub."""
-    files = sorted(file for file in folder.rglob("*.parquet") if not _hidden(file, folder))
+    files = sorted(file for file in folder.rglob("*.parquet") if not hidden(file, folder))
     if dataset.config is not None:
         files = [file for file in files if dataset.config in file.relative_to(folder).parts[:-1]]
     if not files:
         inside = f", in a folder {dataset.config!r}," if dataset.config else ""
         raise InputError(f"{folder} holds{inside} no .parquet file")
     files = [file for file in files if dataset.split in file.relative_to(folder).parts[:-1]] or files
-    shards = {file: match[1] for file in files if (match := _SHARD.fullmatch(file.stem))}
-    if not shards:
+    names = {file: name for file in files if (name := _split_of(file, folder, dataset))}
+    if not names:
         return files
-    unclear = [file for file in files if file not in shards]
+    unclear = [file for file in files if file not in names]
     if unclear:
         raise InputError(f"{unclear[0]}, unlike other files of its folder, belongs to no split: move it elsewhere")
-    chosen = [file for file, split in shards.items() if split == dataset.split]
+    chosen = [file for file, name in names.items() if name == dataset.split]
     if not chosen:
-        splits = ", ".join(sorted(set(shards.values())))
+        splits = ", ".join(sorted(set(names.values())))
         raise InputError(f"{folder} holds no split {dataset.split!r}, but {splits}: set `split` to one of them")
     return chosen
 
 
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _split_of(file: Path, folder: Path, dataset: Dataset) -> str | None:
+    """The split a file is of: by its name as a shard, by a folder, else by its own name; None where none tells."""
+    if match := _SHARD.fullmatch(file.stem):
+        return match[1]
+    asked, folders = dataset.split, file.relative_to(folder).parts[:-1]
+    if asked in folders:
+        return asked
+    for part in (*(name for name in folders if name != dataset.config), file.stem):
+        rest, found = re.subn(_NO_LETTERS_AROUND.format(re.escape(asked)), " ", part)
+        if _SPLIT.search(rest):  # `test_sft` is not of the split `sft`
+            return part
+        if found:
+            return asked
+    return None

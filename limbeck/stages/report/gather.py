@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from limbeck.errors import InputError
 from limbeck.manifest import IN_PROGRESS, MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Judge, Recipe
-from limbeck.records import Judgement, Metric, PromptRow, Reply, Verdict
+from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply, Verdict
 from limbeck.store import AnyRecord, first_problem, read_records
 
 Part = Literal["training", "replies", "cost", "recipe"]
-Split = Literal["test", "transfer"]
 RUN_ORDER = ("corpus", "retain", "sft", "mine", "teach", "screen", "mix", "dpo", "evaluate", "verdict")
+_BY_MODEL = frozenset({"mix", "dpo", "evaluate"})  # a unit a model below each of them
 _REPORT = "report"  # the page does not report on itself: its manifest is written after it
 
 
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
 class HeldOut(NamedTuple):
     """A held-out prompt and the split it belongs to."""
 
-    split: Split
+    split: HeldOutSplit
     row: PromptRow
 
 
@@ -159,7 +159,10 @@ class _Reader:
 
 
 def _unit_folders(root: Path, models: tuple[str, ...]) -> Iterator[Path]:
-    """Folders of units, in order: those with a manifest or begun, and the children (one a model) of the others."""
+    """Folders of units, in order: those with a manifest or begun, and the children (one a model) of the others.
+
+    A child that is none of `models` is of an arm that has left the recipe.
+    """
     for folder in _folders(root, RUN_ORDER):
         if folder.name == _REPORT:
             continue
@@ -167,7 +170,7 @@ def _unit_folders(root: Path, models: tuple[str, ...]) -> Iterator[Path]:
         if _is_unit(folder) or not children:
             yield folder
         else:
-            yield from children
+            yield from (child for child in children if folder.name not in _BY_MODEL or child.name in models)
 
 
 def _is_unit(folder: Path) -> bool:

@@ -61,7 +61,7 @@ def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
         Cell(unit),
         Cell(wording.duration(manifest.seconds)),
         *(Cell(wording.named_counts(each)) if each else EMPTY for each in counts),
-        Cell(wording.money(result.money_usd)) if result.money_usd else EMPTY,
+        _money(result.money_usd),
     )
 
 
@@ -75,8 +75,18 @@ def _totals(manifests: Manifests) -> tuple[Cell, ...]:
         Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),
         *(Cell(""), Cell(""), Cell("")),  # what goes in and out differs from unit to unit: sums would mean nothing
         Cell(wording.named_counts(tokens)),
-        Cell(wording.money(sum(result.money_usd for result in results))),
+        _money(money_usd(manifests)),
     )
+
+
+def money_usd(manifests: Manifests) -> float | None:
+    """What was spent as far as it is known; None where no unit knows."""
+    known = [m.result.money_usd for m in manifests.values() if m.result.money_usd is not None]
+    return sum(known) if known else None
+
+
+def _money(usd: float | None) -> Cell:
+    return EMPTY if usd is None else Cell(wording.money(usd))
 
 
 def facts_table(manifests: Manifests) -> Table:

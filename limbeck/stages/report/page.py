@@ -40,11 +40,11 @@ def render(gathered: Gathered) -> str:
 
 
 def _results(gathered: Gathered) -> dict[str, Any]:
-    verdict = gathered.verdict
+    verdict, judge = gathered.verdict, gathered.recipe.evaluate.judges[0]
     return {
-        "judge": results.main_judge(verdict),
+        "judge": judge,
         "confidence": f"{100 * verdict.confidence:g}%",
-        "main_table": results.main_table(verdict),
+        "main_table": results.main_table(verdict, judge),
         "side_table": results.side_table(verdict),
         "comparison_table": results.comparison_table(verdict),
         "difference_figures": results.difference_figures(verdict),
@@ -62,10 +62,10 @@ def _training(gathered: Gathered) -> dict[str, Any]:
 def _ledger(gathered: Gathered) -> dict[str, Any]:
     manifests = gathered.manifests
     seconds = sum(manifest.seconds for manifest in manifests.values())
-    spent = sum(manifest.result.money_usd for manifest in manifests.values())
+    spent = ledger.money_usd(manifests)
     return {
         "total_time": wording.duration(seconds) if manifests else wording.NOT_MEASURED,
-        "total_money": wording.money(spent) if manifests else wording.NOT_MEASURED,
+        "total_money": wording.money(spent) if spent is not None else wording.NOT_MEASURED,
         "time_figure": ledger.time_figure(manifests),
         "cost_table": ledger.cost_table(manifests),
         "facts_table": ledger.facts_table(manifests),

@@ -6,7 +6,7 @@ know how it is shown.
 
 from typing import Any, NamedTuple
 
-from limbeck.records import Judgement, Reply
+from limbeck.records import Judgement, PromptRow, Reply
 from limbeck.stages.report.gather import Answers, Gathered, HeldOut, ReplyKey
 from limbeck.stages.report.results import baseline_of, series_of
 from limbeck.stages.report.safe import cut
@@ -66,24 +66,24 @@ def _limit(rows: list[HeldOut], first: dict[str, dict[str, Reply]], budget: int)
 
 
 def _texts_of(held: HeldOut) -> list[str]:
-    problem = held.row.problem
-    answers = [problem.answer, problem.solution] if problem else []
-    return [*(message.content for message in held.row.prompt), *answers, held.row.reference_response or ""]
+    return [*(message.content for message in held.row.prompt), *(text for _, text in _references(held.row))]
+
+
+def _references(row: PromptRow) -> list[tuple[str, str]]:
+    """Good answers with their titles; the reference response of a task is its worked solution."""
+    if row.problem:
+        return [("Answer", row.problem.answer), ("Worked solution", row.problem.solution)]
+    return [("Reference response", row.reference_response)] if row.reference_response else []
 
 
 def _row(held: HeldOut, limit: int, replies: list[Json | None]) -> Json:
     row = held.row
-    references = []
-    if row.problem:
-        references += [("Answer", row.problem.answer), ("Worked solution", row.problem.solution)]
-    if row.reference_response:
-        references.append(("Reference response", row.reference_response))
     return {
         "id": cut(row.id, limit).text,
         "split": held.split,
         "topic": cut(row.topic, limit).text,
         "prompt": [{"role": message.role, **_text(message.content, limit)} for message in row.prompt],
-        "references": [{"title": title, **_text(text, limit)} for title, text in references],
+        "references": [{"title": title, **_text(text, limit)} for title, text in _references(row)],
         "replies": replies,
     }
 

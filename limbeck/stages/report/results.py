@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from limbeck.recipe import Judge
 from limbeck.records import Comparison, Estimate, ModelScore, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, Legend, dot_whisker, legend_entry
@@ -35,15 +36,9 @@ def baseline_of(verdict: Verdict) -> str:
     return "sft" if "sft" in baselines or not baselines else baselines.most_common(1)[0][0]
 
 
-def main_judge(verdict: Verdict) -> str:
-    """The judge of the main table: the exact verifier where it was asked, else the first."""
-    judges = [comparison.judge for comparison in verdict.comparisons]
-    return "verifier" if "verifier" in judges or not judges else judges[0]
-
-
-def main_table(verdict: Verdict) -> Table:
-    """What each model achieved, and how it differs from the baseline."""
-    baseline, judge = baseline_of(verdict), main_judge(verdict)
+def main_table(verdict: Verdict, judge: Judge) -> Table:
+    """What each model achieved, and how it differs from the baseline, as `judge` says."""
+    baseline = baseline_of(verdict)
     against = {
         comparison.candidate: comparison
         for comparison in verdict.comparisons
@@ -115,7 +110,8 @@ def _side_row(score: ModelScore, before: float | None) -> tuple[Cell, ...]:
     return (
         Cell(score.model),
         Cell(wording.count(score.num_replies)),
-        *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated, score.unscored)),
+        *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated)),
+        Cell(wording.count(score.unscored)),  # of the judgements of all judges, not of the replies
         Cell(wording.plain(score.mean_response_tokens, 1)),
         Cell(wording.percent(score.repetition_rate)),
         Cell(wording.plain(now, 3)) if now is not None else EMPTY,

@@ -117,7 +117,7 @@ def domain(values: Iterable[float], *, include: tuple[float, ...] = ()) -> tuple
     """The range that shows all values with a little air, none beyond an included value; never empty."""
     known = [*values, *include]
     low, high = min(known), max(known)
-    if low == high:
+    if math.isclose(low, high, abs_tol=1e-12):  # what differs by rounding only has no range to show
         return (low, high + (abs(high) or 1)) if low in include else (low - (abs(low) or 1), high + (abs(high) or 1))
     air = 0.04 * (high - low)
     return low if low in include else low - air, high if high in include else high + air

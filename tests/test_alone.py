@@ -1,0 +1,211 @@
+"""Every stage alone, on files in formats that people have: no recipe, no run of limbeck's before it."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from street import SMALL, Outcome, limbeck, settings, student, write_lines
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.manifest import Manifest, read_manifest
+from limbeck.records import Pair, WeakPrompt
+from limbeck.store import read_records
+
+ALPACA = [
+    {"instruction": f"Add {n} and {n}.", "input": "" if n % 2 else "Be brief.", "output": f"It is {2 * n}."}
+    for n in range(6)
+]
+TRL = [
+    {
+        "prompt": [{"role": "user", "content": f"How far is the moon, take {n}?"}],
+        "chosen": [{"role": "assistant", "content": f"About {384 + n} thousand kilometres."}],
+        "rejected": [{"role": "assistant", "content": f"Some {n} metres."}],
+    }
+    for n in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return student(tmp_path_factory.mktemp("alone") / "base")
+
+
+@pytest.fixture(scope="module")
+def mined(base: Path) -> Path:
+    """What `limbeck mine` left: weak prompts with failing replies."""
+    out = base.parent / "mined"
+    return printed(small("mine", "mine.max_new_tokens=16", "--model", base, "--tasks", 24, "--out", out))
+
+
+def small(command: str, *words: object) -> Outcome:
+    """Run a stage on the CPU, in fp32; words with a point before an equals sign are settings."""
+    is_setting = [isinstance(word, str) and "." in word.partition("=")[0] and "=" in word for word in words]
+    overrides = [str(word) for word, setting in zip(words, is_setting, strict=True) if setting]
+    rest = [word for word, setting in zip(words, is_setting, strict=True) if not setting]
+    return limbeck(command, *rest, *settings(*SMALL, *overrides)).done()
+
+
+def printed(outcome: Outcome) -> Path:
+    """The folder that a command prints last."""
+    return Path(outcome.out.splitlines()[-1])
+
+
+def manifest(folder: Path) -> Manifest:
+    found = read_manifest(folder)
+    assert found is not None
+    return found
+
+
+def opens(folder: Path) -> None:
+    """A plain user of transformers can load and prompt the model."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], return_tensors="pt", return_dict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers has opinions on generation settings
+        written = network.generate(**ids, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    assert written.shape[1] > ids["input_ids"].shape[1]
+
+
+def test_sft_learns_from_alpaca_json_and_leaves_a_model_that_opens(base: Path, tmp_path: Path) -> None:
+    data = tmp_path / "alpaca.json"
+    data.write_text(json.dumps(ALPACA))
+    words = ("sft", "sft.batch_size=2", "sft.learning_rate=0.01", "--model", base, "--data", data)
+    done = small(*words, "--out", tmp_path / "out")
+    model = printed(done)
+    opens(model)
+    counts = manifest(model.parent).result.counts_in
+    assert counts == {"demonstrations": 5, "chat": 0, "validation": 1}
+    assert (model / "model.safetensors").read_bytes() != (base / "model.safetensors").read_bytes()
+    assert small(*words, "--out", tmp_path / "out").ran == []
+
+
+def test_dpo_learns_from_trl_pairs_and_leaves_a_model_that_opens(base: Path, tmp_path: Path) -> None:
+    pairs = write_lines(tmp_path / "trl.jsonl", TRL)
+    model = printed(small("dpo", "dpo.batch_size=3", "dpo.epochs=1", "--model", base, "--pairs", pairs,
+                          "--out", tmp_path / "out"))  # fmt: skip
+    opens(model)
+    result = manifest(model.parent).result
+    assert result.counts_out["trained_on"] == 6
+    assert result.counts_out["steps"] == 2
+
+
+def test_dpo_stays_near_the_reference_it_is_given(base: Path, tmp_path: Path) -> None:
+    pairs = write_lines(tmp_path / "trl.jsonl", TRL)
+    words = ("dpo", "dpo.max_steps=1", "--model", base, "--pairs", pairs)
+    near = printed(small(*words, "--out", tmp_path / "near"))
+    far = printed(small(*words, "--reference", near, "--out", tmp_path / "far"))
+    logps = [(folder.parent / "reference_logps.jsonl").read_text() for folder in (near, far)]
+    assert logps[0] != logps[1]
+
+
+def test_mine_finds_what_a_model_fails_among_built_in_problems(mined: Path) -> None:
+    weak = read_records(mined / "weak.jsonl", WeakPrompt)
+    assert len(weak) == manifest(mined).result.counts_out["weak"] > 0
+    assert all(row.problem and len(row.failures) <= 1 for row in weak)
+
+
+def test_teach_writes_pairs_about_mined_prompts_which_screen_and_mix_then_take(
+    mined: Path, base: Path, tmp_path: Path
+) -> None:
+    weak = mined / "weak.jsonl"
+    taught = printed(small("teach", "--weak", weak, "--teacher", "worked", "--count", 8, "--out", tmp_path / "teach"))
+    pairs = read_records(taught / "zero_shot.jsonl", Pair)
+    assert len(pairs) == 9  # eight, and a tenth more for what screening drops
+    own = printed(small("teach", "--weak", weak, "--teacher", "worked", "--count", 4, "--kind", "on_policy",
+                        "--out", tmp_path / "own"))  # fmt: skip
+    screened = printed(small("screen", "--pairs", taught / "zero_shot.jsonl", "--out", tmp_path / "screen"))
+    kept = read_records(screened / "human.jsonl", Pair)
+    assert 0 < len(kept) <= 9
+    mixed = printed(small("mix", "mix.heldout_pairs=1", f"zero_shot={screened / 'human.jsonl'}:4",
+                          f"on_policy={own / 'on_policy.jsonl'}:2", "--out", tmp_path / "mix"))  # fmt: skip
+    assert len(read_records(mixed / "train.jsonl", Pair)) == 6
+    model = printed(small("dpo", "dpo.epochs=1", "--model", base, "--pairs", mixed / "train.jsonl",
+                          "--validation", mixed / "validation.jsonl", "--out", tmp_path / "dpo"))  # fmt: skip
+    assert manifest(model.parent).result.counts_in == {"pairs": 6, "validation": 2}
+
+
+def test_screen_says_why_it_dropped_pairs_of_other_peoples_formats(tmp_path: Path) -> None:
+    spoilt = [*TRL, TRL[0], {**TRL[1], "rejected": [{"role": "assistant", "content": ""}]}]
+    screened = printed(small("screen", "--pairs", write_lines(tmp_path / "trl.jsonl", spoilt), "--out",
+                             tmp_path / "out"))  # fmt: skip
+    assert len(read_records(screened / "human.jsonl", Pair)) == 6
+    assert manifest(tmp_path / "out" / "corpus").result.drops  # what no format allows is dropped, and counted, there
+
+
+def test_evaluate_prints_the_accuracy_on_built_in_problems(base: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "evaluate.max_new_tokens=6", "--model", base, "--tasks", 12, "--out", tmp_path / "out")
+    done = small(*words)
+    first, folder = done.out.splitlines()
+    assert first == "accuracy 0.0 % [0.0, 24.2], n = 12; 0 unscored"  # Wilson's interval for 0 of 12
+    assert (Path(folder) / "replies.jsonl").is_file()
+    again = small(*words)
+    assert (again.ran, again.out) == ([], done.out)
+
+
+def test_files_in_a_folder_called_corpus_are_the_users_own(
+    mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "weak.jsonl").write_bytes((mined / "weak.jsonl").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    small("teach", "--weak", "corpus/weak.jsonl", "--teacher", "worked", "--count", 2, "--out", "taught")
+    pairs = Path("corpus/pairs.jsonl")
+    pairs.write_bytes((tmp_path / "taught" / "teach" / "zero_shot.jsonl").read_bytes())
+    assert manifest(printed(small("screen", "--pairs", pairs, "--out", "screened"))).result.counts_in == {"human": 3}
+    small("mix", "mix.heldout_pairs=0", f"zero_shot={pairs}:2", "--out", "mixed")
+
+
+def test_replies_that_were_stored_outlive_a_change_of_settings(mined: Path, tmp_path: Path) -> None:
+    words = ("teach", "--weak", mined / "weak.jsonl", "--teacher", "worked", "--out", tmp_path / "out")
+    folder = printed(small(*words, "--count", 3))
+    assert manifest(folder).result.facts["replies"] == {"used": 4, "sent": 4, "from_store": 0}
+    small(*words, "--count", 6)
+    assert manifest(folder).result.facts["replies"] == {"used": 7, "sent": 3, "from_store": 4}
+    with ReplyStore(folder / FILE_NAME) as store:
+        assert set(store.times_sent().values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["mine", "--model", "BASE"], "limbeck mine: give either --prompts FILE or --tasks NUMBER"),
+        (["evaluate", "--model", "BASE", "--tasks", "3", "--prompts", "x"], "limbeck evaluate: give either --prompts"),
+        (["sft", "--model", "BASE", "--data", "nothing.jsonl"], "nothing.jsonl does not exist"),
+        (["sft", "--model", "nothing", "--data", "x.jsonl"], "no model 'nothing': expected a local folder"),
+        (["dpo", "--model", "BASE", "--pairs", "nothing.jsonl"], "nothing.jsonl does not exist"),
+        (["mix", "human=x.jsonl"], "'human=x.jsonl': expected KIND=FILE:COUNT, for instance human=pairs.jsonl:400"),
+        (["mix", "mine=x.jsonl:3"], "limbeck mix: unknown key 'arms.mixed.mine'"),
+        (["mix", "human=x.jsonl:3", "human=y.jsonl:3"], "limbeck mix: one file for each kind"),
+        (["mix", "human=x.jsonl:3"], "x.jsonl does not exist"),
+        (["teach", "--weak", "x.jsonl", "--teacher", "oracle", "--count", "1"], "teach.teacher: 'oracle' is not known"),
+        (["screen", "--pairs", "x.jsonl", "--set", "screen.min=1"], "limbeck screen: unknown key 'screen.min'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    base: Path, words: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "oracle" in words:
+        write_lines(tmp_path / "x.jsonl", [{"prompt": "a"}])
+    refused = limbeck(*[str(base) if word == "BASE" else word for word in words], "--out", tmp_path / "out")
+    assert complaint in refused.complaint
+
+
+def test_a_torn_line_in_the_users_pairs_is_named(base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(TRL[0]) + '\n{"prompt": \n')
+    complaint = limbeck("dpo", "--model", base, "--pairs", path, "--out", tmp_path / "out").complaint
+    assert complaint.startswith(f"{path}, row 2: not valid JSON")
+
+
+def test_prompts_that_no_verifier_can_judge_are_refused_in_a_sentence(base: Path, mined: Path, tmp_path: Path) -> None:
+    """Records that hold more than a prompt are read as anyone's file: their prompts count, and nothing else."""
+    weak = [row.model_dump() for row in read_records(mined / "weak.jsonl", WeakPrompt)]
+    for name, rows in (("weak", weak), ("trl", TRL)):
+        path = write_lines(tmp_path / f"{name}.jsonl", rows)
+        refused = limbeck("mine", "--model", base, "--prompts", path, "--out", tmp_path / name, *settings(*SMALL))
+        assert refused.complaint.startswith("no prompt of the pool is a built-in problem, so the verifier can judge")

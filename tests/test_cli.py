@@ -1,0 +1,94 @@
+"""The commands around a run: init, demo's recipe, report, chat, help."""
+
+from pathlib import Path
+
+import pytest
+from street import limbeck, settings, student, write_tiny_recipe
+
+from limbeck.cli import app
+from limbeck.recipe_file import load_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped after DPO: enough to talk to, nothing judged yet."""
+    folder = tmp_path_factory.mktemp("cli")
+    recipe = write_tiny_recipe(folder / "recipe.toml", student(folder / "base"))
+    limbeck("run", recipe, "--out", folder / "run", "--until", "dpo").done()
+    return folder / "run"
+
+
+def test_help_lists_every_command_with_a_sentence() -> None:
+    shown = limbeck("--help").done().out
+    names = [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]
+    assert len(names) == 14
+    assert [name for name in names if f" {name} " not in shown] == []
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    shown = limbeck()
+    assert "Usage" in shown.out + shown.err
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "r.toml", "--nonsense"], ["sft", "--seed", "x"]])
+def test_a_wrong_command_line_is_refused_before_anything_happens(words: list[str]) -> None:
+    refused = limbeck(*words)
+    assert refused.code == 2
+    assert "Traceback" not in refused.err
+
+
+def test_init_writes_a_recipe_that_loads_and_never_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "recipe.toml"
+    assert limbeck("init", path).done().out == f"{path} is written. Edit it, then: limbeck run {path}\n"
+    assert load_recipe(path).name == "mine"
+    path.write_text("name = 'precious'\n")
+    assert limbeck("init", path).complaint == f"{path} exists already; give another name or remove it"
+    assert path.read_text() == "name = 'precious'\n"
+
+
+def test_chat_shows_both_replies_to_every_line_side_by_side(run: Path) -> None:
+    shown = limbeck("chat", run, "--model", "mixed", "--before", "sft", stdin="Hello there!\nAnd again?\n\n").done()
+    assert "sft on the left, mixed on the right" in shown.err
+    titles = [line for line in shown.out.splitlines() if " sft " in line and " mixed " in line]
+    assert len(titles) == 2
+
+
+def test_chat_ends_with_the_input_and_answers_the_first_arm_against_the_base_by_default(run: Path) -> None:
+    shown = limbeck("chat", run, stdin="Hi").done()
+    assert "base on the left, random on the right" in shown.err
+    assert limbeck("chat", run, stdin="").done().out == "> "
+
+
+def test_chat_repeats_itself_word_by_word(run: Path) -> None:
+    talks = {limbeck("chat", run, "--temperature", "1", stdin="Hi\nWhy?\n").done().out for _ in range(2)}
+    assert len(talks) == 1
+
+
+def test_chat_refuses_models_that_are_not_there(run: Path, tmp_path: Path) -> None:
+    unknown = limbeck("chat", run, "--model", "nobody").complaint
+    assert unknown == "no model 'nobody' in this run; it has base, sft, random, mixed"
+    assert limbeck("chat", run, "--before", "nobody").complaint == unknown
+    text = (run / "recipe.toml").read_text()
+    (tmp_path / "recipe.toml").write_text(text)
+    assert "the model 'random' is not trained yet" in limbeck("chat", tmp_path).complaint
+
+
+def test_a_report_needs_a_verdict_and_can_then_be_written_anew(run: Path, tmp_path: Path) -> None:
+    assert "a report needs a verdict" in limbeck("report", run).complaint
+    limbeck("run", run / "recipe.toml", "--out", run).done()
+    page = run / "report" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert limbeck("report", run).done().out == f"{page}\n"
+    assert page.read_bytes() == before
+    assert limbeck("run", run / "recipe.toml", "--out", run).done().ran == []
+
+
+def test_a_run_without_arms_compares_sft_with_the_base(run: Path, tmp_path: Path) -> None:
+    text = (run / "recipe.toml").read_text().partition("[arms.")[0]
+    (tmp_path / "recipe.toml").write_text(text)
+    small = settings("corpus.tasks.test=4", "corpus.tasks.transfer=0", "corpus.tasks.pool=0", "corpus.tasks.fresh=0")
+    done = limbeck("run", tmp_path / "recipe.toml", "--out", tmp_path / "run", *small).done()
+    assert done.ran == ["corpus", "retain", "sft", "evaluate/base", "evaluate/sft", "verdict", "report"]
+    assert "SFT took accuracy from" in done.out
+    assert "sft on the right" in limbeck("chat", tmp_path / "run", stdin="").done().err

@@ -1,0 +1,151 @@
+"""A whole run of a tiny student: what it leaves, what a second run does again, and what an edit makes stale."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from street import limbeck, outputs, settings, student, write_tiny_recipe
+
+from limbeck.manifest import MANIFEST
+from limbeck.records import Verdict
+
+UNITS = [
+    "corpus", "retain", "sft", "mine", "teach", "screen", "mix/random", "dpo/random", "mix/mixed", "dpo/mixed",
+    "evaluate/base", "evaluate/sft", "evaluate/random", "evaluate/mixed", "verdict", "report",
+]  # fmt: skip
+AFTER_DPO = ["dpo/random", "dpo/mixed", "evaluate/random", "evaluate/mixed", "verdict", "report"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("street")
+    return write_tiny_recipe(folder / "recipe.toml", student(folder / "base"))
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path) -> Path:
+    """A finished run, to be looked at and not to be touched."""
+    folder = recipe.parent / "run"
+    assert limbeck("run", recipe, "--out", folder).done().ran == UNITS
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, dates and all."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def states(folder: Path) -> dict[str, str]:
+    """What `limbeck status` says of each unit: its state, and why."""
+    lines = limbeck("status", folder).done().out.splitlines()
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+
+
+def test_every_unit_leaves_a_manifest_and_the_last_two_a_verdict_and_a_page(finished: Path) -> None:
+    assert [unit for unit in UNITS if not (finished / unit / MANIFEST).is_file()] == []
+    verdict = Verdict.model_validate_json((finished / "verdict" / "verdict.json").read_text())
+    assert [score.model for score in verdict.scores] == ["base", "sft", "random", "mixed"]
+    assert verdict.scores[0].num_replies == 8
+    page = (finished / "report" / "report.html").read_text()
+    assert verdict.sentence in page
+
+
+def test_nothing_half_written_is_left_in_a_finished_run(finished: Path) -> None:
+    hidden = [path.relative_to(finished).as_posix() for path in finished.rglob(".*")]
+    assert hidden == [".lock"]
+
+
+def test_a_second_run_touches_no_file_and_says_the_verdict_again(finished: Path, recipe: Path) -> None:
+    def seen() -> dict[str, tuple[bytes, int]]:
+        # The lock holds the number of the last process; everything else is a result.
+        files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
+        return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    before = seen()
+    again = limbeck("run", recipe, "--out", finished).done()
+    assert seen() == before
+    assert again.ran == []
+    sentence = json.loads((finished / "verdict" / "verdict.json").read_text())["sentence"]
+    assert sentence in again.out.splitlines()
+    assert again.out.splitlines()[-1] == f"Report: {finished / 'report' / 'report.html'}"
+
+
+def test_a_new_beta_runs_dpo_and_what_comes_after_it_and_nothing_else(run: Path, recipe: Path) -> None:
+    before = outputs(run)
+    assert limbeck("run", recipe, "--out", run, "--set", "dpo.beta=0.7").done().ran == AFTER_DPO
+    after = outputs(run)
+    assert {unit for unit in before if after[unit] != before[unit]} <= set(AFTER_DPO)
+    assert after["dpo/mixed"] != before["dpo/mixed"]
+    assert states(run) == dict.fromkeys(UNITS, "fresh")
+
+
+def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -> None:
+    added = limbeck("run", recipe, "--out", run, *settings("arms.third.random=1", "arms.third.zero_shot=2")).done()
+    assert added.ran == ["mix/third", "dpo/third", "evaluate/third", "verdict", "report"]
+
+
+def test_how_often_a_checkpoint_is_written_makes_nothing_but_the_report_stale(run: Path, recipe: Path) -> None:
+    changed = settings("sft.checkpoint_every_minutes=9", "dpo.checkpoint_every_minutes=9")
+    assert limbeck("run", recipe, "--out", run, *changed).done().ran == ["report"]
+
+
+@pytest.mark.parametrize("setting", ["evaluate.confidence=0.9", "evaluate.ties=loss"])
+def test_how_replies_are_compared_runs_no_model_again(run: Path, recipe: Path, setting: str) -> None:
+    assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == ["verdict", "report"]
+
+
+def test_another_seed_runs_everything(run: Path, recipe: Path) -> None:
+    assert limbeck("run", recipe, "--out", run, "--set", "seed=2", "--until", "retain").done().ran == UNITS[:2]
+    waiting = {unit: why for unit, why in states(run).items() if why != "fresh"}
+    assert list(waiting) == UNITS[2:]
+
+
+@pytest.mark.parametrize("name", ["mix/mixed/train.jsonl", "sft/model/config.json", "evaluate/sft/replies.jsonl"])
+def test_an_output_changed_by_hand_is_made_again_as_it_was(run: Path, recipe: Path, name: str) -> None:
+    before = outputs(run)
+    path = run / name
+    original = path.read_bytes()
+    path.write_bytes(original + b"\n")
+    unit = next(unit for unit in UNITS if name.startswith(f"{unit}/"))
+    file = name.removeprefix(f"{unit}/").partition("/")[0]
+    assert states(run)[unit] == f"stale: {file} was changed by hand"
+    # What is made again is what was there before, so that nothing that reads it is stale but the report of it all.
+    assert limbeck("run", recipe, "--out", run).done().ran in ([unit], [unit, "report"])
+    assert path.read_bytes() == original
+    assert outputs(run) == before
+
+
+def test_until_stops_after_a_stage_with_all_its_arms(recipe: Path, finished: Path, run: Path) -> None:
+    shutil.rmtree(run / "mix")
+    assert limbeck("run", recipe, "--out", run, "--until", "mix").done().ran == ["mix/random", "mix/mixed"]
+    assert outputs(run) == outputs(finished)
+
+
+def test_status_says_what_is_stale_and_what_waits_for_what(run: Path) -> None:
+    assert states(run) == dict.fromkeys(UNITS, "fresh")
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text.replace("beta = 0.1", "beta = 0.3"))
+    (run / "evaluate" / "base" / "retention.json").unlink()
+    found = states(run)
+    assert found["dpo/random"] == found["dpo/mixed"] == "stale: the recipe or an input changed"
+    assert found["evaluate/mixed"] == "waiting: waits for dpo/mixed"
+    assert found["evaluate/base"] == "stale: retention.json is missing"
+    assert found["verdict"] == "waiting: waits for evaluate/base, evaluate/random, evaluate/mixed"
+    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:7], "mix/mixed", "evaluate/sft"]
+
+
+def test_status_of_a_run_that_has_only_begun_names_what_is_missing(recipe: Path, tmp_path: Path) -> None:
+    limbeck("run", recipe, "--out", tmp_path / "begun", "--until", "corpus").done()
+    found = states(tmp_path / "begun")
+    assert found["corpus"] == "fresh"
+    assert found["retain"] == "stale: not run yet"
+    assert found["mine"] == "waiting: waits for sft"
+
+
+def test_the_same_recipe_gives_the_same_results_in_another_folder(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    limbeck("run", recipe, "--out", other, "--until", "mine").done()
+    expected = outputs(finished)
+    assert outputs(other) == {unit: expected[unit] for unit in UNITS[:4]}

@@ -1,0 +1,95 @@
+"""The recipes that come with limbeck: they parse, can be carried out, and explain themselves."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from street import limbeck
+
+from limbeck import pipeline
+from limbeck.errors import LimbeckError
+from limbeck.recipe_file import load_recipe, packaged_recipe, write_recipe
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+KEYLESS = ("demo", "smoke", "starter")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    write_recipe(tmp_path / "again.toml", recipe)
+    assert load_recipe(tmp_path / "again.toml") == recipe
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+def test_a_whole_run_of_a_keyless_recipe_is_possible(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    recipe = load_recipe(packaged_recipe(name))
+    pipeline.check(recipe)
+    listed = pipeline.units(recipe, tmp_path)
+    assert [unit.name for unit in listed if unit.stage == "dpo"] == [f"dpo/{arm}" for arm in recipe.arms]
+
+
+def test_the_papers_recipe_lacks_nothing_but_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(packaged_recipe("paper"))
+    for variable in ("OPENAI_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(LimbeckError, match="needs a key"):
+        pipeline.check(recipe)
+    for variable in ("OPENAI_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.setenv(variable, "sk-test")
+    pipeline.check(recipe)
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+def test_every_input_of_a_unit_is_written_by_an_earlier_one(name: str, tmp_path: Path) -> None:
+    written: list[Path] = []
+    for unit in pipeline.units(load_recipe(packaged_recipe(name)), tmp_path):
+        inputs = [path for path in unit.inputs.values() if not path.is_absolute()]
+        assert [path for path in inputs if not set(path.parents) & set(written)] == [], unit.name
+        written.append(Path(unit.name))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_an_arm_has_no_more_pairs_than_there_are_problems(path: Path) -> None:
+    recipe = load_recipe(path)
+    tasks = recipe.corpus.tasks
+    if tasks is None:
+        return
+    room = dict.fromkeys(("random", "zero_shot", "on_policy"), tasks.pool) | {"few_shot": tasks.fresh}
+    needs = {kind: count + recipe.mix.heldout_pairs for kind, count in recipe.pair_kinds().items()}
+    assert {kind: need for kind, need in needs.items() if need > room[kind]} == {}
+
+
+def test_init_writes_the_starter_recipe(tmp_path: Path) -> None:
+    limbeck("init", tmp_path / "recipe.toml").done()
+    assert load_recipe(tmp_path / "recipe.toml") == load_recipe(FOLDER / "starter.toml")
+
+
+def test_the_starters_examples_work_when_their_comment_signs_are_taken_away() -> None:
+    lines = (FOLDER / "starter.toml").read_text().splitlines()
+    blocks = {"# [[", "# pa", "# sp", "# li", "# en"}
+    data = tomllib.loads("\n".join(line.removeprefix("# ") if line[:4] in blocks else line for line in lines))
+    assert {"demonstrations", "preferences", "evaluation"} <= set(data["corpus"])
+    assert set(data["teach"]["endpoint"]) == {"base_url", "api_key_env"}
+
+
+def test_every_setting_of_the_demo_says_what_it_is() -> None:
+    """Each has a comment on its line, or a name that says it to whoever trains models; arms say it in their head."""
+    speaking = {
+        "warmup_steps", "epochs", "micro_batch_tokens", "validate_every_steps", "judge", "judges", "temperature",
+        "beta", "reference", "confidence",
+    }  # fmt: skip
+    section, silent = "", set()
+    for line in (FOLDER / "demo.toml").read_text().splitlines():
+        code, _, comment = line.partition("#")
+        if code.startswith("["):
+            section = code.strip()
+            assert comment or not section.startswith("[arms."), section
+        elif "=" in code and not comment and not section.startswith("[arms."):
+            silent.add(code.partition("=")[0].strip())
+    assert silent <= speaking
