@@ -17,6 +17,7 @@ from limbeck.pipeline import Unit
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
 from limbeck.records import Pair, PromptRow, Record
+from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
 
 
@@ -35,8 +36,8 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         if not _made_here(path) and not path.exists():
             raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
-    with pipeline.claimed(out, recipe):
-        recipe = pipeline.settled(recipe, out)
+    with claimed(out, recipe):
+        recipe = settled(recipe, out)
         if any(_made_here(path) for path in inputs.values()):
             pipeline.run_unit(corpus, recipe, out)
         name = stage if argument is None else f"{stage}/{argument}"

@@ -16,7 +16,8 @@ from limbeck.console import console, results, say
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_file import load_recipe, packaged_recipe
-from limbeck.runs import carry_out, recipe_of
+from limbeck.run_folder import recipe_of
+from limbeck.runs import carry_out
 from limbeck.store import write_text
 from limbeck.summary import show_standings
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from limbeck.errors import RunFolderError
 from limbeck.records import Record
-from limbeck.store import digest_json, digest_path, first_problem, write_json, write_text
+from limbeck.store import digest_json, digest_path, first_problem, is_unfinished, write_json, write_text
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = ".in_progress"
@@ -137,7 +137,9 @@ def _is_output(path: Path, keep: tuple[str, ...]) -> bool:
 
 def _prepare(folder: Path, key: str, keep: tuple[str, ...]) -> None:
     marker = folder / IN_PROGRESS
-    if marker.is_file() and marker.read_text(encoding="utf-8") == key:
+    # With a manifest the unit was finished once: what lies there now is stale, whatever the marker says.
+    if marker.is_file() and marker.read_text(encoding="utf-8") == key and not (folder / MANIFEST).exists():
+        _sweep(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
@@ -148,6 +150,16 @@ def _prepare(folder: Path, key: str, keep: tuple[str, ...]) -> None:
         else:
             path.unlink()
     write_text(marker, key)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written: temporary files and folders beside their targets."""
+    for path in folder.iterdir():
+        if is_unfinished(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def versions() -> dict[str, str]:

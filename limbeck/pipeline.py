@@ -4,27 +4,22 @@ Read `units` from top to bottom: it is the table of contents. A unit is fresh wh
 and its outputs have the digests that its manifest names; only stale ones run. Stages are imported when they run.
 """
 
-import fcntl
 import importlib
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from limbeck.api import reply_store
 from limbeck.console import clock, say
-from limbeck.errors import RecipeError, RunFolderError
+from limbeck.errors import RecipeError
 from limbeck.judges import make_judge
 from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
-from limbeck.recipe import Model, Recipe
-from limbeck.recipe_file import load_recipe, write_recipe
-from limbeck.store import digest_path, read_json, write_json
+from limbeck.recipe import Recipe
+from limbeck.run_folder import MACHINE_FILE, claimed, settled
+from limbeck.store import digest_path
 from limbeck.teachers import teacher_for
 
-RECIPE_FILE = "recipe.toml"
-MACHINE_FILE = "machine.json"
 BASE = "base"
 SFT = "sft"
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
@@ -253,24 +248,6 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
             run_unit(unit, recipe, folder)
 
 
-def settled(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with device and dtype decided, once for a run folder: a later probe must not change a run half-way.
-
-    The decision lies in `machine.json`; torch is imported only to make it.
-    """
-    if "auto" not in {recipe.model.device, recipe.model.dtype}:
-        return recipe
-    path = folder / MACHINE_FILE
-    if not path.is_file():
-        from limbeck.lm.machine import place
-
-        device, dtype = place(recipe.model)
-        write_json(path, {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"})
-    asked = recipe.model.model_dump()
-    chosen = {name: value for name, value in read_json(path).items() if asked.get(name) == "auto"}
-    return recipe.model_copy(update={"model": Model.model_validate(asked | chosen)})
-
-
 def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
     """Run one unit in `folder` unless it is fresh."""
     inputs = {name: folder / path for name, path in unit.inputs.items()}
@@ -304,43 +281,3 @@ def _summary(result: StageResult) -> str:
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in result.counts_out.items())
     dropped = sum(result.drops.values())
     return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""
-
-
-@contextmanager
-def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
-    """Hold a run folder for one process, and see that it is this recipe's.
-
-    Raises:
-        RunFolderError: where it is another recipe's, no run folder at all, or in use.
-    """
-    known = folder / RECIPE_FILE
-    if known.is_file():
-        owner = load_recipe(known).name
-        if owner != recipe.name:
-            raise RunFolderError(
-                f"{folder} holds the run of the recipe {owner!r}, not {recipe.name!r}; give --out another folder"
-            )
-    elif folder.is_dir() and not all(_is_own(path) for path in folder.iterdir()):
-        raise RunFolderError(f"{folder} is not empty and holds no run of limbeck; give --out another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{folder} cannot be made a run folder: {error.strerror}") from error
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(
-                f"another process is at work in {folder}; wait for it, or give --out another"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        if not known.is_file() or load_recipe(known) != recipe:
-            write_recipe(known, recipe)
-        yield
-
-
-def _is_own(path: Path) -> bool:
-    # A run that was killed before its recipe stood in the folder leaves the lock, and the recipe's unfinished file.
-    return path.name == ".lock" or path.name.startswith(f".{RECIPE_FILE}.")

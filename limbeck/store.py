@@ -25,6 +25,7 @@ from limbeck.records import Record
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 _CHUNK_BYTES = 1 << 20
+_UNFINISHED = ".unfinished"
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def _disk_is_full(error: BaseException | None) -> bool:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary file path beside `path`; on success it is flushed to disk and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -78,7 +79,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent))
     try:
         with disk_errors(path):
             yield temporary
@@ -91,6 +92,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether `path` is a temporary of `atomic_path` or `atomic_folder`; left behind only by a killed process."""
+    return path.name.startswith(".") and path.name.endswith(_UNFINISHED)
 
 
 def _flush(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Freshness by digest, and units of work that resume what an interrupted run left."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from limbeck.errors import InputError, RunFolderError
 from limbeck.manifest import IN_PROGRESS, MANIFEST, Manifest, StageResult, carry_out, read_manifest, unit_key, why_stale
-from limbeck.store import digest_path, write_text
+from limbeck.store import atomic_folder, digest_path, write_text
 
 
 class KilledError(Exception):
@@ -104,6 +105,29 @@ def test_an_interrupted_unit_of_the_same_key_is_handed_over_as_it_is(stage: Stag
     stage.killed = False
     stage.carry_out()
     assert stage.found == [IN_PROGRESS, "partial"]
+
+
+def test_temporaries_of_a_killed_process_are_swept_when_the_unit_resumes(stage: Stage) -> None:
+    stage.killed = True
+    with pytest.raises(KilledError):
+        stage.carry_out()
+    half = stage.folder / "half"
+    with pytest.raises(KilledError), atomic_folder(half) as temporary:
+        shutil.copytree(temporary, stage.folder / f"{temporary.name}.unfinished")  # what a kill would leave
+        raise KilledError
+    stage.killed = False
+    stage.carry_out()
+    assert stage.found == [IN_PROGRESS, "partial"]
+
+
+def test_a_marker_beside_a_manifest_does_not_make_a_changed_output_resumable(stage: Stage) -> None:
+    stage.carry_out()
+    write_text(stage.folder / "result", "by hand")
+    (stage.folder / "model").mkdir()
+    write_text(stage.folder / IN_PROGRESS, unit_key("stage", {"beta": 0.1}, 1, {"source": digest_path(stage.source)}))
+    stage.carry_out()
+    assert stage.found == [IN_PROGRESS]
+    assert (stage.folder / "result").read_text() == "one"
 
 
 def test_an_interrupted_unit_of_another_key_is_wiped(stage: Stage) -> None:
