@@ -5,6 +5,7 @@ and its outputs have the digests that its manifest names; only stale ones run. S
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,7 +275,10 @@ def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
 def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path, argument: str | None) -> StageResult:
     """Import a stage and run it."""
     work: Callable[..., StageResult] = importlib.import_module(f"limbeck.stages.{stage}").run
-    return work(recipe, inputs, out) if argument is None else work(recipe, inputs, out, argument)
+    result = work(recipe, inputs, out) if argument is None else work(recipe, inputs, out, argument)
+    if "torch" in sys.modules:
+        importlib.import_module("limbeck.lm.machine").release()
+    return result
 
 
 def _summary(result: StageResult) -> str:

@@ -34,7 +34,7 @@ def show_verdict(path: Path) -> None:
     verdict = read_verdict(path)
     interval = f"{100 * verdict.confidence:.0f} % interval"
     table = Table(title=f"Held-out problems; below each figure its {interval}", title_justify="left")
-    for column in ("model", "accuracy", "vs SFT, points", "transfer", "cut off", "no answer", "chat, nats/token"):
+    for column in ("model", "accuracy", "vs SFT,\npoints", "transfer", "cut\noff", "no\nanswer", "chat,\nnats/token"):
         table.add_column(column, justify="left" if column == "model" else "right")
     against_sft = {c.candidate: c for c in verdict.comparisons if c.split == "test" and c.judge == "verifier"}
     for score in verdict.scores:

@@ -39,6 +39,7 @@ def test_a_good_recipe_is_read_and_the_rest_is_defaults(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("\n[dpo]\nbeta = 0.1\nbetta = 1", "unknown key 'dpo.betta'; did you mean 'beta'?"),
+        ("\n[arms.mine]\non_polcy = 1", "unknown key 'arms.mine.on_polcy'; did you mean 'on_policy'?"),
         ("\n[dop]\nbeta = 1", "unknown key 'dop'; did you mean 'dpo'?"),
         ("\n[sft]\nlearningrate = 1", "unknown key 'sft.learningrate'; did you mean 'learning_rate'?"),
         ("\n[teach.endpoint]\ntimeout = 1", "unknown key 'teach.endpoint.timeout'; did you mean 'timeout_seconds'?"),

@@ -11,7 +11,7 @@ import pytest
 from limbeck import tasks
 from limbeck.api import ChatClient
 from limbeck.api.fake_server import Body, FakeServer, completion, error
-from limbeck.errors import TeacherError
+from limbeck.errors import InputError, TeacherError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair, PromptRow, WeakPrompt, user_prompt
@@ -223,3 +223,10 @@ def test_a_server_that_refuses_every_request_is_an_error_with_its_own_words(
 def test_a_recipe_without_generated_kinds_asks_nothing(inputs: dict[str, Path], tmp_path: Path) -> None:
     result = teach.run(recipe(arms={}), inputs, tmp_path / "out")
     assert (pairs(tmp_path / "out"), result.counts_out) == ({}, {})
+
+
+def test_a_kind_of_which_no_pair_can_be_made_is_an_error_with_its_reasons(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"not one zero_shot pair could be made .*parse: not JSON"):
+        with_server(lambda _: completion("no JSON"), inputs, tmp_path / "out", zero_shot=3)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from limbeck.api.answers import WORTH_ASKING_AGAIN, Failed
 from limbeck.api.reply_store import FILE_NAME, ReplyStore
 from limbeck.console import meter
-from limbeck.errors import TeacherError
+from limbeck.errors import InputError, TeacherError
 from limbeck.likeness import normalised, same_answer
 from limbeck.manifest import StageResult
 from limbeck.recipe import PairKind, Recipe
@@ -257,6 +257,9 @@ def _check_service(kind: PairKind, made: int, needed: int, tally: _Tally) -> Non
         )
     if made == 0 and tally.drops[f"{kind}: bad_request"]:
         raise TeacherError(f"the server refused the requests for {kind} pairs{tally.example(kind, {'bad_request'})}")
+    if made == 0:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(tally.drops.items()) if kind in reason)
+        raise InputError(f"not one {kind} pair could be made ({reasons or 'there is nothing to ask about'})")
 
 
 def _result(
