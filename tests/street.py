@@ -76,6 +76,8 @@ def watch(event, arguments):
             if seen == number:
                 os.kill(os.getpid(), getattr(signal, name))
 sys.addaudithook(watch)
+# A shell starts its background jobs with Ctrl-C ignored, and so would be every process under a test run there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["limbeck", *sys.argv[4:]]
 from limbeck.cli import main
 main()
