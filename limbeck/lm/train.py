@@ -17,9 +17,11 @@ from torch import Tensor
 
 from limbeck.console import Meter, meter
 from limbeck.errors import TrainingError
+from limbeck.lm.items import Items
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item
+from limbeck.manifest import StageResult
 from limbeck.recipe import Optimisation
 from limbeck.records import Metric
 from limbeck.store import RecordStream, atomic_path, write_json, write_records
@@ -218,6 +220,23 @@ def _save(path: Path, state: object) -> None:
     # Through a file of Python's: given a path, torch writes by itself and does not say that the disk is full.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
+
+
+def training_result(
+    progress: Progress, counts_in: dict[str, int], train: Items, validation: Items, machine: str
+) -> StageResult:
+    """What a finished training run tells its manifest."""
+    return StageResult(
+        counts_in=counts_in,
+        counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
+        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
+        tokens={"trained": progress.tokens},
+        facts={
+            "machine": machine,
+            "stopped_early": progress.stopped_early,
+            "training_seconds": round(progress.seconds, 1),
+        },
+    )
 
 
 def _cut_metrics(path: Path, last_step: int) -> None:

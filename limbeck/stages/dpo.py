@@ -15,7 +15,7 @@ from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import DpoObjective, pair_logps
 from limbeck.lm.packing import Item, under_budget
-from limbeck.lm.train import Trainer
+from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair, Record
@@ -57,14 +57,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
     progress = trainer.run()
     trainer.save_model(out / "model")
-    return StageResult(
-        counts_in={"pairs": len(pairs), "validation": len(heldout)},
-        counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
-        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
-        tokens={"trained": progress.tokens},
-        facts={"machine": describe(device, dtype), "stopped_early": progress.stopped_early,
-               "training_seconds": round(progress.seconds, 1)},
-    )  # fmt: skip
+    counts_in = {"pairs": len(pairs), "validation": len(heldout)}
+    return training_result(progress, counts_in, train, validation, describe(device, dtype))
 
 
 def score_reference(

@@ -12,7 +12,7 @@ from limbeck.lm.items import demonstration_items
 from limbeck.lm.load import load_model
 from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import SftObjective
-from limbeck.lm.train import Trainer
+from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
@@ -36,11 +36,5 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     trainer = Trainer(model, objective, recipe.sft, out, "SFT")
     progress = trainer.run()
     trainer.save_model(out / "model")
-    return StageResult(
-        counts_in={"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)},
-        counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
-        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
-        tokens={"trained": progress.tokens},
-        facts={"machine": describe(device, dtype), "stopped_early": progress.stopped_early,
-               "training_seconds": round(progress.seconds, 1)},
-    )  # fmt: skip
+    counts_in = {"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)}
+    return training_result(progress, counts_in, train, validation, describe(device, dtype))
