@@ -7,11 +7,11 @@ import torch
 from tiny_models import plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
 from torch import Tensor, nn
 
-from limbeck.lm.logps import CHUNK_TARGETS, sum_by_sequence, target_logps, token_logps
+from limbeck.lm.logps import CHUNK_WORDS, sum_by_sequence, target_logps, token_logps
 from limbeck.lm.packing import pack
 
 CPU = torch.device("cpu")
-HIDDEN, VOCABULARY = 7, 23
+HIDDEN = 7
 
 
 def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
@@ -19,17 +19,19 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) 
 
 
 @pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("n", [1, 5, 700], ids="N={}".format)
 @pytest.mark.parametrize(
-    "n", [1, 5, CHUNK_TARGETS - 1, CHUNK_TARGETS, CHUNK_TARGETS + 1, 2 * CHUNK_TARGETS + 37], ids="N={}".format
+    "words", [2, 23, CHUNK_WORDS - 1, CHUNK_WORDS, CHUNK_WORDS + 1, 2 * CHUNK_WORDS + 37], ids="V={}".format
 )
-def test_forward_and_backward_equal_autograd_below_at_and_over_a_chunk(n: int, biased: bool) -> None:
+def test_forward_and_backward_equal_autograd_below_at_and_over_a_chunk(words: int, n: int, biased: bool) -> None:
     draw = torch.Generator().manual_seed(n)
     values = {
         "hidden": torch.randn(n, HIDDEN, generator=draw),
-        "weight": torch.randn(VOCABULARY, HIDDEN, generator=draw),
-        **({"bias": torch.randn(VOCABULARY, generator=draw)} if biased else {}),
+        "weight": torch.randn(words, HIDDEN, generator=draw),
+        **({"bias": torch.randn(words, generator=draw)} if biased else {}),
     }
-    targets = torch.randint(0, VOCABULARY, (n,), generator=draw)
+    targets = torch.randint(0, words, (n,), generator=draw)
+    targets[0], targets[-1] = 0, words - 1  # the ends of the vocabulary lie in the first and in the last chunk
     upstream = torch.randn(n, generator=draw) / n
     gradients = []
     outputs = []
@@ -45,7 +47,7 @@ def test_forward_and_backward_equal_autograd_below_at_and_over_a_chunk(n: int, b
 
 def test_a_frozen_head_gets_no_gradient_and_the_hidden_states_still_do() -> None:
     hidden = torch.randn(4, HIDDEN, requires_grad=True)
-    weight = torch.randn(VOCABULARY, HIDDEN)
+    weight = torch.randn(23, HIDDEN)
     target_logps(hidden, weight, None, torch.tensor([0, 1, 2, 3])).sum().backward()
     assert weight.grad is None
     assert hidden.grad is not None
@@ -57,6 +59,15 @@ def test_bf16_logps_are_normalised_in_fp32() -> None:
     values = target_logps(hidden, weight, None, torch.tensor([0, 7, 299]))
     assert values.dtype == torch.float32
     assert values.tolist() == pytest.approx([-5.703782] * 3, abs=1e-5)
+
+
+def test_logits_far_apart_from_chunk_to_chunk_neither_overflow_nor_vanish() -> None:
+    words = 2 * CHUNK_WORDS
+    logits = torch.full((words,), -200.0)
+    logits[3], logits[CHUNK_WORDS + 5] = 150.0, 151.0
+    values = target_logps(torch.ones(3, 1), logits[:, None], None, torch.tensor([3, CHUNK_WORDS + 5, 0]))
+    # log(e^150 + e^151) = 151 + log(1 + 1/e)
+    assert values.tolist() == pytest.approx([-1.3132617, -0.3132617, -351.3132617], abs=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"], ids=["untied", "tied", "tied_scaled"])

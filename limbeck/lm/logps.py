@@ -1,59 +1,92 @@
 """Log-probabilities of target tokens: the one place where hidden states meet the vocabulary.
 
-linear + log-softmax + gather, in chunks of target tokens with a backward of its own, so that a [tokens, vocabulary]
-tensor never exists beyond one chunk. Matrix products in the model's dtype, log-sum-exp and the head's gradient in fp32.
+linear + log-softmax + gather, in chunks of the vocabulary with a backward of its own, so that no more of a
+[targets, vocabulary] tensor than one chunk ever exists. Matrix products run in the model's dtype, the log-sum-exp and
+the sum over chunks in fp32; each row of the head's gradient is one product over all targets, summed in fp32 inside it.
 """
 
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.packing import PackedRow
 
-CHUNK_TARGETS = 512
+# Words of the vocabulary at once. Measured for 300 and 1,200 targets, 49,152 words, hidden size 576, on two cores:
+# 1,024 to 8,192 are within 6 % of each other; chunks of targets instead (512, all words) took 1.4 times as long.
+CHUNK_WORDS = 4096
+
+
+class _Chunk(NamedTuple):
+    """Logits of some words of the vocabulary: [N, words], fp32, and the same memory in the model's dtype for products.
+
+    Both are the same tensor in fp32.
+    """
+
+    words: slice
+    logits: Tensor
+    narrow: Tensor
+
+
+def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Iterator[_Chunk]:
+    """Yield the logits chunk by chunk; each overwrites the one before, so that fresh memory is touched once."""
+    most = min(CHUNK_WORDS, weight.shape[0])
+    narrow_store = hidden.new_empty(hidden.shape[0] * most)
+    store = (
+        narrow_store
+        if hidden.dtype == torch.float32
+        else narrow_store.new_empty(len(narrow_store), dtype=torch.float32)
+    )
+    for at in range(0, weight.shape[0], most):
+        words = slice(at, min(at + most, weight.shape[0]))
+        size = (hidden.shape[0], words.stop - at)
+        narrow = narrow_store[: size[0] * size[1]].view(size)  # [N, words]
+        logits = narrow if store is narrow_store else store[: narrow.numel()].view(size)
+        torch.mm(hidden, weight[words].t(), out=narrow)
+        if logits is not narrow:
+            logits.copy_(narrow)
+        if bias is not None:
+            logits += bias[words]
+        yield _Chunk(words, logits, narrow)
 
 
 class _TargetLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         """hidden [N, H], weight [V, H], bias [V], targets [N] -> log p(target) [N], fp32."""
-        logps = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
-        normaliser = torch.empty_like(logps)
-        for at in range(0, hidden.shape[0], CHUNK_TARGETS):
-            part = slice(at, at + CHUNK_TARGETS)
-            logits = nn.functional.linear(hidden[part], weight, bias).float()  # [chunk, V]
-            normaliser[part] = torch.logsumexp(logits, dim=-1)
-            logps[part] = logits.gather(1, targets[part, None])[:, 0] - normaliser[part]
+        picked = (hidden.float() * weight[targets].float()).sum(-1)  # [N]
+        if bias is not None:
+            picked += bias[targets]
+        normaliser = torch.full_like(picked, float("-inf"))
+        for chunk in _chunks(hidden, weight, bias):
+            top = torch.maximum(chunk.logits.amax(-1), normaliser)
+            mass = chunk.logits.sub_(top[:, None]).exp_().sum(-1)
+            normaliser = top + torch.log(mass + torch.exp(normaliser - top))
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
-        return logps
+        return picked - normaliser
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         """d logp / d logits = onehot(target) - softmax(logits), chunk by chunk."""
         hidden, weight, bias, targets, normaliser = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
-        for at in range(0, hidden.shape[0], CHUNK_TARGETS):
-            part = slice(at, at + CHUNK_TARGETS)
-            grad = grads[0][part, None]
-            delta = nn.functional.linear(hidden[part], weight, bias).float()  # [chunk, V], logits for now
-            delta.sub_(normaliser[part, None]).exp_().mul_(-grad)
-            delta.scatter_add_(1, targets[part, None], grad)
+        grad = grads[0].float()  # [N]
+        grad_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for chunk in _chunks(hidden, weight, bias):
+            delta = chunk.logits.sub_(normaliser[:, None]).exp_().mul_(-grad[:, None])  # [N, words]
+            place = targets - chunk.words.start
+            here = (place >= 0) & (place < delta.shape[1])
+            delta.scatter_add_(1, place.clamp(0, delta.shape[1] - 1)[:, None], (grad * here)[:, None])
             if grad_bias is not None:
-                grad_bias += delta.sum(0)
-            narrow = delta.to(weight.dtype)
-            grad_hidden[part] = narrow @ weight
+                grad_bias[chunk.words] = delta.sum(0)
+            narrow = delta if delta is chunk.narrow else chunk.narrow.copy_(delta)
+            grad_hidden += narrow @ weight[chunk.words]
             if grad_weight is not None:
-                grad_weight += narrow.t() @ hidden[part]
-        return (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
-            None,
-        )
+                torch.mm(narrow.t(), hidden, out=grad_weight[chunk.words])
+        return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None
 
 
 def target_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
