@@ -12,7 +12,6 @@ from scipy.stats import chisquare
 from tiny_models import ARCHITECTURES, plain_logps, plain_model, random_ids, tiny_folder, tiny_model
 from transformers import PreTrainedModel
 
-from limbeck.errors import ModelError
 from limbeck.lm.generate import NUCLEUS_CANDIDATES, PromptIds, Sample, Sampling, choose, generate, slots_for
 from limbeck.lm.load import LanguageModel
 
@@ -219,9 +218,12 @@ def test_slots_fit_the_memory_and_are_at_least_one_and_at_most_what_is_asked(mod
     assert slots_for(model, 100, most=5) == 5
 
 
-def test_a_sliding_window_is_refused_where_a_sample_could_outgrow_it(tmp_path: Path) -> None:
-    model = tiny_model(tiny_folder(tmp_path / "windowed", "gemma3_text", sliding_window=16))
-    short = [PromptIds("p", (5,) * 10)]
-    assert len(list(generate(model, short, Sampling(max_new_tokens=6, slots=1)))) == 1
-    with pytest.raises(ModelError, match="within a window of 16 tokens and a sequence here has 17"):
-        list(generate(model, short, Sampling(max_new_tokens=7, slots=1)))
+def test_samples_that_outgrow_a_sliding_window_are_those_of_transformers(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "windowed", "gemma3_text", sliding_window=16)
+    model, plain = tiny_model(folder), plain_model(folder)
+    prompts = [PromptIds("short", (5, 9, 11)), PromptIds("long", tuple(range(20, 50)))]
+    for sample in generate(model, prompts, Sampling(max_new_tokens=30, slots=2)):
+        prompt = next(prompt.ids for prompt in prompts if prompt.id == sample.prompt_id)
+        expected = plain.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0, len(prompt) :]
+        assert sample.ids == tuple(expected.tolist()[: len(sample.ids)])
+        assert len(prompt) + len(sample.ids) > 16

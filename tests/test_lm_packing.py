@@ -19,7 +19,6 @@ from tiny_models import (
 )
 from transformers import PreTrainedModel
 
-from limbeck.errors import ModelError
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, token_logps
 from limbeck.lm.packing import Item, pack, under_budget
@@ -155,17 +154,28 @@ def test_an_item_counts_the_tokens_that_its_row_computes() -> None:
         assert (item.num_tokens, item.num_targets) == (row.input_ids.shape[1], len(row.targets))
 
 
+class Windowed(NamedTuple):
+    """A model with a window of 16 in the engine and as transformers loads it, and the same weights without a window."""
+
+    ours: LanguageModel
+    plain: PreTrainedModel
+    unwindowed: PreTrainedModel
+
+
 @pytest.fixture(scope="module")
-def windowed(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return tiny_model(tiny_folder(tmp_path_factory.mktemp("windowed"), "gemma3_text", sliding_window=16))
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Windowed:
+    folder = tiny_folder(tmp_path_factory.mktemp("windowed"), "gemma3_text", sliding_window=16)
+    wide = tiny_folder(tmp_path_factory.mktemp("unwindowed"), "gemma3_text", sliding_window=512)
+    return Windowed(tiny_model(folder), plain_model(folder), plain_model(wide))
 
 
 @torch.no_grad()
-def test_a_sliding_window_is_refused_only_where_a_sequence_does_not_fit_in_it(windowed: LanguageModel) -> None:
-    fits = Item("fits", (5,) * 10, ((6,) * 7, (7,) * 7))  # 10 + 6 computed tokens in each branch: exactly the window
-    logps(windowed, pack([fits] * 3, CPU))
-    too_long = Item("too long", (5,) * 10, ((6,) * 8, (7,) * 3))
-    with pytest.raises(
-        ModelError, match=r"within a window of 16 tokens and a sequence here has 17; set model\.max_pro"
-    ):
-        logps(windowed, pack([too_long], CPU))
+def test_rows_that_outgrow_a_sliding_window_have_the_logps_of_single_sequences(windowed: Windowed) -> None:
+    items = [
+        Item("fits", (5,) * 10, ((6,) * 7, (7, 8) * 3)),  # 10 + 6 computed tokens in the longest branch: the window
+        Item("one too long", tuple(range(20, 30)), ((6, 9) * 4, (7,) * 3)),
+        Item("prompt too long", tuple(range(20, 60)), ((6, 9, 11) * 8, (7,))),
+        Item("demonstration", tuple(range(30, 50)), ((8, 10, 12) * 9,)),
+    ]
+    assert packed(windowed.ours, items) == pytest.approx(one_at_a_time(windowed.plain, items), abs=1e-4)
+    assert packed(windowed.ours, items) != pytest.approx(one_at_a_time(windowed.unwindowed, items), abs=1e-2)

@@ -57,9 +57,16 @@ class Decoding:
         # The longest slot decides how much is read; rounded up so that kernels meet few distinct shapes.
         longest = -(-(int(positions.max()) + 1) // _SEEN_MULTIPLE) * _SEEN_MULTIPLE
         self.seen = min(longest, cache.capacity)
-        columns = torch.arange(self.seen, device=positions.device)
-        self.mask = (columns[None, :] <= positions[:, None])[:, None, None, :]  # [n, 1, 1, seen]
         self.slots = torch.arange(len(positions), device=positions.device)
+        self._masks: dict[int | None, Tensor] = {}
+
+    def mask(self, window: int | None) -> Tensor:
+        """[n, 1, 1, seen] bool: the positions up to a token's own, the last `window` of them; made once a pass."""
+        if window not in self._masks:
+            behind = self.positions[:, None] - torch.arange(self.seen, device=self.positions.device)  # [n, seen]
+            visible = behind >= 0 if window is None else (behind >= 0) & (behind < window)
+            self._masks[window] = visible[:, None, None, :]
+        return self._masks[window]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -105,35 +112,21 @@ def attend(
         layout = Layout([Span(0, query.shape[2])])
     if s_aux is not None:
         raise ModelError("this model attends with learnt sinks, which the packed attention does not do")
-    _refuse_unsupported(layout, sliding_window, softcap)
+    if softcap is not None:
+        raise ModelError("this model caps its attention logits, which the packed attention does not do")
     states = _States(query, key, value, query.shape[3] ** -0.5 if scaling is None else scaling)
     parts: list[Tensor] = []
     decoded = 0
     if layout.decoding is not None:
         decoded = len(layout.decoding)
-        parts.append(_decode(module, layout.decoding, states))
+        parts.append(_decode(module, layout.decoding, states, sliding_window))
     if layout.spans:
         if layout.cache is not None:
             _store(module, layout.cache, layout.spans, states)
         q, k, v = (s[0, :, decoded:] for s in (query, key, value))
-        parts.append(attend_spans(q, k, v, layout.plan, states.scaling)[None])
+        parts.append(attend_spans(q, k, v, layout.plan, states.scaling, sliding_window)[None])
     out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     return out.transpose(1, 2), None
-
-
-def _refuse_unsupported(layout: Layout, sliding_window: int | None, softcap: float | None) -> None:
-    if softcap is not None:
-        raise ModelError("this model caps its attention logits, which the packed attention does not do")
-    if sliding_window is None:
-        return
-    longest = max((span.num_keys for span in layout.spans), default=0)
-    if layout.cache is not None:
-        longest = max(longest, layout.cache.capacity)
-    if longest > sliding_window:
-        raise ModelError(
-            f"this model attends within a window of {sliding_window} tokens and a sequence here has {longest}; "
-            f"set model.max_prompt_tokens and model.max_response_tokens so that both fit in {sliding_window}"
-        )
 
 
 def _store(module: nn.Module, cache: Cache, spans: Sequence[Span], states: _States) -> None:
@@ -146,7 +139,7 @@ def _store(module: nn.Module, cache: Cache, spans: Sequence[Span], states: _Stat
             values[slot, :, : span.length] = states.value[0, :, own]
 
 
-def _decode(module: nn.Module, decoding: Decoding, states: _States) -> Tensor:
+def _decode(module: nn.Module, decoding: Decoding, states: _States, window: int | None) -> Tensor:
     n, heads, size = len(decoding), states.query.shape[1], states.query.shape[3]
     keys, values = decoding.cache.layer(_layer_index(module), states.key)
     keys[decoding.slots, :, decoding.positions] = states.key[0, :, :n].transpose(0, 1)  # [n, key/value heads, size]
@@ -158,7 +151,7 @@ def _decode(module: nn.Module, decoding: Decoding, states: _States) -> Tensor:
         query,
         keys[:n, :, : decoding.seen],
         values[:n, :, : decoding.seen],
-        attn_mask=decoding.mask,
+        attn_mask=decoding.mask(window),
         scale=states.scaling,
     )
     return out.reshape(1, n, heads, size).transpose(1, 2)

@@ -1,23 +1,25 @@
-"""Attention over the spans of a packed row, with a backward of its own.
+"""Attention over the spans of a packed row: no mask matrix, no pad, no key or value repeated or copied.
 
-Forward: the library's fused kernel, one call a span, keys and values never repeated. Backward: spans of like size are
-worked on together in padded batches (only here, where it is cheap) with five batched matrix products, because the
-library's fused backward is several times slower than that for short sequences on a CPU. Probabilities are computed
-again from fp32 scores; the other products run in the dtype of the states.
+Attention to a prefix and to oneself is two attentions over slices of the row, joined by their log-sum-exps; all spans
+that share a prefix read it in one call. The backward needs only the joined output and log-sum-exp, so each call has a
+backward of its own, whose gradients add up in place: no slice's gradient is a tensor of the whole row.
+
+On a CPU each call is the library's fused kernel. On CUDA all spans are one variable-length call. `masked` is the slow,
+obvious form: the reference of the tests, and the path of windows and devices that the others do not know.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-# Sizes are rounded up to this, so that few distinct shapes occur and little is padded.
-_SIZE_MULTIPLE = 32
-# Scores of one batch, a head: bounds what a backward pass holds at once (times heads times 4 bytes).
-_MAX_SCORES = 1 << 21
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 @dataclass(frozen=True)
@@ -38,144 +40,207 @@ class Span:
         """Tokens that the span's last token sees, itself included."""
         return self.prefix_length + self.length
 
+    @property
+    def own(self) -> slice:
+        """Where the span lies in the row."""
+        return slice(self.start, self.start + self.length)
 
-class _Batch(NamedTuple):
-    """Spans that are worked on together; `seen` is [n, 1, 1, queries, keys] bool."""
+    @property
+    def prefix(self) -> slice:
+        """Where its prefix lies in the row."""
+        return slice(self.prefix_start, self.prefix_start + self.prefix_length)
 
-    spans: tuple[Span, ...]
-    seen: Tensor
 
-    def queries(self, states: Tensor) -> Tensor:
-        """[heads, T, size] -> [n, heads, queries, size], zeros behind each span."""
-        out = states.new_zeros(len(self.spans), states.shape[0], self.seen.shape[3], states.shape[2])
-        for row, span in enumerate(self.spans):
-            out[row, :, : span.length] = states[:, span.start : span.start + span.length]
-        return out
+class Call(NamedTuple):
+    """Queries that see all the keys, or (causal, the same tokens) each the keys up to its own."""
 
-    def keys(self, states: Tensor) -> Tensor:
-        """[heads, T, size] -> [n, heads, keys, size]: prefix, then span, zeros behind."""
-        out = states.new_zeros(len(self.spans), states.shape[0], self.seen.shape[4], states.shape[2])
-        for row, span in enumerate(self.spans):
-            before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
-            out[row, :, : span.prefix_length] = states[:, before]
-            out[row, :, span.prefix_length : span.num_keys] = states[:, span.start : span.start + span.length]
-        return out
+    queries: slice
+    keys: slice
+    causal: bool
 
-    def add_keys(self, target: Tensor, values: Tensor) -> None:
-        """Add [n, heads, keys, size] back to where `keys` took them from: a prefix collects from all its branches."""
-        for row, span in enumerate(self.spans):
-            target[:, span.prefix_start : span.prefix_start + span.prefix_length] += values[
-                row, :, : span.prefix_length
-            ]
-            target[:, span.start : span.start + span.length] += values[row, :, span.prefix_length : span.num_keys]
+
+@dataclass(frozen=True)
+class Plan:
+    """The spans of a row, which must cover it in order, and what all layers share of them."""
+
+    spans: Sequence[Span]
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """What the row's attention is made of: each span to itself, neighbours that share a prefix together to it."""
+        own = [Call(span.own, span.own, causal=True) for span in self.spans]
+        shared = []
+        for _, group in groupby(self.spans, key=lambda span: (span.prefix_start, span.prefix_length)):
+            members = list(group)
+            if members[0].prefix_length:
+                queries = slice(members[0].own.start, members[-1].own.stop)
+                shared.append(Call(queries, members[0].prefix, causal=False))
+        return (*own, *shared)
+
+    @property
+    def most_keys(self) -> int:
+        """Tokens that the longest sequence sees."""
+        return max((span.num_keys for span in self.spans), default=0)
+
+    @cached_property
+    def _ragged(self) -> "_Ragged":
+        return _Ragged.of(self.spans)
+
+    def ragged(self, device: torch.device) -> "_Ragged":
+        """The spans as one variable-length call wants them, on `device`; made once a row."""
+        made = self._ragged
+        for name in ("queries_from", "keys_from", "key_index"):
+            held = getattr(made, name)
+            if held.device != device:
+                setattr(made, name, held.to(device, non_blocking=True))
+        return made
 
 
 @dataclass
-class Plan:
-    """The spans of a row, and what all layers share of them; masks and batches are made once a row."""
+class _Ragged:
+    """`key_index`: the tokens that each span sees, span after span; `*_from`: [S + 1] int32, where each begins."""
 
-    spans: Sequence[Span]
-    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    _batches: list[_Batch] = field(default_factory=list)
+    key_index: Tensor
+    queries_from: Tensor
+    keys_from: Tensor
+    most_queries: int
+    most_keys: int
 
-    def prefix_mask(self, span: Span, device: torch.device) -> Tensor:
-        """[length, num_keys] bool: the whole prefix, and the span itself causally."""
-        key = (span.prefix_length, span.length)
-        if key not in self._masks:
-            seen = torch.ones(span.length, span.num_keys, dtype=torch.bool, device=device)
-            self._masks[key] = seen.tril(span.prefix_length)
-        return self._masks[key]
-
-    def batches(self, device: torch.device) -> list[_Batch]:
-        """The spans, grouped by size."""
-        if not self._batches:
-            self._batches = [_batch(group, device) for group in _groups(self.spans)]
-        return self._batches
-
-
-def _rounded(length: int) -> int:
-    return -(-length // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
+    @staticmethod
+    def of(spans: Sequence[Span]) -> "_Ragged":
+        index = [torch.arange(part.start, part.stop) for span in spans for part in (span.prefix, span.own)]
+        return _Ragged(
+            key_index=torch.cat(index),
+            queries_from=_starts([span.length for span in spans]),
+            keys_from=_starts([span.num_keys for span in spans]),
+            most_queries=max(span.length for span in spans),
+            most_keys=max(span.num_keys for span in spans),
+        )
 
 
-def _groups(spans: Sequence[Span]) -> list[list[Span]]:
-    by_size: dict[tuple[int, int], list[Span]] = {}
-    for span in spans:
-        by_size.setdefault((_rounded(span.length), _rounded(span.num_keys)), []).append(span)
-    groups = []
-    for (queries, keys), members in by_size.items():
-        most = max(1, _MAX_SCORES // (queries * keys))
-        groups += [members[at : at + most] for at in range(0, len(members), most)]
-    return groups
+def _starts(lengths: Sequence[int]) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
 
 
-def _batch(spans: Sequence[Span], device: torch.device) -> _Batch:
-    queries = torch.arange(max(span.length for span in spans), device=device)[:, None]
-    keys = torch.arange(max(span.num_keys for span in spans), device=device)[None, :]
-    seen = torch.stack([(keys <= queries + span.prefix_length) & (keys < span.num_keys) for span in spans])
-    return _Batch(tuple(spans), seen[:, None, None])
-
-
-def attend_spans(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float) -> Tensor:
+def attend_spans(
+    query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float, window: int | None = None
+) -> Tensor:
     """Attention of every span: query [heads, T, size], key and value [key/value heads, T, size] -> [heads, T, size].
 
-    The spans must cover the T tokens in order.
+    `window`: a token sees the last `window` tokens of its sequence only, itself included.
     """
-    if query.device.type != "cpu":
-        return _fused(query, key, value, plan, scaling)  # only the CPU's own backward is slow
-    out: Tensor = cast(Any, _SpanAttention).apply(query, key, value, plan, scaling)
-    return out
+    if window is not None and window >= plan.most_keys:
+        window = None
+    if query.device.type == "cpu" and window is None and query.shape[-1] == value.shape[-1]:
+        out: Tensor = cast(Any, _SpanAttention).apply(query, key, value, plan, scaling)
+        return out
+    if _has_ragged_kernel(query, value):
+        return _attend_ragged(query, key, value, plan, scaling, window)
+    return masked(query, key, value, plan, scaling, window)
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float) -> Tensor:
+def masked(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float, window: int | None = None) -> Tensor:
+    """The slow, obvious form of `attend_spans`: span by span, prefix and span side by side, what is unseen masked."""
     grouped = query.shape[0] != key.shape[0]
     parts = []
     for span in plan.spans:
-        own = slice(span.start, span.start + span.length)
-        q, k, v = query[None, :, own], key[None, :, own], value[None, :, own]
-        mask = None
-        if span.prefix_length:
-            before = slice(span.prefix_start, span.prefix_start + span.prefix_length)
-            k = torch.cat([key[None, :, before], k], dim=2)
-            v = torch.cat([value[None, :, before], v], dim=2)
-            mask = plan.prefix_mask(span, query.device)
-        parts.append(
-            scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-            )[0]
+        k, v = (
+            torch.cat([states[None, :, part] for part in (span.prefix, span.own)], dim=2) for states in (key, value)
         )
+        places = torch.arange(span.num_keys, device=query.device)
+        behind = places[span.prefix_length :, None] - places  # [length, num_keys]: how far back each key lies
+        seen = (behind >= 0) & (behind < (window or span.num_keys))
+        q = query[None, :, span.own]
+        parts.append(scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling, enable_gqa=grouped)[0])
     return torch.cat(parts, dim=1)
 
 
+def _has_ragged_kernel(query: Tensor, value: Tensor) -> bool:
+    """Whether the variable-length flash kernel takes these states: half precision, and a GPU of Ampere or newer."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] == value.shape[-1] <= 256
+        and query.shape[-1] % 8 == 0
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float, window: int | None) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Queries stand at the end of their keys: the kernel aligns causality and windows at the last of both.
+    ragged = plan.ragged(query.device)
+    out = varlen_attn(
+        query.transpose(0, 1),  # [T, heads, size]
+        key.transpose(0, 1).index_select(0, ragged.key_index),  # [keys of all spans, key/value heads, size]
+        value.transpose(0, 1).index_select(0, ragged.key_index),
+        ragged.queries_from,
+        ragged.keys_from,
+        ragged.most_queries,
+        ragged.most_keys,
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[0] != key.shape[0],
+    )
+    return cast(Tensor, out).transpose(0, 1)
+
+
 class _SpanAttention(torch.autograd.Function):
+    """[G, h, n, size] below: G key/value heads, h query heads to each; keys and values are expanded, not repeated.
+
+    Computed in fp32 at least, also for bf16 states: for such short sequences the kernel is faster in fp32 than in bf16
+    (its backward 2 to 5 times), and closer to the exact result.
+    """
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float) -> Tensor:
-        out = _fused(query, key, value, plan, scaling)
-        ctx.save_for_backward(query, key, value, out)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        q, k, v = (_by_group(states, key.shape[0]).to(wide) for states in (query, key, value))  # [G, h or 1, T, size]
+        joined, normaliser = torch.empty_like(q), q.new_empty(q.shape[:3])
+        for call in plan.calls:
+            at = call.queries
+            seen = (states[:, :, call.keys].expand(-1, q.shape[1], -1, -1) for states in (k, v))
+            part, mass = _forward(q[:, :, at], *seen, 0.0, call.causal, scale=scaling)
+            if not call.causal:  # the queries have attended to themselves already
+                before = normaliser[:, :, at]
+                mass, own = torch.logaddexp(mass, before), torch.sigmoid(before - mass)[..., None]
+                part = torch.lerp(part, joined[:, :, at], own)
+            joined[:, :, at] = part
+            normaliser[:, :, at] = mass
+        out = joined.flatten(0, 1).to(query.dtype)
+        ctx.save_for_backward(query, key, value, out, normaliser)
         ctx.plan, ctx.scaling = plan, scaling
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        """The softmax attention's derivatives; `drift` is rowsum(dO * O), as in Dao et al. 2022, equation 4."""
-        query, key, value, out = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.zeros_like(states) for states in (query, key, value))
-        for batch in ctx.plan.batches(query.device):
-            q, o, do = (_by_group(batch.queries(states), key.shape[0]) for states in (query, out, grads[0]))
-            k, v = (batch.keys(states) for states in (key, value))  # [n, G, keys, size]
-            scores = (q.float() @ k.float().transpose(-1, -2)).mul_(ctx.scaling)  # [n, G, heads/G * queries, keys]
-            split = (*scores.shape[:2], -1, *batch.seen.shape[3:])
-            scores.view(split).masked_fill_(~batch.seen, float("-inf"))
-            chance = torch.softmax(scores, dim=-1)
-            drift = (do.float() * o.float()).sum(-1, keepdim=True)
-            slope = ((do @ v.transpose(-1, -2)).float() - drift).mul_(chance).mul_(ctx.scaling).to(query.dtype)
-            batch.add_keys(grad_value, chance.to(query.dtype).transpose(-1, -2) @ do)
-            batch.add_keys(grad_key, slope.transpose(-1, -2) @ q)
-            by_head = (slope @ k).view(len(batch.spans), query.shape[0], -1, query.shape[2])
-            for row, span in enumerate(batch.spans):
-                grad_query[:, span.start : span.start + span.length] = by_head[row, :, : span.length]
+        """Each call's own backward, given the joined output and log-sum-exp."""
+        query, key, value, out, normaliser = ctx.saved_tensors
+        given = (query, key, value, out, grads[0])
+        q, k, v, o, grad = (_by_group(states, key.shape[0]).to(normaliser.dtype) for states in given)
+        grad_q, grad_k, grad_v = (torch.zeros_like(states) for states in (q, k, v))
+        for call in ctx.plan.calls:
+            at, keys = call.queries, call.keys
+            seen = (states[:, :, keys].expand(-1, q.shape[1], -1, -1) for states in (k, v))
+            parts = _backward(
+                grad[:, :, at],
+                q[:, :, at],
+                *seen,
+                o[:, :, at],
+                normaliser[:, :, at],
+                0.0,
+                call.causal,
+                scale=ctx.scaling,
+            )
+            grad_q[:, :, at] += parts[0]
+            grad_k[:, :, keys] += parts[1].sum(1, keepdim=True)
+            grad_v[:, :, keys] += parts[2].sum(1, keepdim=True)
+        found = zip((grad_q, grad_k, grad_v), (query, key, value), strict=True)
+        grad_query, grad_key, grad_value = (each.flatten(0, 1).to(states.dtype) for each, states in found)
         return grad_query, grad_key, grad_value, None, None
 
 
 def _by_group(states: Tensor, groups: int) -> Tensor:
-    """[n, heads, queries, size] -> [n, groups, heads/groups * queries, size]: heads that share keys side by side."""
-    return states.reshape(states.shape[0], groups, -1, states.shape[3])
+    """[heads, T, size] -> [groups, heads / groups, T, size]."""
+    return cast(Tensor, cast(Any, states).unflatten(0, (groups, -1)))
