@@ -10,6 +10,7 @@ from street import SMALL, Outcome, limbeck, settings, student, write_lines
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.lm.reference_logps import ReferenceLogps
 from limbeck.manifest import Manifest, read_manifest
 from limbeck.records import Pair, WeakPrompt
 from limbeck.store import read_records
@@ -98,8 +99,9 @@ def test_dpo_stays_near_the_reference_it_is_given(base: Path, tmp_path: Path) ->
     words = ("dpo", "dpo.max_steps=1", "--model", base, "--pairs", pairs)
     near = printed(small(*words, "--out", tmp_path / "near"))
     far = printed(small(*words, "--reference", near, "--out", tmp_path / "far"))
-    logps = [(folder.parent / "reference_logps.jsonl").read_text() for folder in (near, far)]
-    assert logps[0] != logps[1]
+    rows = [read_records(model.parent / "reference_logps.jsonl", ReferenceLogps) for model in (near, far)]
+    assert [row.pair_id for row in rows[0]] == [row.pair_id for row in rows[1]]
+    assert all(one.chosen_logps != two.chosen_logps for one, two in zip(*rows, strict=True))
 
 
 def test_mine_finds_what_a_model_fails_among_built_in_problems(mined: Path) -> None:

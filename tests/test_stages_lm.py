@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from limbeck import tasks
 from limbeck.errors import InputError, ModelError, TrainingError
+from limbeck.lm.reference_logps import ReferenceLogps
 from limbeck.recipe import Arm, Chat, Corpus, Dpo, Evaluate, Mine, Model, Recipe, Sft
 from limbeck.records import (
     Comparison,
@@ -187,7 +188,7 @@ def test_dpo_starts_at_ln_2_and_widens_the_margin(base: Path, tmp_path: Path) ->
 
 def test_dpo_scores_every_pair_once_under_the_reference(base: Path, tmp_path: Path) -> None:
     preferred(base, tmp_path, Dpo(max_steps=1))
-    scored = read_records(tmp_path / "reference_logps.jsonl", dpo.ReferenceLogps)
+    scored = read_records(tmp_path / "reference_logps.jsonl", ReferenceLogps)
     assert [row.pair_id for row in scored] == [*(f"k{n}" for n in range(6)), "held0", "held1"]
     assert all(row.chosen_logps < 0 and row.rejected_logps < 0 for row in scored)
 

@@ -4,13 +4,15 @@ Any decoder that runs transformers' attention interface loads unpatched. A loade
 whose logits differ there from those it gives itself, one sequence at a time, is refused with a sentence.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from limbeck.errors import ModelError
@@ -70,12 +72,9 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     """
     path = model_folder(name)
     transformers_logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
-    try:
+    with _load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
     network.to(device)
     network.eval()  # the packed engine trains without dropout: a reference and a policy must agree at step 0
     head = network.get_output_embeddings()
@@ -87,6 +86,27 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name))
     _check_engine(model)
     return model
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer alone, without its weights.
+
+    Raises:
+        ModelError: where it cannot be found or loaded.
+    """
+    path = model_folder(name)
+    with _load_errors(name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    return tokenizer
+
+
+@contextmanager
+def _load_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
 
 
 def _check_engine(model: LanguageModel) -> None:

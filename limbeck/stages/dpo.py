@@ -8,26 +8,20 @@ Start reading at: `run`.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limbeck.console import meter
 from limbeck.errors import ModelError
+from limbeck.lm import logps_cache
 from limbeck.lm.items import pair_items
-from limbeck.lm.load import LanguageModel, load_model
+from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
 from limbeck.lm.machine import describe, place
-from limbeck.lm.objectives import DpoObjective, pair_logps
-from limbeck.lm.packing import Item, under_budget
+from limbeck.lm.objectives import DpoObjective
+from limbeck.lm.packing import Item
+from limbeck.lm.pull import cache_folder
+from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
-from limbeck.recipe import Recipe
-from limbeck.records import Pair, Record
-from limbeck.store import RecordStream, digest_path, read_records, refuse_repeated
-
-
-class ReferenceLogps(Record):
-    """Log-probabilities of one pair under the reference, in nats, summed over response tokens."""
-
-    pair_id: str
-    chosen_logps: float
-    rejected_logps: float
+from limbeck.recipe import Dpo, Recipe
+from limbeck.records import Pair
+from limbeck.store import digest_path, read_records, refuse_repeated
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -44,38 +38,29 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     policy = load_model(str(inputs["policy"]), device, dtype)
     train = pair_items(policy.chat, pairs, recipe.model)
     validation = pair_items(policy.chat, heldout, recipe.model)
-    same = digest_path(inputs["policy"]) == digest_path(inputs["reference"])
-    reference = policy if same else load_model(str(inputs["reference"]), device, dtype)
-    if reference.chat.tokenizer.get_vocab() != policy.chat.tokenizer.get_vocab():
-        raise ModelError("the reference reads text with another tokenizer than the policy: their log-probabilities do "
-                         "not compare")  # fmt: skip
-    reference_logps = score_reference(
-        reference, [*train.items, *validation.items], recipe.dpo.micro_batch_tokens, out, arm
-    )
-    del reference
-    objective = DpoObjective(train.items, validation.items, reference_logps, recipe.dpo)
+    scored = _score_reference(policy, inputs, [*train.items, *validation.items], recipe.dpo, out, f"DPO {arm}")
+    objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
     trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
     progress = trainer.run()
     trainer.save_model(out / "model")
     counts_in = {"pairs": len(pairs), "validation": len(heldout)}
-    return training_result(progress, counts_in, train, validation, describe(device, dtype))
+    result = training_result(progress, counts_in, train, validation, describe(device, dtype))
+    return result.model_copy(update={"facts": result.facts | {"reference": scored.facts}})
 
 
-def score_reference(
-    reference: LanguageModel, items: Sequence[Item], max_tokens: int, out: Path, label: str
-) -> dict[str, tuple[float, float]]:
-    """Log-probabilities of all pairs under the reference, before the policy moves; streamed, so an interruption keeps
-    what is done, and a resumed run never scores a policy that has already moved.
-    """
-    with (
-        RecordStream(out / "reference_logps.jsonl", ReferenceLogps) as stream,
-        meter(f"DPO {label}: reference", len(items), "pairs") as bar,
-    ):
-        found = {known.pair_id: (known.chosen_logps, known.rejected_logps) for known in stream.done}
-        bar.skip(len(found))
-        for run_of_items in under_budget([item for item in items if item.id not in found], max_tokens):
-            for id_, (chosen, rejected) in pair_logps(reference, run_of_items, max_tokens).items():
-                stream.append(ReferenceLogps(pair_id=id_, chosen_logps=chosen, rejected_logps=rejected))
-                found[id_] = (chosen, rejected)
-            bar.advance(len(run_of_items))
-    return found
+def _score_reference(
+    policy: LanguageModel, inputs: Mapping[str, Path], items: Sequence[Item], settings: Dpo, out: Path, label: str
+) -> Scored:
+    """Score all pairs under the reference, before anything changes the policy, which is loaded once if it is both."""
+    name = str(inputs["reference"])
+    same = digest_path(inputs["policy"]) == digest_path(inputs["reference"])
+    tokenizer = policy.chat.tokenizer if same else load_tokenizer(name)
+    if tokenizer.get_vocab() != policy.chat.tokenizer.get_vocab():
+        raise ModelError("the reference reads text with another tokenizer than the policy: their log-probabilities do "
+                         "not compare")  # fmt: skip
+    device, dtype = policy.device, policy.head.weight.dtype
+    reference = Reference(
+        inputs["reference"], device, dtype, lambda: policy if same else load_model(name, device, dtype)
+    )
+    cache = cache_folder() / logps_cache.FILE_NAME
+    return reference_logps(reference, items, settings.micro_batch_tokens, out / "reference_logps.jsonl", cache, label)
