@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from limbeck.console import clock, meter, say
 from limbeck.errors import TrainingError
@@ -44,7 +45,7 @@ class ReferenceLogps(Record):
     pair_id: str
     chosen_logps: float
     rejected_logps: float
-    key: str = ""
+    key: str = Field("", pattern=r"^([0-9a-f]{64})?$")
 
 
 @dataclass(frozen=True)
