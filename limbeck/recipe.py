@@ -202,15 +202,39 @@ class Arm(Section):
 
 
 class Dpo(Optimisation):
-    """Direct preference optimisation (Rafailov et al. 2023, equation 7)."""
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7) and its kin."""
 
-    beta: Annotated[float, Field(gt=0, le=100)] = Field(0.1, description="Strength of the pull to the reference.")
+    loss: Literal["sigmoid", "ipo", "apo_zero"] = Field(
+        "sigmoid", description="sigmoid: the DPO paper's. ipo: draws the margin to 1/2 instead of ever further apart "
+        "(Azar et al. 2023). apo_zero: pushes chosen up and rejected down, each by itself (D'Oosterlinck et al. 2024)."
+    )  # fmt: skip
+    beta: Annotated[float, Field(gt=0, le=100)] = Field(
+        0.1, description="Strength of the pull to the reference (of ipo: tau); reward = beta times log-ratio. With "
+        "`length_normalised` the ratio is one of a token, and 5 is usual."
+    )  # fmt: skip
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); `sigmoid` "
+        "only. 0: the labels are trusted, as worked solutions are."
+    )  # fmt: skip
+    length_normalised: bool = Field(
+        False, description="Log-ratios in nats a token instead of nats a response, so that length alone earns no "
+        "margin (Tulu 3: Lambert et al. 2024); `sigmoid` and `ipo` only. false: both papers' as printed; TRL's ipo is "
+        "true."
+    )  # fmt: skip
     nll_weight: Annotated[float, Field(ge=0, le=10)] = Field(
         0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "
         "log-probabilities falling)."
     )  # fmt: skip
     reference: Literal["sft", "base"] = Field("sft", description="sft: the DPO paper's; base: as printed in the "
                                               "distillation paper.")  # fmt: skip
+
+    @model_validator(mode="after")
+    def _combines(self) -> Self:
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(f"label_smoothing above 0 goes with loss 'sigmoid' only, and loss is {self.loss!r}")
+        if self.length_normalised and self.loss == "apo_zero":
+            raise ValueError("length_normalised goes with loss 'sigmoid' or 'ipo' only, and loss is 'apo_zero'")
+        return self
 
 
 class Evaluate(Section):

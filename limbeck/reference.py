@@ -63,7 +63,11 @@ def _default(field: FieldInfo) -> str:
         return "(none)"
     if isinstance(value, BaseModel):
         return "see below"
-    return f"`{list(value)}`" if isinstance(value, tuple) else f"`{str(value).lower() if value is True else value}`"
+    return (
+        f"`{list(value)}`"
+        if isinstance(value, tuple)
+        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    )
 
 
 def command_reference() -> str:

@@ -176,9 +176,9 @@ def _dpo_metrics(index: int) -> list[Metric]:
         grown = 1 - math.exp(-step / (30 + 10 * index))
         noise = 1 if step % 20 == 0 else rng.uniform(0.85, 1.15)
         margin = 1.9 * grown * noise / (1 + index / 2)
-        dpo_loss = math.log1p(math.exp(-margin))
+        preference_loss = math.log1p(math.exp(-margin))
         nll = 0.45 + 0.02 * index - 0.05 * grown
-        values = {"loss": dpo_loss + 0.2 * nll, "dpo_loss": dpo_loss, "nll": nll, "margin": margin,
+        values = {"loss": preference_loss + 0.2 * nll, "preference_loss": preference_loss, "nll": nll, "margin": margin,
                   "accuracy": min(1.0, 0.5 + 0.42 * grown * noise), "chosen_logps_change": -4 * grown * noise * index,
                   "rejected_logps_change": -(19 - 3 * index) * grown * noise}  # fmt: skip
         if step % 20 == 0:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Mix, Model, Recipe, Tasks
@@ -163,6 +162,26 @@ def test_the_spare_share_rounds_up_and_not_beyond(heldout: int, asked: int) -> N
     assert recipe.pairs_to_ask("zero_shot") == 0
 
 
-def test_a_loss_cannot_be_chosen_since_there_is_one() -> None:
-    with pytest.raises(ValidationError, match="extra"):
-        Dpo.model_validate({"loss": "sigmoid"})
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("loss = 'ipo'\nlabel_smoothing = 0.1", "dpo: label_smoothing above 0 goes with loss 'sigmoid' only, and loss "
+         "is 'ipo'"),
+        ("loss = 'apo_zero'\nlabel_smoothing = 0.1", "dpo: label_smoothing above 0 goes with loss 'sigmoid' only"),
+        ("loss = 'apo_zero'\nlength_normalised = true", "dpo: length_normalised goes with loss 'sigmoid' or 'ipo'"),
+        ("label_smoothing = 0.5", "dpo.label_smoothing: input should be less than 0.5"),
+        ("loss = 'hinge'", "dpo.loss: input should be 'sigmoid', 'ipo' or 'apo_zero' \\(found 'hinge'\\)"),
+    ],
+)  # fmt: skip
+def test_losses_that_do_not_go_with_a_setting_say_which_do(tmp_path: Path, settings: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        load(tmp_path, f'name = "mine"\n[dpo]\n{settings}')
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["loss = 'ipo'\nlength_normalised = true", "loss = 'sigmoid'\nlength_normalised = true\nlabel_smoothing = 0.1",
+     "loss = 'apo_zero'\nlabel_smoothing = 0"],
+)  # fmt: skip
+def test_losses_take_the_settings_that_go_with_them(tmp_path: Path, settings: str) -> None:
+    assert load(tmp_path, f'name = "mine"\n[dpo]\n{settings}').dpo.loss in settings

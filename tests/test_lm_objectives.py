@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,21 @@ from limbeck.recipe import Dpo, Optimisation, Sft
 
 BUDGETS = (1, 30, 75, 100_000)  # one row each ... all together
 Gradients = dict[str, torch.Tensor]
+# Every preference loss that a recipe can ask for, and its value where policy and reference agree.
+LOSSES = {
+    "sigmoid": (Dpo(beta=0.3), math.log(2)),
+    "smoothed": (Dpo(beta=0.3, label_smoothing=0.2), math.log(2)),
+    "normalised": (Dpo(beta=0.5, length_normalised=True, label_smoothing=0.1), math.log(2)),
+    "ipo": (Dpo(loss="ipo", beta=0.3), 1 / (4 * 0.3**2)),
+    "ipo_normalised": (Dpo(loss="ipo", beta=2, length_normalised=True), 1 / 16),
+    "apo_zero": (Dpo(loss="apo_zero", beta=0.3), 1.0),
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def loss_of(name: str, **changes: Any) -> Dpo:
+    """The settings of one of `LOSSES`, with others changed."""
+    return LOSSES[name][0].model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +94,35 @@ def test_sft_divides_by_the_target_tokens_of_the_step_for_any_micro_batch(
     assert_same(found, plain_gradients(plain, slow))
 
 
+def slow_preference_loss(settings: Dpo, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """Of one pair's log-ratios (scalars), as the papers print it."""
+    margin = settings.beta * (chosen - rejected)
+    if settings.loss == "ipo":
+        return (chosen - rejected - 1 / (2 * settings.beta)) ** 2
+    if settings.loss == "apo_zero":
+        return 1 - torch.sigmoid(settings.beta * chosen) + torch.sigmoid(settings.beta * rejected)
+    wrong = settings.label_smoothing
+    return (1 - wrong) * torch.log1p(torch.exp(-margin)) + wrong * torch.log1p(torch.exp(margin))
+
+
+@every_loss
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_dpo_divides_by_the_pairs_of_the_step_for_any_micro_batch(
-    model: LanguageModel, plain: PreTrainedModel, budget: int
+def test_every_preference_loss_divides_by_the_pairs_of_the_step_for_any_micro_batch(
+    model: LanguageModel, plain: PreTrainedModel, name: str, budget: int
 ) -> None:
     rows = ragged_pairs()
     reference = away_from_the_policy(rows)
-    settings = Dpo(micro_batch_tokens=budget, beta=0.3, nll_weight=0.5)
+    settings = loss_of(name, micro_batch_tokens=budget, nll_weight=0.5)
     loss, found = gradients(model, DpoObjective(rows, [], reference, settings), rows)
     slow = torch.zeros(())
     for row in rows:
         chosen, rejected = (plain_logps(plain, row.prompt, response).sum() for response in row.responses)
-        ours = chosen - reference[row.id][0] - (rejected - reference[row.id][1])
-        slow = slow + torch.log1p(torch.exp(-0.3 * ours)) - 0.5 * chosen / len(row.responses[0])
+        ratios = [policy - other for policy, other in zip((chosen, rejected), reference[row.id], strict=True)]
+        if settings.length_normalised:
+            ratios = [ratio / len(response) for ratio, response in zip(ratios, row.responses, strict=True)]
+        slow = slow + slow_preference_loss(settings, *ratios) - 0.5 * chosen / len(row.responses[0])
     slow = slow / len(rows)
-    assert loss == pytest.approx(slow.item(), abs=1e-4)
+    assert loss == pytest.approx(slow.item(), rel=1e-4, abs=1e-4)
     assert_same(found, plain_gradients(plain, slow))
 
 
@@ -109,30 +139,48 @@ def test_a_ragged_last_step_has_denominators_of_its_own(model: LanguageModel, pl
 @torch.no_grad()
 @pytest.mark.parametrize("scored_with", BUDGETS)
 @pytest.mark.parametrize("trained_with", BUDGETS)
-def test_the_first_dpo_step_has_margin_0_and_loss_ln_2_whatever_the_packing(
+def test_the_first_step_has_margin_0_and_the_loss_of_agreement_whatever_the_packing(
     model: LanguageModel, scored_with: int, trained_with: int
 ) -> None:
     pairs = ragged_pairs()
     reference = pair_logps(model, pairs, scored_with)
-    settings = Dpo(micro_batch_tokens=trained_with, nll_weight=0.2)
-    values = DpoObjective(pairs, pairs, reference, settings).validate(model)
-    assert values["dpo_loss"] == pytest.approx(math.log(2), abs=1e-5)
-    assert values["margin"] == pytest.approx(0.0, abs=1e-5)
-    assert values["chosen_logps_change"] == pytest.approx(0.0, abs=1e-4)
-    assert values["loss"] == pytest.approx(values["dpo_loss"] + 0.2 * values["nll"], abs=1e-5)
+    for name, (_, loss) in LOSSES.items():
+        settings = loss_of(name, micro_batch_tokens=trained_with, nll_weight=0.2)
+        values = DpoObjective(pairs, pairs, reference, settings).validate(model)
+        assert values["preference_loss"] == pytest.approx(loss, rel=1e-4), name
+        assert values["margin"] == pytest.approx(0.0, abs=1e-5)
+        assert values["chosen_logps_change"] == pytest.approx(0.0, abs=1e-4)
+        assert values["loss"] == pytest.approx(values["preference_loss"] + 0.2 * values["nll"], abs=1e-5)
 
 
 @torch.no_grad()
-def test_dpo_validation_reports_means_over_pairs(model: LanguageModel, plain: PreTrainedModel) -> None:
+@every_loss
+def test_validation_reports_means_over_pairs(model: LanguageModel, plain: PreTrainedModel, name: str) -> None:
     pairs = ragged_pairs()
     reference = away_from_the_policy(pairs)
-    values = DpoObjective(pairs, pairs, reference, Dpo(micro_batch_tokens=50, beta=0.2)).validate(model)
-    policy = [[float(plain_logps(plain, p.prompt, r).sum()) for r in p.responses] for p in pairs]
-    rewards = [[0.2 * (x - y) for x, y in zip(policy[n], reference[p.id], strict=True)] for n, p in enumerate(pairs)]
-    margins = [chosen - rejected for chosen, rejected in rewards]
+    settings = loss_of(name, micro_batch_tokens=50)
+    values = DpoObjective(pairs, pairs, reference, settings).validate(model)
+    changes = [
+        [float(plain_logps(plain, pair.prompt, response).sum()) - other
+         for response, other in zip(pair.responses, reference[pair.id], strict=True)]
+        for pair in pairs
+    ]  # fmt: skip
+    lengths = [[len(r) if settings.length_normalised else 1 for r in pair.responses] for pair in pairs]
+    ratios = [[x / n for x, n in zip(*both, strict=True)] for both in zip(changes, lengths, strict=True)]
+    margins = [settings.beta * (chosen - rejected) for chosen, rejected in ratios]
+    losses = [slow_preference_loss(settings, *map(torch.tensor, pair)).item() for pair in ratios]
+    assert values["preference_loss"] == pytest.approx(sum(losses) / 6, rel=1e-4)
     assert values["margin"] == pytest.approx(sum(margins) / 6, abs=1e-4)
     assert values["accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / 6)
-    assert values["rejected_logps_change"] == pytest.approx(sum(r for _, r in rewards) / 0.2 / 6, abs=1e-3)
+    assert values["rejected_logps_change"] == pytest.approx(sum(r for _, r in changes) / 6, abs=1e-3)  # whole responses
+
+
+def test_an_nll_weight_of_0_is_measured_and_not_learnt_from(model: LanguageModel) -> None:
+    pairs = ragged_pairs()
+    (part,) = DpoObjective(pairs, [], away_from_the_policy(pairs), Dpo(nll_weight=0)).losses(model, pairs)
+    assert part.loss.item() == float(part.sums["loss"]) == float(part.sums["preference_loss"])
+    assert float(part.sums["nll"]) > 0
+    assert [name for name, value in part.sums.items() if value.requires_grad] == []
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

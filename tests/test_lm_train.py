@@ -271,7 +271,7 @@ def test_a_resumed_dpo_run_keeps_its_reference_and_equals_the_uninterrupted_one(
     assert same(outcomes[0][0], outcomes[1][0])
     assert outcomes[0][1] == outcomes[1][1]
     first = outcomes[1][1][1][2]
-    assert first["dpo_loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert first["preference_loss"] == pytest.approx(0.693147, abs=1e-5)
     assert first["margin"] == pytest.approx(0, abs=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The losses: pure functions of log-probabilities, each with its source. No model, no batch, no state.
 
-`logps` are summed over response tokens, in nats.
+`logps` are summed over response tokens, in nats. Where policy and reference agree, every preference loss has a value
+that is known beforehand: ln 2 (sigmoid), 1 / (4 beta^2) (IPO), 1 (APO-zero).
 """
 
 from typing import NamedTuple
@@ -10,33 +11,57 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-class DpoTerms(NamedTuple):
-    """Per pair, [P] each: the loss, and the implicit rewards of both responses, in nats times beta."""
+class Rewards(NamedTuple):
+    """Implicit rewards beta * log(pi / pi_ref) of both responses of each pair, [P] each."""
 
-    loss: Tensor
-    chosen_reward: Tensor
-    rejected_reward: Tensor
+    chosen: Tensor
+    rejected: Tensor
 
     @property
     def margin(self) -> Tensor:
         """Chosen reward minus rejected reward, [P]."""
-        return self.chosen_reward - self.rejected_reward
+        return self.chosen - self.rejected
 
 
-def sigmoid_dpo(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    beta: float,
-) -> DpoTerms:
-    """-log sigmoid(beta * ((log pi/pi_ref)(chosen) - (log pi/pi_ref)(rejected))), [P] each.
+def rewards(policy_logps: Tensor, reference_logps: Tensor, beta: float, num_tokens: Tensor | None = None) -> Rewards:
+    """[P, 2] each (chosen, rejected) -> rewards in nats times beta; where `num_tokens` [P, 2] is given, nats a token.
 
-    Rafailov et al. 2023, "Direct Preference Optimization", equation 7; ln 2 where policy and reference agree.
+    Rafailov et al. 2023, "Direct Preference Optimization", section 4. Per token: the length-normalised DPO of Lambert
+    et al. 2024, "Tulu 3", whose beta is 5 where plain DPO's would be 0.1: a response has tens of tokens or more.
     """
-    chosen = beta * (policy_chosen_logps - reference_chosen_logps)
-    rejected = beta * (policy_rejected_logps - reference_rejected_logps)
-    return DpoTerms(-logsigmoid(chosen - rejected), chosen, rejected)
+    ratios = policy_logps - reference_logps  # [P, 2]
+    if num_tokens is not None:
+        ratios = ratios / num_tokens
+    return Rewards(*(beta * ratios).unbind(1))
+
+
+def sigmoid_dpo(rewards: Rewards, label_smoothing: float = 0.0) -> Tensor:
+    """-(1 - e) log sigmoid(margin) - e log sigmoid(-margin), [P], where e is the chance that a pair is mislabelled.
+
+    Rafailov et al. 2023, equation 7; e > 0: conservative DPO, Mitchell 2023, "A note on DPO with noisy preferences and
+    relationship to IPO", whose margin goes to log((1 - e) / e) and not to infinity.
+    """
+    loss = -logsigmoid(rewards.margin)
+    # log sigmoid(-m) = log sigmoid(m) - m
+    return loss + label_smoothing * rewards.margin if label_smoothing else loss
+
+
+def ipo(rewards: Rewards, beta: float) -> Tensor:
+    """((margin - 1/2) / beta)^2, [P]: the margin goes to 1/2 and not to infinity.
+
+    Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences", equation 17,
+    (h - 1 / (2 tau))^2 with tau = beta and h = margin / beta. The paper's h is of whole responses; by TRL's account,
+    what its authors ran is per token: `rewards` with `num_tokens`.
+    """
+    return ((rewards.margin - 0.5) / beta).square()
+
+
+def apo_zero(rewards: Rewards) -> Tensor:
+    """(1 - sigmoid(chosen reward)) + sigmoid(rejected reward), [P]: chosen up and rejected down, each by itself.
+
+    D'Oosterlinck et al. 2024, "Anchored Preference Optimization and Contrastive Revisions", equation 7, plus 1.
+    """
+    return torch.sigmoid(-rewards.chosen) + torch.sigmoid(rewards.rejected)
 
 
 def nll_per_token(logps: Tensor, num_tokens: Tensor) -> Tensor:

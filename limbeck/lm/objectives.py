@@ -5,6 +5,7 @@ Both count their denominators over the whole optimizer step, so that micro-batch
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from limbeck import seeds
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, token_logps
-from limbeck.lm.losses import mean_nll, nll_per_token, sigmoid_dpo
+from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.packing import Item, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe import Dpo, Optimisation
@@ -69,6 +70,19 @@ class SftObjective:
         return {"loss": mean_nll_of(model, self.heldout, self.settings.micro_batch_tokens)}
 
 
+# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses.
+_PAIR_VALUES = (
+    "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change"
+)  # fmt: skip
+
+
+class _Sums(NamedTuple):
+    """Over the pairs of one packed row: the loss to learn from, and each of `_PAIR_VALUES`, [7], detached."""
+
+    loss: Tensor
+    values: Tensor
+
+
 @dataclass
 class DpoObjective:
     """Preference loss against fixed reference log-probabilities; pairs in the order that mixing gave them.
@@ -93,35 +107,41 @@ class DpoObjective:
     def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         for items in under_budget(rows, self.settings.micro_batch_tokens):
-            sums = {name: value / len(rows) for name, value in self._sums(model, items).items()}
-            yield StepLoss(sums["loss"], sums)
+            loss, values = self._sums(model, items)
+            yield StepLoss(loss / len(rows), dict(zip(_PAIR_VALUES, (values / len(rows)).unbind(), strict=True)))
 
     def validate(self, model: LanguageModel) -> Values:
         """Held-out means over pairs."""
-        totals: Values = {}
-        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
-            for name, value in self._sums(model, items).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        return {name: value / len(self.heldout) for name, value in totals.items()}
+        if not self.heldout:
+            return {}
+        runs = under_budget(self.heldout, self.settings.micro_batch_tokens)
+        columns = zip(*(self._sums(model, items).values.tolist() for items in runs), strict=True)
+        return {name: sum(column) / len(self.heldout) for name, column in zip(_PAIR_VALUES, columns, strict=True)}
 
-    def _sums(self, model: LanguageModel, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Each quantity summed over the pairs of one packed row."""
+    def _sums(self, model: LanguageModel, items: Sequence[Item]) -> _Sums:
         row = pack(items, model.device)
         policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
         reference = torch.tensor([self.reference_logps[i] for i in row.ids], device=policy.device)  # [P, 2]
-        terms = sigmoid_dpo(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], self.settings.beta)
-        num_chosen_tokens = torch.tensor([len(item.responses[0]) for item in items], device=policy.device)
-        nll = nll_per_token(policy[:, 0], num_chosen_tokens)
-        change = (policy - reference).detach()
-        return {
-            "loss": (terms.loss + self.settings.nll_weight * nll).sum(),
-            "dpo_loss": terms.loss.sum(),
-            "nll": nll.sum(),
-            "margin": terms.margin.sum(),
-            "accuracy": (terms.margin > 0).float().sum(),
-            "chosen_logps_change": change[:, 0].sum(),
-            "rejected_logps_change": change[:, 1].sum(),
-        }
+        num_tokens = torch.tensor([[len(r) for r in item.responses] for item in items], device=policy.device)  # [P, 2]
+        settings = self.settings
+        implied = rewards(policy, reference, settings.beta, num_tokens if settings.length_normalised else None)
+        preference = preference_loss(implied, settings)
+        nll = nll_per_token(policy[:, 0], num_tokens[:, 0])
+        loss = preference + settings.nll_weight * nll if settings.nll_weight else preference
+        with torch.no_grad():
+            accurate = (implied.margin > 0).float()
+            columns = (loss, preference, nll, implied.margin, accurate, *(policy - reference).unbind(1))
+            values = torch.stack(columns).sum(1)  # [7, P] -> [7]
+        return _Sums(loss.sum(), values)
+
+
+def preference_loss(implied: Rewards, settings: Dpo) -> Tensor:
+    """The loss that the recipe names, [P]."""
+    if settings.loss == "ipo":
+        return ipo(implied, settings.beta)
+    if settings.loss == "apo_zero":
+        return apo_zero(implied)
+    return sigmoid_dpo(implied, settings.label_smoothing)
 
 
 def pair_logps(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> dict[str, tuple[float, float]]:

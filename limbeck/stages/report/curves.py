@@ -31,7 +31,7 @@ SFT_QUANTITIES = (
     Quantity("learning_rate", "Learning rate", "per step", (0,)),
 )
 DPO_QUANTITIES = (
-    Quantity("loss", "Loss, total", "nats"),
+    Quantity("loss", "Loss, total", "preference and NLL"),
     Quantity("margin", "Margin, chosen over rejected", "", (0,)),
     Quantity("accuracy", "Accuracy", "share of pairs, margin > 0"),
     Quantity("chosen_logps_change", "Chosen logps", "change, nats per sequence", (0,)),
