@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from limbeck import pipeline
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
+from limbeck.lm import lora
 from limbeck.pipeline import Unit
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
@@ -32,6 +33,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
     Inputs are absolute paths; those that start with `corpus/` instead are made from the recipe's sources first.
     """
     out = out.expanduser()
+    lora.check_installed(recipe)
     for name, path in inputs.items():
         if not _made_here(path) and not path.exists():
             raise InputError(f"{name}: {path} does not exist")

@@ -15,6 +15,7 @@ from limbeck.api import reply_store
 from limbeck.console import clock, say
 from limbeck.errors import RecipeError
 from limbeck.judges import make_judge
+from limbeck.lm import lora
 from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
 from limbeck.recipe import Recipe
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
@@ -60,6 +61,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
     """
+    lora.check_installed(recipe)
     corpus, kinds = recipe.corpus, recipe.pair_kinds()
     if not (corpus.tasks or corpus.demonstrations):
         raise RecipeError("corpus: nothing to learn from; give [corpus.tasks] or [[corpus.demonstrations]]")

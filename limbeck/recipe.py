@@ -6,7 +6,7 @@ Pure data: `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is gen
 import math
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Positive = Annotated[int, Field(gt=0, le=10_000_000)]
@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "on_policy"]
 Judge = Literal["verifier", "nemotron"]
+ALL_LINEAR = "all-linear"
 
 
 class Section(BaseModel):
@@ -89,6 +90,34 @@ class Corpus(Section):
     validation_share: Share = Field(0.02, description="Share of demonstrations held out to pick checkpoints.")
 
 
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021): each weight W learns as W + (alpha / rank) B A, with W frozen.
+
+    Needs `pip install limbeck[lora]`. An empty section asks for the defaults. The saved model is the sum; the adapters
+    alone lie beside it, in `adapter/`.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = Field(
+        16, description="Rows of A and columns of B: how much an adapter can hold. 16 is usual for thousands of rows."
+    )  # fmt: skip
+    alpha: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32, description="Adapters count alpha / rank times; 32, twice the default rank, is usual. Learning rates are "
+        "then some ten times those of full training."
+    )  # fmt: skip
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        (ALL_LINEAR,), description="Names of linear layers, such as `q_proj`; `all-linear`: every one but the head. "
+        "Neither the head nor the embeddings can carry adapters."
+    )  # fmt: skip
+    dropout: Annotated[float, Field(ge=0, le=0)] = Field(
+        0.0, description="Nothing but 0: a policy must equal its reference at the first step."
+    )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_name(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
 class Optimisation(Section):
     """What SFT and DPO have in common. AdamW (Loshchilov & Hutter 2019), linear warm-up, then linear decay to zero."""
 
@@ -109,6 +138,7 @@ class Optimisation(Section):
     checkpoint_every_minutes: Annotated[float, Field(gt=0)] = Field(
         3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
     )
+    lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
 
 
 class Sft(Optimisation):

@@ -1,6 +1,7 @@
 """Every stage alone, on files in formats that people have: no recipe, no run of limbeck's before it."""
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,30 @@ def test_dpo_stays_near_the_reference_it_is_given(base: Path, tmp_path: Path) ->
     rows = [read_records(model.parent / "reference_logps.jsonl", ReferenceLogps) for model in (near, far)]
     assert [row.pair_id for row in rows[0]] == [row.pair_id for row in rows[1]]
     assert all(one.chosen_logps != two.chosen_logps for one, two in zip(*rows, strict=True))
+
+
+def test_sft_and_dpo_train_adapters_when_asked_and_leave_models_that_open(base: Path, tmp_path: Path) -> None:
+    data, pairs = write_lines(tmp_path / "d.jsonl", ALPACA), write_lines(tmp_path / "p.jsonl", TRL)
+    student = printed(small("sft", "sft.lora.rank=4", "sft.max_steps=2", "--model", base, "--data", data,
+                            "--out", tmp_path / "sft"))  # fmt: skip
+    model = printed(small("dpo", "dpo.lora={}", "dpo.max_steps=2", "--model", student, "--pairs", pairs,
+                          "--out", tmp_path / "dpo"))  # fmt: skip
+    for folder, rank in ((student, 4), (model, 16)):
+        opens(folder)
+        assert json.loads((folder.parent / "adapter" / "adapter_config.json").read_text())["r"] == rank
+    assert (model / "model.safetensors").read_bytes() != (student / "model.safetensors").read_bytes()
+
+
+def test_a_layer_that_cannot_carry_adapters_and_a_missing_peft_are_each_one_sentence(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = write_lines(tmp_path / "p.jsonl", TRL)
+    words = ("dpo", "--model", base, "--pairs", pairs, "--out", tmp_path / "out")
+    complaint = limbeck(*words, *settings(*SMALL, "dpo.lora.target_modules=lm_head")).complaint
+    assert complaint.startswith("lora.target_modules: 'lm_head' is the head or the embeddings of ")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    complaint = limbeck(*words, *settings(*SMALL, "dpo.lora.rank=4")).complaint
+    assert complaint == "dpo.lora needs the library 'peft': pip install 'limbeck[lora]'"
 
 
 def test_mine_finds_what_a_model_fails_among_built_in_problems(mined: Path) -> None:

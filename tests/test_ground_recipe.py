@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import RecipeError
-from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Mix, Model, Recipe, Tasks
+from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Lora, Mix, Model, Recipe, Tasks
 from limbeck.recipe_file import load_recipe, write_recipe
 
 GOOD = """
@@ -116,6 +116,28 @@ def test_a_wrong_override_is_one_sentence(tmp_path: Path, override: str, problem
         load(tmp_path, GOOD, override)
 
 
+def test_an_empty_section_asks_for_adapters_and_one_name_is_a_list_of_one(tmp_path: Path) -> None:
+    assert load(tmp_path, 'name = "mine"').dpo.lora is None
+    assert load(tmp_path, 'name = "mine"\n[dpo.lora]').dpo.lora == Lora()
+    recipe = load(tmp_path, 'name = "mine"', "sft.lora={}", "dpo.lora.rank=4", "dpo.lora.target_modules=q_proj")
+    assert (recipe.sft.lora, recipe.dpo.lora) == (Lora(), Lora(rank=4, target_modules=("q_proj",)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("dropout = 0.1", "dpo.lora.dropout: input should be less than or equal to 0 \\(found 0.1\\)"),
+        ("modules_to_save = ['lm_head']", "unknown key 'dpo.lora.modules_to_save'"),
+        ("rank = 0", "dpo.lora.rank: input should be greater than or equal to 1"),
+        ("target_modules = []", "dpo.lora.target_modules: tuple should have at least 1 item"),
+        ("target_modules = 3", "dpo.lora.target_modules: input should be a valid tuple"),
+    ],
+)
+def test_a_wrong_adapter_is_one_sentence(tmp_path: Path, settings: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        load(tmp_path, f'name = "mine"\n[dpo.lora]\n{settings}')
+
+
 arms = st.builds(Arm, human=st.integers(1, 9), zero_shot=st.integers(0, 9))
 recipes = st.builds(
     Recipe,
@@ -129,7 +151,11 @@ recipes = st.builds(
     ),
     arms=st.dictionaries(st.sampled_from(["human", "human+zero", "a.b"]), arms, max_size=3),
     dpo=st.builds(
-        Dpo, beta=st.floats(1e-9, 100), patience=st.none() | st.integers(1, 9), learning_rate=st.floats(1e-30, 0.1)
+        Dpo,
+        beta=st.floats(1e-9, 100),
+        patience=st.none() | st.integers(1, 9),
+        learning_rate=st.floats(1e-30, 0.1),
+        lora=st.none() | st.builds(Lora, rank=st.integers(1, 64), target_modules=st.just(("q_proj", "v_proj"))),
     ),
 )
 

@@ -81,6 +81,23 @@ def test_a_new_beta_runs_dpo_and_what_comes_after_it_and_nothing_else(run: Path,
     assert states(run) == dict.fromkeys(UNITS, "fresh")
 
 
+def test_adapters_run_dpo_and_what_comes_after_it_and_so_does_another_rank(run: Path, recipe: Path) -> None:
+    for setting in ("dpo.lora={}", "dpo.lora.rank=3", "dpo.lora.target_modules=q_proj"):
+        assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == AFTER_DPO
+        assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == []
+    again = limbeck("run", recipe, "--out", run, "--set", "sft.lora={}", "--until", "sft").done()
+    assert again.ran == ["sft"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["dpo.loss=ipo", "dpo.loss=apo_zero", "dpo.label_smoothing=0.1", "dpo.length_normalised=true"],
+)
+def test_every_setting_of_the_preference_loss_makes_dpo_stale(run: Path, recipe: Path, setting: str) -> None:
+    ran = limbeck("run", recipe, "--out", run, "--set", setting, "--until", "dpo").done().ran
+    assert ran == ["dpo/random", "dpo/mixed"]
+
+
 def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -> None:
     added = limbeck("run", recipe, "--out", run, *settings("arms.third.random=1", "arms.third.zero_shot=2")).done()
     assert added.ran == ["mix/third", "dpo/third", "evaluate/third", "verdict", "report"]

@@ -1,15 +1,16 @@
-"""The DPO stage: its losses against another reference, in the slow, obvious form."""
+"""The DPO stage: its losses against another reference, in the slow, obvious form; adapters instead of all weights."""
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from street import curve, student
+from street import SMALL, curve, limbeck, outputs, process, settings, student, write_lines
 from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 
 from limbeck.lm.items import pair_items
-from limbeck.recipe import Arm, Dpo, Model, Recipe
+from limbeck.recipe import Arm, Dpo, Lora, Model, Recipe
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import dpo
 from limbeck.store import write_records
@@ -34,7 +35,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def preferred(base: Path, out: Path, settings: Dpo, reference: Path | None = None) -> Any:
     inputs = {"policy": base, "reference": reference or base, "pairs": out / "in" / "pairs.jsonl"}
-    inputs["pairs"].parent.mkdir(parents=True)
+    inputs["pairs"].parent.mkdir(parents=True, exist_ok=True)
     write_records(inputs["pairs"], PAIRS)
     return dpo.run(Recipe(name="x", model=CPU, dpo=settings, arms={"human": Arm(human=4)}), inputs, out, "human")
 
@@ -61,3 +62,35 @@ def test_with_another_reference_the_first_loss_is_the_slow_form(
             }[loss]
         )
     assert curve(tmp_path)[0].values["loss"] == pytest.approx(sum(slow) / 4, rel=1e-4)
+
+
+ADAPTED = Dpo(
+    lora=Lora(rank=4), learning_rate=0.02, epochs=6, batch_size=4, warmup_steps=0, nll_weight=0, micro_batch_tokens=1,
+    checkpoint_every_minutes=1e-9,
+)  # fmt: skip
+
+
+def test_adapters_start_at_the_reference_and_widen_the_margin(base: Path, tmp_path: Path) -> None:
+    result = preferred(base, tmp_path, ADAPTED)
+    train = [point.values for point in curve(tmp_path) if point.split == "train"]
+    assert train[0]["margin"] == 0.0
+    assert train[0]["loss"] == pytest.approx(math.log(2))
+    assert train[-1]["margin"] > 0.05
+    assert result.counts_out["steps"] == 6
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"in", "adapter", "model", "metrics.jsonl", "reference_logps.jsonl"}
+
+
+def test_a_command_with_adapters_that_is_killed_twice_ends_as_one_that_never_was(base: Path, tmp_path: Path) -> None:
+    """First after a checkpoint; then when the adapters stand already and the model they were added to does not yet."""
+    pairs = write_lines(tmp_path / "pairs.jsonl", [pair.model_dump(mode="json") for pair in PAIRS])
+    chosen = ("dpo.lora.rank=4", "dpo.epochs=4", "dpo.batch_size=2", "dpo.checkpoint_every_minutes=1e-9")
+    words = ("dpo", "--model", base, "--pairs", pairs, *settings(*SMALL, *chosen))
+    for point, number in (("dpo/pairs/.checkpoint.pt", 4), ("dpo/pairs/model", 1)):
+        with process(point, number, "SIGKILL", *words, "--out", tmp_path / "killed") as killed:
+            _, err = killed.communicate(timeout=120)
+        assert killed.returncode == -signal.SIGKILL, err
+    assert (tmp_path / "killed" / "dpo" / "pairs" / "adapter").is_dir()
+    for name in ("killed", "whole"):
+        limbeck(*words, "--out", tmp_path / name).done()
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")

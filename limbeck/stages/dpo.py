@@ -1,7 +1,7 @@
 """Direct preference optimisation: one arm's stream of pairs in, that arm's model out (paper step 3).
 
 Reads: `pairs`, `validation` (pairs), `policy` (model to start from), `reference` (model to stay near).
-Writes: `model/`, `metrics.jsonl`, `reference_logps.jsonl`.
+Writes: `model/`, `metrics.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -12,6 +12,7 @@ from limbeck.errors import ModelError
 from limbeck.lm import logps_cache
 from limbeck.lm.items import pair_items
 from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
+from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import DpoObjective
 from limbeck.lm.packing import Item
@@ -39,9 +40,13 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     train = pair_items(policy.chat, pairs, recipe.model)
     validation = pair_items(policy.chat, heldout, recipe.model)
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], recipe.dpo, out, f"DPO {arm}")
+    adapters = attach(policy, recipe.dpo.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
     trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
     progress = trainer.run()
+    if adapters is not None:
+        adapters.save(out / "adapter")
+        adapters.merge()
     trainer.save_model(out / "model")
     counts_in = {"pairs": len(pairs), "validation": len(heldout)}
     result = training_result(progress, counts_in, train, validation, describe(device, dtype))

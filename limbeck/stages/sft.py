@@ -1,7 +1,7 @@
 """Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
 
 Reads: `demonstrations`, `validation` (task demonstrations), `chat` (the base model's replies), `base` (model).
-Writes: `model/`, `metrics.jsonl`.
+Writes: `model/`, `metrics.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limbeck.lm.items import demonstration_items
 from limbeck.lm.load import load_model
+from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import SftObjective
 from limbeck.lm.train import Trainer, training_result
@@ -30,11 +31,15 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     heldout = read_records(inputs["validation"], Demonstration) if "validation" in inputs else []
     device, dtype = place(recipe.model)
     model = load_model(str(inputs["base"]), device, dtype)
+    adapters = attach(model, recipe.sft.lora, recipe.seed)
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
     objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed)
     trainer = Trainer(model, objective, recipe.sft, out, "SFT")
     progress = trainer.run()
+    if adapters is not None:
+        adapters.save(out / "adapter")
+        adapters.merge()
     trainer.save_model(out / "model")
     counts_in = {"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)}
     return training_result(progress, counts_in, train, validation, describe(device, dtype))
