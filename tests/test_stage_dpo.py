@@ -78,7 +78,7 @@ def test_training_from_the_cache_is_training_without_it_number_by_number(
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("computed", "cached")]
     assert weights[0] == weights[1]
     first = curve(tmp_path / "cached")[1].values
-    assert (first["dpo_loss"], first["margin"]) == pytest.approx((0.693147, 0.0), abs=1e-5)
+    assert (first["preference_loss"], first["margin"]) == pytest.approx((0.693147, 0.0), abs=1e-5)
 
 
 def test_a_further_round_keeps_its_reference_and_finds_it_in_the_cache(base: Path, tmp_path: Path) -> None:
