@@ -1,6 +1,9 @@
 # `make demo` and `make test` are all a newcomer needs; both set up .venv first.
 PYTHON ?= python3.11
 SEED ?= 1
+# What `make bench` measures: dpo, sft, logps, sweep or gpu; empty: all but gpu. BENCH: more options, as in BENCH=--quick.
+WHAT ?=
+BENCH ?=
 # Linux without an NVIDIA GPU: the index of CPU wheels that PyTorch's "Get started" page names for pip, as in
 # `make demo TORCH_INDEX=URL`, saves gigabytes of CUDA libraries.
 TORCH_INDEX ?=
@@ -8,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint setup docs smoke clean
+.PHONY: demo test lint setup docs smoke bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/limbeck demo --seed $(SEED)
@@ -25,6 +28,9 @@ lint: $(VENV)/.installed-dev
 smoke: $(VENV)/.installed
 	$(BIN)/limbeck run recipes/smoke.toml
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks run $(if $(WHAT),--what $(WHAT)) $(BENCH)
+
 docs: $(VENV)/.installed
 	$(BIN)/python -m limbeck.reference --write docs
 
@@ -40,6 +46,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding what tests and checks need ..."
 	$(PIP) -c constraints.txt -e '.[dev,hub]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo "Adding what the benchmarks compare with ..."
+	$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
 clean:

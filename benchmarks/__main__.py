@@ -1,0 +1,74 @@
+"""`python -m benchmarks run` measures; `python -m benchmarks table` writes the results into docs/performance.md."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks import dpo, gpu, logps, sft, sweep
+from benchmarks.estimate import say_how_long
+from benchmarks.options import QUICK, Options
+from benchmarks.results import RESULTS, load
+from benchmarks.table import tables, write_document
+from limbeck.console import say
+from limbeck.errors import LimbeckError
+
+PARTS = {"dpo": dpo.measure, "sft": sft.measure, "logps": logps.measure, "sweep": sweep.measure, "gpu": gpu.measure}
+# Without a name: everything that a machine without a GPU can say something about.
+DEFAULT_PARTS = ("dpo", "sft", "logps", "sweep")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one part or several; exit code 2 with one sentence where that cannot be."""
+    try:
+        return _main(arguments)
+    except LimbeckError as error:
+        say(str(error), "red")
+        return error.exit_code
+
+
+def _main(arguments: Sequence[str]) -> int:
+    chosen = _parser().parse_args(arguments)
+    if chosen.command == "table":
+        write_document()
+        return 0
+    if find_spec("trl") is None or find_spec("matplotlib") is None:
+        raise LimbeckError("trl or matplotlib is not installed; `make bench` installs what the benchmarks compare with")
+    given = {key: value for key, value in vars(chosen).items() if value is not None}
+    fields = {key: value for key, value in given.items() if key in Options.__dataclass_fields__}
+    options = replace(QUICK if chosen.quick else Options(), **fields)
+    with tempfile.TemporaryDirectory(prefix="limbeck-bench-") as folder:
+        parts = given.get("what") or list(DEFAULT_PARTS)
+        say_how_long(options, parts, Path(folder) / "estimate")
+        for part in parts:
+            say(f"{part}:")
+            PARTS[part](options, Path(folder) / part)
+    sys.stdout.write(tables(load(options.results)))
+    if options.results == RESULTS:
+        write_document()  # the document and the results cannot drift apart
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("table", help="write results.json into docs/performance.md")
+    run = commands.add_parser("run", help="measure; progress on stderr, tables on stdout")
+    run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, all but gpu")
+    run.add_argument("--pairs", type=int, help="preference pairs (64)")
+    run.add_argument("--epochs", type=int, help="epochs of DPO (2)")
+    run.add_argument("--repeats", type=int, help="turns of each contender (3)")
+    run.add_argument("--trial-rows", type=int, help="pairs in one trial of TRL's settings (8)")
+    run.add_argument("--model", help="name, folder or hub id (smollm2-135m)")
+    run.add_argument("--data", type=Path, help="Alpaca file for SFT")
+    run.add_argument("--results", type=Path, help="file of results")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--quick", action="store_true", default=None, help="several minutes; results.quick.json")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""What the command line decides."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.results import RESULTS
+
+ROOT = Path(__file__).parent.parent
+QUICK_RESULTS = RESULTS.with_name("results.quick.json")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Sizes of a run. `trial_rows`: rows of one trial of TRL's settings."""
+
+    model: str = "smollm2-135m"
+    data: Path = ROOT.parent / "shared" / "data" / "alpaca_en_demo.json"
+    results: Path = RESULTS
+    pairs: int = 64
+    epochs: int = 2
+    repeats: int = 3
+    sft_rows: int = 128
+    trial_rows: int = 8
+    seed: int = 1
+    quick: bool = False
+    tiny: bool = False  # sizes for tests: seconds, and figures that mean nothing
+
+
+# The same in several minutes: less of everything, and a file of its own.
+QUICK = Options(results=QUICK_RESULTS, pairs=8, epochs=1, repeats=1, sft_rows=16, trial_rows=4, quick=True)

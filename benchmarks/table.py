@@ -1,0 +1,173 @@
+"""Tables of results, for the terminal and for docs/performance.md, whose part between two markers is written here."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare import AS_IT_COMES
+from benchmarks.results import RESULTS, load
+from limbeck.errors import InputError
+from limbeck.store import write_text
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN = "<!-- results: written by `python -m benchmarks table`; do not edit -->"
+END = "<!-- end of results -->"
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """Everything that was measured, as Markdown; a part that was not measured says so in one line."""
+    writers: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+        "dpo": ("DPO", _preference),
+        "sft": ("SFT", _sft),
+        "logps": ("Exactness", _logps),
+        "sweep": ("Growth", _sweep),
+        "gpu": ("DPO on a GPU", _preference),
+    }
+    lines = []
+    for part, (title, write) in writers.items():
+        lines += [f"### {title}", ""]
+        if part in results:
+            lines += [*write(results[part]), "", _measured(results[part]), ""]
+        else:
+            lines += [f"Not measured yet: `make bench WHAT={part}`.", ""]
+    return "\n".join(lines)
+
+
+def write_document(results_path: Path = RESULTS, document: Path = DOCUMENT) -> None:
+    """Put the tables between the document's markers."""
+    write_text(document, with_tables(document.read_text(encoding="utf-8"), load(results_path), document))
+
+
+def with_tables(text: str, results: Mapping[str, Any], document: Path = DOCUMENT) -> str:
+    """The document's text with these results in it.
+
+    Raises:
+        InputError: where a marker is missing.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{document} has lost the line `{BEGIN if not begin else END}`, between which results go")
+    return f"{head}{BEGIN}\n\n{tables(results)}\n{END}{tail}"
+
+
+def _preference(part: Mapping[str, Any]) -> list[str]:
+    settings, summary = part["settings"], part["summary"]
+    lines = [
+        f"{settings['model']}, {settings['pairs']} pairs, {settings['pairs_a_step']} a step, "
+        f"{settings['epochs']} epochs and the reference pass.",
+        "",
+        "| contender | pairs a second (slowest to fastest run) | limbeck is faster by | peak memory | on the GPU |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in summary["contenders"].items():
+        lines.append(
+            f"| {name} | {found['pairs_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
+            f"| {_times(found.get('limbeck_is_faster_by'))} | {found['peak_memory_gib']:.2f} GiB "
+            f"| {_gib(found['peak_device_memory_gib'])} |"
+        )
+    lines += _failures(part, summary["contenders"])
+    if summary["share_of_matmul_peak"] is not None:
+        lines += ["", f"limbeck's share of the machine's matrix-product rate: {summary['share_of_matmul_peak']:.1%}."]
+    lines += _settings(part)
+    if part.get("not_installed"):
+        lines += ["", f"Not installed there, so not measured: {', '.join(part['not_installed'])}."]
+    return lines
+
+
+def _sft(part: Mapping[str, Any]) -> list[str]:
+    settings, summary = part["settings"], part["summary"]
+    lines = [
+        f"{settings['model']}, the first {settings['rows']} rows of `{settings['data']}` "
+        f"({settings['target_tokens']} target tokens), {settings['rows_a_step']} a step, one epoch.",
+        "",
+        "| contender | target tokens a second (slowest to fastest run) | limbeck is faster by | steps | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in summary["contenders"].items():
+        lines.append(
+            f"| {name} | {found['target_tokens_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
+            f"| {_times(found.get('limbeck_is_faster_by'))} | {found['optimizer_steps']} "
+            f"| {found['peak_memory_gib']:.2f} GiB |"
+        )
+    lines += _failures(part, summary["contenders"])
+    leak = summary["leak_between_packed_rows_nats"]
+    if leak is not None:
+        seen = "do not see each other" if leak == 0 else "see each other"
+        lines += [
+            "",
+            f"Sequences of one of TRL's packed rows {seen} on this machine: with the first one changed, "
+            f"log-probabilities of the others move by {leak:.2g} nats at most.",
+        ]
+    return lines + _settings(part)
+
+
+def _logps(part: Mapping[str, Any]) -> list[str]:
+    summary = part["summary"]
+    lines = [
+        f"{part['settings']['pairs']} pairs, summed log-probabilities of a response"
+        + (f" ({summary['mean_logps_nats']:.0f} nats in the mean)." if summary["mean_logps_nats"] else "."),
+        "",
+        "| between | largest difference, nats | mean |",
+        "|---|---|---|",
+    ]
+    for name, found in summary["differences_nats"].items():
+        lines.append(f"| {name} | {found['largest']:.2g} | {found['mean']:.2g} |")
+    return lines + _failures(part, {})
+
+
+def _sweep(part: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "![seconds a step and per token, by pairs, prompt length and vocabulary](figures/training_sweep.svg)",
+        "",
+        "| along | from | to | seconds a step | off a line by | dearest unit over the median |",
+        "|---|---|---|---|---|---|",
+    ]
+    for axis, found in part["summary"].items():
+        first, last = found["points"][0], found["points"][-1]
+        unit = "token" if found["unit"] == "tokens" else "model operation"
+        lines.append(
+            f"| {axis} | {first['x']} | {last['x']} | {first['seconds']:.3g} to {last['seconds']:.3g} "
+            f"| {found['line']['largest_deviation']:.0%} | {found['dearest_unit_over_median']:.2f} ({unit}) |"
+        )
+    return lines + _failures(part, {})
+
+
+def _settings(part: Mapping[str, Any]) -> list[str]:
+    """Settings that were found, in words, without those that are off."""
+    lines = []
+    for name, settings in part["trl_settings"].items():
+        if name == AS_IT_COMES:
+            continue
+        told = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False))
+        lines += ["", f"{name}: {told}."]
+    return lines
+
+
+def _failures(part: Mapping[str, Any], finished: Mapping[str, Any]) -> list[str]:
+    """Runs, not trials, that did not come to their end."""
+    failed = {run["contender"]: run["failed"] for run in part["runs"] if "failed" in run and "trial" not in run}
+    lines = [f"{name} failed{' once' if name in finished else ''}: {reason}." for name, reason in failed.items()]
+    return [text for line in lines for text in ("", line)]
+
+
+def _measured(part: Mapping[str, Any]) -> str:
+    machine, versions = part["hardware"], part["versions"]
+    flags = ", ".join(f"{'' if there else 'no '}{flag}" for flag, there in machine["flags"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB ({flags})"
+    if "device" in part["settings"]:
+        where = f"{part['settings']['device']}; {where}"
+    tools = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl") if name in versions)
+    return f"Measured on {part['date']}: {where}; {tools}."
+
+
+def _range(values: list[float]) -> str:
+    return f"{values[0]:.3g} to {values[1]:.3g}"
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} times"
+
+
+def _gib(value: float) -> str:
+    return f"{value:.2f} GiB" if value else "none"

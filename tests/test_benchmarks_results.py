@@ -1,0 +1,131 @@
+"""Where results are kept and how they are told: nothing lost, nothing overwritten, nothing drifting."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK
+from benchmarks.contract import Job, Outcome, Rows, StepClock, TrlSettings, read_rows, write_rows
+from benchmarks.figure import draw
+from benchmarks.processes import ROOT, RunFailedError, run_worker
+from benchmarks.results import RESULTS, Part, load
+from benchmarks.sft import PACKED, headlines, summarise
+from benchmarks.table import BEGIN, DOCUMENT, END, tables, with_tables
+from benchmarks.workload import Row
+from limbeck.errors import InputError
+
+
+def test_every_run_is_on_disk_before_the_part_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    part = Part(path, "dpo", {"pairs": 4})
+    part.add({"contender": "limbeck", "failed": "killed by SIGKILL"})
+    kept = json.loads(path.read_text())["unfinished"]["dpo"]
+    assert kept["runs"] == [{"contender": "limbeck", "failed": "killed by SIGKILL"}]
+    assert kept["settings"] == {"pairs": 4}
+    assert {"date", "versions", "hardware"} <= kept.keys()
+
+
+def test_a_part_replaces_its_own_keys_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    first = {
+        "share_of_matmul_peak": 0.1,
+        "peak_memory_over_trl": 0.2,
+        "max_abs_logps_difference_fp32": 1e-5,
+        "dpo": {"summary": "old"},
+        "logps": {"summary": "kept"},
+    }
+    path.write_text(json.dumps(first))
+    part = Part(path, "dpo", {})
+    part.add({"contender": "limbeck"})
+    assert load(path)["dpo"] == {"summary": "old"}  # until the new one is complete
+    part.finish({"new": True}, {"share_of_matmul_peak": 0.5, "peak_memory_over_trl": None})
+    results = load(path)
+    assert results["share_of_matmul_peak"] == 0.5
+    assert "peak_memory_over_trl" not in results  # not measured this time: the old figure is not of this part
+    assert results["max_abs_logps_difference_fp32"] == 1e-5
+    assert results["logps"] == {"summary": "kept"}
+    assert results["dpo"]["summary"] == {"new": True}
+    assert "unfinished" not in results
+
+
+def test_the_document_holds_exactly_what_the_results_say() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert with_tables(text, load(RESULTS)) == text, "run `python -m benchmarks table`"
+
+
+def test_a_part_that_was_not_measured_says_so_and_shows_no_table() -> None:
+    told = tables({})
+    assert "Not measured yet: `make bench WHAT=dpo`." in told
+    assert "|" not in told
+
+
+def test_a_document_without_its_markers_is_an_error() -> None:
+    with pytest.raises(InputError, match="has lost the line"):
+        with_tables(f"text\n{BEGIN}\n", {})
+    assert with_tables(f"a\n{BEGIN}old{END}\nb", {}).endswith(f"{END}\nb")
+
+
+def test_rows_survive_the_way_to_a_worker(tmp_path: Path) -> None:
+    rows = Rows([Row("w", [1], [[2]])], [Row("a", [3, 4], [[5], [6, 7]])])
+    write_rows(tmp_path / "rows.json", rows)
+    assert read_rows(tmp_path / "rows.json") == rows
+
+
+def test_the_first_step_is_not_timed() -> None:
+    clock = StepClock()
+    clock.marks = [0.0, 100.0, 103.0, 107.0]
+    assert clock.seconds == 7.0
+
+
+def test_peak_memory_is_what_was_held_and_not_what_is() -> None:
+    code = (
+        "from benchmarks.contract import peak_memory_bytes as peak\n"
+        "before = peak(); block = bytearray(64 << 20); del block; print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (48 << 20) < int(done.stdout) < (96 << 20)
+
+
+def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    job = Job(task="logps", model=str(tmp_path / "nowhere"), scratch=tmp_path / "run", rows=tmp_path / "missing.json")
+    with pytest.raises(RunFailedError, match="missing"):
+        run_worker("limbeck_worker", job)
+
+
+def sft_run(seconds: float, **facts: float) -> Outcome:
+    return Outcome(seconds=seconds, target_tokens=120, steps=3, peak_memory_bytes=1 << 30, facts=facts)
+
+
+def test_the_tables_tell_ratios_settings_and_failures(tmp_path: Path) -> None:
+    settings = {"model": "m", "rows": 8, "data": "a.json", "target_tokens": 120, "rows_a_step": 4}
+    part = Part(tmp_path / "results.json", "sft", settings)
+    part.note(trl_settings={AS_IT_COMES: TrlSettings().model_dump(), PACKED: TrlSettings(packed_to=64).model_dump()})
+    part.add({"contender": BEST, "trial": 1, "failed": "took more than 9 s"})
+    part.add({"contender": BEST, "repetition": 0, "failed": "killed by SIGKILL"})
+    outcomes = {LIMBECK: {0: sft_run(2.0)}, AS_IT_COMES: {0: sft_run(6.0)}, PACKED: {0: sft_run(4.0, leak=0.0)}}
+    summary = summarise(outcomes)
+    part.finish(summary, headlines(summary))
+    results = load(tmp_path / "results.json")
+    assert results["sft_target_tokens_per_second_over_trl"] == 3.0
+    assert results["sft_target_tokens_per_second_over_trl_packed"] == 2.0
+    told = tables(results)
+    assert f"| {LIMBECK} | 60 (60 to 60) |  | 3 | 1.00 GiB |" in told
+    assert f"| {AS_IT_COMES} | 20 (20 to 20) | 3.00 times | 3 | 1.00 GiB |" in told
+    assert f"{PACKED}: weights fp32, autocast_bf16 True, packed_to 64." in told
+    assert "packed rows do not see each other" in told
+    assert f"{BEST} failed: killed by SIGKILL." in told
+    assert "took more than 9 s" not in told  # a trial that fails is kept in the results, and no news
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed: pip install -e '.[bench]'")
+def test_the_figure_is_light_and_the_same_for_the_same_points(tmp_path: Path) -> None:
+    points = [{"x": x, "seconds": 2.0 * x, "seconds_per_token": 0.01} for x in (1024, 2048)]
+    for name in ("a.svg", "b.svg"):
+        draw({"pairs": points, "prompt": points}, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.svg").stat().st_size < 60_000
+    assert ">2k<" in (tmp_path / "a.svg").read_text(encoding="utf-8")
