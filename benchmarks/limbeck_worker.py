@@ -13,11 +13,11 @@ from benchmarks.contract import Job, Outcome, StepClock, peak_memory_bytes, read
 from benchmarks.flops import sizes_of, training_flops
 from benchmarks.workload import Row
 from limbeck.lm.load import LanguageModel, load_model
-from limbeck.lm.machine import choose_dtype, matmul_flops_per_second
+from limbeck.lm.machine import matmul_flops_per_second, place
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, StepLoss, Trainer, Values
-from limbeck.recipe import Dpo, Sft
+from limbeck.recipe import Dpo, Model, Sft
 
 _PROBES = 5
 # TRL does not save in these runs (see trl_worker), so limbeck does not either: no checkpoint is ever due.
@@ -57,8 +57,7 @@ def items(rows: Sequence[Row]) -> list[Item]:
 
 def load(job: Job) -> LanguageModel:
     """The model, on the job's device and in its dtype."""
-    device = torch.device(job.device)
-    return load_model(job.model, device, choose_dtype(job.dtype, device))
+    return load_model(job.model, *place(Model(device=job.device, dtype=job.dtype)))
 
 
 def dpo(job: Job) -> Outcome:
