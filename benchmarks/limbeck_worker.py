@@ -32,6 +32,16 @@ class Timed:
         self.clock = StepClock()
 
     @property
+    def train(self) -> Sequence[Item]:
+        """All rows that are trained on."""
+        return [*self.warm_up, *self.inner.train]
+
+    @property
+    def heldout(self) -> Sequence[Item]:
+        """None."""
+        return self.inner.heldout
+
+    @property
     def num_rows(self) -> int:
         """Rows of the whole run, which the trainer takes for one epoch."""
         return len(self.warm_up) + self.epochs * self.inner.num_rows

@@ -185,12 +185,9 @@ def _files(folder: Path, *names: str) -> dict[str, Path]:
 
 
 def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
-    # How often a checkpoint is written changes nothing in what is trained.
-    return recipe.model_dump(
-        mode="json",
-        include=set(sections),
-        exclude={"sft": {"checkpoint_every_minutes"}, "dpo": {"checkpoint_every_minutes"}},
-    )
+    # How often a checkpoint is written, and what is computed twice to save memory, change nothing in what is trained.
+    without = {"checkpoint_every_minutes", "gradient_checkpointing"}
+    return recipe.model_dump(mode="json", include=set(sections), exclude={"sft": without, "dpo": without})
 
 
 def _mine_part(recipe: Recipe) -> dict[str, Any]:

@@ -129,6 +129,10 @@ class Optimisation(Section):
     micro_batch_tokens: Positive = Field(
         4096, description="Most tokens in one packed forward pass; bounds memory, does not change the result."
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="on: keep only the layers' inputs and compute the rest again in backward: far less memory, "
+        "more time, the same gradients. auto: only where an estimate says that memory demands it."
+    )  # fmt: skip
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(2, description="Passes over the training rows.")
     max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
     validate_every_steps: Positive = Field(40, description="Steps between validations; the best checkpoint is kept.")

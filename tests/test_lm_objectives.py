@@ -10,7 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+from tiny_models import (
+    IM_END,
+    plain_logps,
+    plain_model,
+    ragged_demonstrations,
+    ragged_pairs,
+    random_ids,
+    tiny_folder,
+    tiny_model,
+    tiny_tokenizer,
+)
 from transformers import PreTrainedModel
 
 from limbeck.lm.load import LanguageModel
@@ -126,6 +136,60 @@ def test_every_preference_loss_divides_by_the_pairs_of_the_step_for_any_micro_ba
     assert_same(found, plain_gradients(plain, slow))
 
 
+def rows_of_twenty_tokens(number: int, responses: int) -> list[Item]:
+    """Rows that compute 20 tokens each, with ever different numbers of target tokens."""
+    draw = torch.Generator().manual_seed(11)
+    rows = []
+    for n in range(number):
+        prompt = 2 + n
+        first = 21 - prompt if responses == 1 else 1 + n % 5
+        lengths = [first] if responses == 1 else [first, 22 - prompt - first]
+        rows.append(Item(str(n), random_ids(draw, prompt), tuple(random_ids(draw, length) for length in lengths)))
+    assert {row.num_tokens for row in rows} == {20}
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("step", "micro_batches"),
+    [(0, {20: 8, 40: 4, 160: 1}), (1, {20: 3, 40: 2, 160: 1})],
+    ids=["8x1, 4x2, 1x8", "a ragged last window of 3"],
+)
+def test_micro_batches_of_any_shape_give_one_gradient(
+    model: LanguageModel, kind: str, step: int, micro_batches: dict[int, int]
+) -> None:
+    settings: dict[str, float] = {"batch_size": 8, "epochs": 1}
+    rows = rows_of_twenty_tokens(11, 1 if kind == "sft" else 2)
+    found = []
+    for budget, number in micro_batches.items():
+        objective: Objective = (
+            SftObjective(rows, [], Sft(**settings, micro_batch_tokens=budget), seed=1)
+            if kind == "sft"
+            else DpoObjective(rows, [], away_from_the_policy(rows), Dpo(**settings, micro_batch_tokens=budget))
+        )
+        window = objective.rows(step)
+        with torch.no_grad():
+            assert len(list(objective.losses(model, window))) == number
+        found.append(gradients(model, objective, window))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-5)
+        assert_same(gradient, found[0][1])
+
+
+def test_a_ragged_last_dpo_step_divides_by_its_own_pairs(model: LanguageModel, plain: PreTrainedModel) -> None:
+    rows = ragged_pairs()
+    reference = away_from_the_policy(rows)
+    objective = DpoObjective(rows, [], reference, Dpo(batch_size=4, epochs=1, beta=0.3, nll_weight=0))
+    last = objective.rows(1)
+    assert [row.id for row in last] == ["pair/4", "pair/5"]
+    loss, _ = gradients(model, objective, last)
+    slow = 0.0
+    for row in last:
+        chosen, rejected = (plain_logps(plain, row.prompt, response).sum().item() for response in row.responses)
+        slow += math.log1p(math.exp(-0.3 * (chosen - reference[row.id][0] - (rejected - reference[row.id][1])))) / 2
+    assert loss == pytest.approx(slow, abs=1e-4)
+
+
 def test_a_ragged_last_step_has_denominators_of_its_own(model: LanguageModel, plain: PreTrainedModel) -> None:
     rows = ragged_demonstrations()
     objective = SftObjective(rows, [], Sft(batch_size=3, epochs=1), seed=1)
@@ -134,6 +198,26 @@ def test_a_ragged_last_step_has_denominators_of_its_own(model: LanguageModel, pl
     loss, _ = gradients(model, objective, last)
     slow = -plain_logps(plain, last[0].prompt, last[0].responses[0]).mean()
     assert loss == pytest.approx(slow.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"])
+def test_the_end_of_turn_is_learnt_and_read_like_any_token_where_it_is_also_the_pad_token(
+    architecture: str, tmp_path: Path
+) -> None:
+    """transformers gives the embedding of a pad token no gradient; here nothing is padded, so it stands for itself."""
+    end = tiny_tokenizer("pad_is_eos").convert_tokens_to_ids(IM_END)
+    assert isinstance(end, int)
+    folder = tiny_folder(tmp_path / "model", architecture, "pad_is_eos", pad_token_id=end, eos_token_id=end)
+    ours, theirs = tiny_model(folder), plain_model(folder)
+    assert ours.chat.tokenizer.pad_token_id == ours.chat.end_of_turn == end
+    theirs.get_input_embeddings().padding_idx = None
+    draw = torch.Generator().manual_seed(4)
+    turns = (*random_ids(draw, 5), end, *random_ids(draw, 4), end)  # a prompt of two turns
+    row = Item("a", turns, ((*random_ids(draw, 6), end),))
+    loss, found = gradients(ours, SftObjective([row], [], Sft(), seed=1), [row])
+    slow = -plain_logps(theirs, row.prompt, row.responses[0]).sum() / 7
+    assert loss == pytest.approx(slow.item(), abs=1e-5)
+    assert_same(found, plain_gradients(theirs, slow))
 
 
 @torch.no_grad()

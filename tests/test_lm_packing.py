@@ -93,6 +93,33 @@ def test_no_token_sees_another_pair_or_the_other_branch(both: Both) -> None:
         assert moved == may_change
 
 
+def tokens_by_sequence(items: list[Item]) -> list[set[int]]:
+    """For each sequence, the places in the packed row of its prompt and of its own computed tokens."""
+    owned: list[set[int]] = []
+    start = 0
+    for item in items:
+        prompt = set(range(start, start + len(item.prompt)))
+        start += len(item.prompt)
+        for response in item.responses:
+            owned.append(prompt | set(range(start, start + len(response) - 1)))
+            start += len(response) - 1
+    return owned
+
+
+def test_a_sequences_gradient_reaches_its_own_tokens_and_is_exactly_zero_elsewhere(both: Both) -> None:
+    items = ragged_pairs() + ragged_demonstrations()
+    row = pack(items, CPU)
+    embedded: list[torch.Tensor] = []
+    hook = both.ours.network.get_input_embeddings().register_forward_hook(
+        lambda _module, _ids, states: embedded.append(states)
+    )
+    values = logps(both.ours, row)
+    hook.remove()
+    for sequence, own in enumerate(tokens_by_sequence(items)):
+        (gradient,) = torch.autograd.grad(values[sequence], embedded[0], retain_graph=True)  # [1, T, H]
+        assert set(gradient[0].abs().amax(-1).nonzero()[:, 0].tolist()) == own
+
+
 @torch.no_grad()
 def test_no_token_sees_a_later_one(both: Both) -> None:
     item = ragged_pairs()[5]

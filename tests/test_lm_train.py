@@ -2,21 +2,28 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_models import plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+from torch.overrides import TorchFunctionMode
 
 from limbeck.errors import TrainingError
+from limbeck.lm.items import Items
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
+from limbeck.lm.recompute import layers_of
 from limbeck.lm.train import (
     CHECKPOINT,
     METRICS,
@@ -27,6 +34,7 @@ from limbeck.lm.train import (
     Values,
     learning_rate,
     num_steps,
+    training_result,
 )
 from limbeck.recipe import Dpo, Sft
 from limbeck.records import Metric
@@ -77,6 +85,14 @@ class Wrapped:
     spoil: Callable[[int, StepLoss], StepLoss] = lambda _, loss: loss
     score: Callable[[LanguageModel], Values] | None = None
     step: int = field(default=0, init=False)
+
+    @property
+    def train(self) -> Sequence[Item]:
+        return self.inner.train
+
+    @property
+    def heldout(self) -> Sequence[Item]:
+        return self.inner.heldout
 
     @property
     def num_rows(self) -> int:
@@ -251,14 +267,17 @@ def test_a_torn_metrics_line_is_made_again(folder: Path, tmp_path: Path, uninter
     assert points(tmp_path) == uninterrupted.points
 
 
-def test_a_resumed_dpo_run_keeps_its_reference_and_equals_the_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed_at", range(1, 6))
+def test_a_resumed_dpo_run_keeps_its_reference_and_equals_the_uninterrupted_one(
+    folder: Path, tmp_path: Path, killed_at: int
+) -> None:
     settings = Dpo(batch_size=2, epochs=2, learning_rate=1e-3, micro_batch_tokens=60, checkpoint_every_minutes=1e-9)
     pairs = ragged_pairs()
     reference = pair_logps(tiny_model(folder), pairs, 60)
     objective = DpoObjective(pairs, pairs[:2], reference, settings)
 
     def die(step: int) -> None:
-        if step == 4:
+        if step == killed_at:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -344,6 +363,159 @@ def test_what_is_not_finite_stops_training_names_step_and_rows_and_leaves_the_we
     assert json.loads(where.read_text()) == {"step": 2, "what": what, "rows": [row.id for row in sft().rows(2)]}
     assert max(before) == 2
     assert same(weights_of(model), before[2])
+
+
+def test_one_micro_batch_that_is_not_finite_stops_the_step_and_the_run_goes_on_from_its_checkpoint(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = ALWAYS.model_copy(update={"micro_batch_tokens": 1})  # three micro-batches a step
+    parts: list[int] = []
+
+    def spoil_the_second_of_step_3(step: int, loss: StepLoss) -> StepLoss:
+        parts.append(step)
+        if parts.count(2) != 2 or step != 2:
+            return loss
+        return StepLoss(loss.loss * float("inf"), {"loss": loss.sums["loss"] * float("inf")})
+
+    model = tiny_model(folder)
+    before: dict[int, Weights] = {}
+    objective = Wrapped(
+        sft(settings),
+        before=lambda step: before.update({step: weights_of(model)}),
+        spoil=spoil_the_second_of_step_3,
+    )
+    with pytest.raises(TrainingError, match="SFT: the loss of step 3 is inf"):
+        Trainer(model, objective, settings, tmp_path / "stopped", "SFT").run()
+    assert parts.count(2) == 3
+    assert same(weights_of(model), before[2])
+    found = json.loads((tmp_path / "stopped" / "non_finite.json").read_text())
+    assert found == {"step": 2, "what": "loss", "rows": [row.id for row in sft().rows(2)]}
+    ends = []
+    for name in ("stopped", "whole"):
+        again = tiny_model(folder)
+        Trainer(again, sft(settings), settings, tmp_path / name, "SFT").run()
+        ends.append((weights_of(again), points(tmp_path / name)))
+    assert same(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_not_finite_stops_training_and_names_the_rows_held_out(
+    folder: Path, tmp_path: Path, bad: float
+) -> None:
+    scores = iter([5.0, 4.0, bad])  # after steps 0, 2 and 4
+    model = tiny_model(folder)
+    with pytest.raises(TrainingError, match=f"SFT: the validation loss after step 4 is {bad}") as raised:
+        Trainer(model, Wrapped(sft(), score=lambda _: {"loss": next(scores)}), SETTINGS, tmp_path, "SFT").run()
+    where = tmp_path / "non_finite.json"
+    assert str(where) in str(raised.value)
+    heldout = [row.id for row in sft().heldout]
+    assert json.loads(where.read_text()) == {"step": 4, "what": "validation loss", "rows": heldout}
+    assert [(step, split) for step, split, _ in points(tmp_path)][-2:] == [(3, "train"), (4, "train")]
+    assert torch.load(tmp_path / ".best-2.pt", weights_only=True)
+
+
+class Reads(TorchFunctionMode):
+    """Counts what makes the host wait for a device: every number that Python reads out of a tensor."""
+
+    WAITS = frozenset({"tolist", "item", "__float__", "__bool__", "__int__", "__index__", "cpu", "numpy", "nonzero"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in self.WAITS:
+            self.found.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_a_step_reads_its_numbers_from_the_device_once(folder: Path, tmp_path: Path, kind: str) -> None:
+    model, pairs = tiny_model(folder), ragged_pairs()
+    inner: Objective
+    settings: Sft | Dpo
+    if kind == "sft":
+        settings = SETTINGS.model_copy(update={"micro_batch_tokens": 30})
+        inner = SftObjective(ragged_demonstrations(), [], settings, seed=5)
+    else:
+        settings = Dpo(batch_size=3, epochs=3, micro_batch_tokens=30)
+        inner = DpoObjective(pairs, [], pair_logps(model, pairs, 60), settings)
+    reads = Reads()
+    by_step: list[int] = []
+    objective = Wrapped(inner, before=lambda _: by_step.append(len(reads.found)))
+    with reads:
+        Trainer(model, objective, settings, tmp_path, kind).run()
+    assert len(by_step) > 4
+    assert [after - before for before, after in pairwise(by_step)] == [1] * (len(by_step) - 1)
+    assert set(reads.found[by_step[0] :]) == {"tolist"}
+
+
+def test_a_steps_time_includes_its_micro_batches(folder: Path, tmp_path: Path) -> None:
+    def wait(_: int, loss: StepLoss) -> StepLoss:
+        time.sleep(0.02)
+        return loss
+
+    settings = SETTINGS.model_copy(update={"max_steps": 3, "micro_batch_tokens": 1})
+    progress = Trainer(tiny_model(folder), Wrapped(sft(settings), spoil=wait), settings, tmp_path, "SFT").run()
+    assert progress.seconds > 3 * 3 * 0.02
+    assert all(
+        metric.values["tokens_per_second"] < max(row.num_tokens for row in sft().train) * 3 / 0.06
+        for metric in read_records(tmp_path / METRICS, Metric)
+        if metric.split == "train"
+    )
+
+
+def recompute(setting: str) -> Sft:
+    return ALWAYS.model_copy(update={"gradient_checkpointing": setting})
+
+
+def test_training_says_what_it_does_about_memory_and_does_it(
+    folder: Path, tmp_path: Path, uninterrupted: Reference, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And ends with the same weights, bit for bit, whichever it is."""
+    for setting, words in (("auto", "kept"), ("off", "kept"), ("on", "computed again (gradient checkpointing)")):
+        model = tiny_model(folder)
+        seen: list[int] = []
+
+        def count(_: int, model: LanguageModel = model, seen: list[int] = seen) -> None:
+            seen.append(sum(layer.training for layer in layers_of(model.network)))
+
+        objective = Wrapped(sft(), before=count, score=uninterrupted.score)
+        trainer = Trainer(model, objective, recompute(setting), tmp_path / setting, "SFT")
+        trainer.run()
+        said = capsys.readouterr().err
+        assert re.search(
+            rf"  SFT: about .* of .* at 60 tokens a micro-batch; activations are {re.escape(words)}\n", said
+        )
+        assert set(seen) == {2 if setting == "on" else 0}
+        assert not model.network.training
+        assert not any(layer.training for layer in layers_of(model.network))
+        assert same(weights_of(model), uninterrupted.weights)
+        assert points(tmp_path / setting) == uninterrupted.points
+        facts = training_result(trainer, {}, Items([], {}), Items([], {}), "here").facts
+        assert facts["gradient_checkpointing"] is (setting == "on")
+        assert 0 < facts["memory"]["fixed_bytes"] < facts["memory"]["kept_bytes"] < facts["memory"]["available_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "chosen"), [("on", "auto", True), ("off", "auto", False), ("auto", "on", True)]
+)
+def test_a_resumed_run_keeps_the_choice_of_its_checkpoint_unless_the_recipe_says_otherwise(
+    folder: Path, tmp_path: Path, uninterrupted: Reference, first: str, then: str, chosen: bool
+) -> None:
+    def die(step: int) -> None:
+        if step == 5:
+            raise KilledError
+
+    dying = Wrapped(sft(), before=die, score=uninterrupted.score)
+    with pytest.raises(KilledError):
+        Trainer(tiny_model(folder), dying, recompute(first), tmp_path, "SFT").run()
+    model = tiny_model(folder)
+    progress = Trainer(model, Wrapped(sft(), score=uninterrupted.score), recompute(then), tmp_path, "SFT").run()
+    assert progress.recompute is chosen
+    assert same(weights_of(model), uninterrupted.weights)
+    assert points(tmp_path) == uninterrupted.points
 
 
 def test_nothing_to_train_on_is_an_error(folder: Path, tmp_path: Path) -> None:

@@ -103,8 +103,11 @@ def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -
     assert added.ran == ["mix/third", "dpo/third", "evaluate/third", "verdict", "report"]
 
 
-def test_how_often_a_checkpoint_is_written_makes_nothing_but_the_report_stale(run: Path, recipe: Path) -> None:
-    changed = settings("sft.checkpoint_every_minutes=9", "dpo.checkpoint_every_minutes=9")
+@pytest.mark.parametrize("setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on"])
+def test_what_changes_nothing_in_what_is_trained_makes_nothing_but_the_report_stale(
+    run: Path, recipe: Path, setting: str
+) -> None:
+    changed = settings(f"sft.{setting}", f"dpo.{setting}")
     assert limbeck("run", recipe, "--out", run, *changed).done().ran == ["report"]
 
 

@@ -1,17 +1,22 @@
 """The stages with a model in them, and the verdict, each on files of its own."""
 
 import json
+import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from street import curve, student
+from tiny_models import plain_logps, plain_model, tiny_model
 from transformers import AutoModelForCausalLM
 
 from limbeck import tasks
 from limbeck.errors import InputError, ModelError, TrainingError
+from limbeck.lm.items import pair_items
 from limbeck.lm.reference_logps import ReferenceLogps
 from limbeck.recipe import Arm, Chat, Corpus, Dpo, Evaluate, Mine, Model, Recipe, Sft
 from limbeck.records import (
@@ -183,7 +188,34 @@ def test_dpo_starts_at_ln_2_and_widens_the_margin(base: Path, tmp_path: Path) ->
     assert train[-1]["loss"] < 0.5
     assert train[-1]["margin"] > train[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert result.counts_out["steps"] == 12
+    assert result.facts["gradient_checkpointing"] is False
+    assert 0 < result.facts["memory"]["kept_bytes"] < result.facts["memory"]["available_bytes"]
     AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+
+
+def test_with_another_model_as_reference_the_first_loss_is_that_of_the_slow_obvious_form(
+    base: Path, tmp_path: Path
+) -> None:
+    other = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.2)
+    shutil.copytree(base, tmp_path / "other")
+    other.save_pretrained(tmp_path / "other")
+    settings = Dpo(max_steps=1, batch_size=6, micro_batch_tokens=40, beta=0.5, nll_weight=0)
+    preferred(base, tmp_path / "out", settings, reference=tmp_path / "other")
+    networks = [plain_model(folder) for folder in (base, tmp_path / "other")]
+    margins = []
+    for item in pair_items(tiny_model(base).chat, pairs(6), CPU).items:
+        (pc, pr), (rc, rr) = (
+            [plain_logps(network, item.prompt, response).sum().item() for response in item.responses]
+            for network in networks
+        )
+        margins.append(0.5 * ((pc - rc) - (pr - rr)))
+    first = next(point.values for point in curve(tmp_path / "out") if point.split == "train")
+    assert min(abs(margin) for margin in margins) > 0.01
+    assert first["margin"] == pytest.approx(sum(margins) / 6, abs=1e-3)
+    assert first["loss"] == pytest.approx(sum(math.log1p(math.exp(-m)) for m in margins) / 6, abs=1e-3)
 
 
 def test_dpo_scores_every_pair_once_under_the_reference(base: Path, tmp_path: Path) -> None:

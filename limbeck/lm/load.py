@@ -77,6 +77,8 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
         network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
     network.to(device)
     network.eval()  # the packed engine trains without dropout: a reference and a policy must agree at step 0
+    # Nothing is padded here: the pad token is often the end of turn, and its embedding learns like any other.
+    network.get_input_embeddings().padding_idx = None
     head = network.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise ModelError(f"{name} has no linear output head, so response log-probabilities cannot be computed")

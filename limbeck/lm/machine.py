@@ -62,6 +62,13 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy `values` from the CPU to `device` without waiting for the work that a GPU still has to do."""
+    if device.type == "cuda":  # only from pinned memory does the copy run beside the host
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def release() -> None:
     """Give memory that a finished stage no longer uses back to the operating system, and to the GPU's pool.
 

@@ -14,6 +14,7 @@ from limbeck import seeds
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
+from limbeck.lm.machine import on_device
 from limbeck.lm.packing import Item, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe import Dpo, Optimisation
@@ -121,8 +122,9 @@ class DpoObjective:
     def _sums(self, model: LanguageModel, items: Sequence[Item]) -> _Sums:
         row = pack(items, model.device)
         policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
-        reference = torch.tensor([self.reference_logps[i] for i in row.ids], device=policy.device)  # [P, 2]
-        num_tokens = torch.tensor([[len(r) for r in item.responses] for item in items], device=policy.device)  # [P, 2]
+        reference = on_device(torch.tensor([self.reference_logps[i] for i in row.ids]), policy.device)  # [P, 2]
+        lengths = torch.tensor([[len(response) for response in item.responses] for item in items])  # [P, 2]
+        num_tokens = on_device(lengths, policy.device)
         settings = self.settings
         implied = rewards(policy, reference, settings.beta, num_tokens if settings.length_normalised else None)
         preference = preference_loss(implied, settings)

@@ -2,20 +2,46 @@
 
 All weights live in two flat fp32 buffers (matrices, which decay, and the rest, which does not), so that the gradient
 norm, the update and a checkpoint are each one pass. Gradients are added up in fp32 as backward produces them: small
-updates are not rounded away in bf16, and micro-batches add up as one batch would.
+updates are not rounded away in bf16, and micro-batches add up as one batch would. Weights that the network computes
+with in fp32 are the masters themselves, not copies of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 
+@dataclass
+class _Place:
+    """A parameter, its masters and its gradients: views of the flat buffers, shaped as the parameter is.
+
+    `filled`: whether `grad` holds anything of this step. The first gradient of a step is written, not added: nobody has
+    to set the buffer to zero.
+    """
+
+    parameter: nn.Parameter
+    master: Tensor
+    grad: Tensor
+    filled: bool = False
+
+    def catch(self, weight: Tensor) -> None:
+        """Take the gradient that backward has just made, and free it."""
+        if weight.grad is None:
+            return
+        if self.filled:
+            self.grad.add_(weight.grad)
+        else:
+            self.grad.copy_(weight.grad)
+        self.filled, weight.grad = True, None
+
+
 @dataclass(frozen=True)
 class _Group:
     """Parameters of one decay setting; `master` and `grad` are flat, fp32, and hold them one after another."""
 
-    parameters: list[nn.Parameter]
+    places: list[_Place]
     master: nn.Parameter
     grad: Tensor
 
@@ -30,38 +56,41 @@ class MasterAdamW:
             for group in ([p for p in trainable if p.dim() >= 2], [p for p in trainable if p.dim() < 2])
             if group
         ]
-        decays = [weight_decay if group.parameters[0].dim() >= 2 else 0.0 for group in self._groups]
+        decays = [weight_decay if group.places[0].parameter.dim() >= 2 else 0.0 for group in self._groups]
         self._adamw = torch.optim.AdamW(
             [{"params": [g.master], "weight_decay": d} for g, d in zip(self._groups, decays, strict=True)],
             lr=0.0,
             betas=betas,
             fused=True,
         )
-        self._hooks = [hook for group in self._groups for hook in _catch_gradients(group)]
+        self._hooks = [place.parameter.register_post_accumulate_grad_hook(place.catch) for place in self._places()]
 
-    def step(self, learning_rate: float, max_grad_norm: float) -> float:
-        """Update the weights from the gradients added up since the last step; returns the norm before clipping.
+    def grad_norm(self) -> Tensor:
+        """L2 norm of the gradients added up since the last step: a scalar, left where the gradients are."""
+        self._complete()
+        norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.grad) for g in self._groups]))
+        return norm
 
-        A norm that is not finite updates nothing and is returned as it is: the caller decides.
+    def step(self, learning_rate: float, scale: float) -> None:
+        """Update the weights from `scale` times the gradients added up since the last step.
+
+        Does not look whether they are finite: who calls has read `grad_norm` first.
         """
-        norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.grad) for g in self._groups])))
-        if not norm < float("inf"):
-            return norm
+        self._complete()
         for group in self._groups:
-            if norm > max_grad_norm:
-                group.grad.mul_(max_grad_norm / norm)
+            if scale != 1:
+                group.grad.mul_(scale)
             group.master.grad = group.grad
         for settings in self._adamw.param_groups:
             settings["lr"] = learning_rate
         self._adamw.step()
         self.zero_grad()
         self._publish()
-        return norm
 
     def zero_grad(self) -> None:
         """Forget gradients."""
-        for group in self._groups:
-            group.grad.zero_()
+        for place in self._places():
+            place.filled = False
 
     def weights(self) -> list[Tensor]:
         """The fp32 masters (flat, one a group), not copied."""
@@ -86,36 +115,42 @@ class MasterAdamW:
         self._adamw.load_state_dict(adamw)
 
     def close(self) -> None:
-        """Give the network back to ordinary autograd."""
+        """Give the network back to ordinary autograd, its weights to themselves."""
         for hook in self._hooks:
             hook.remove()
+        for place in self._places():
+            if _shares(place):
+                place.parameter.data = place.master.clone()
+
+    def _places(self) -> Iterator[_Place]:
+        return (place for group in self._groups for place in group.places)
+
+    def _complete(self) -> None:
+        """A parameter that no loss of this step depended on has the gradient zero."""
+        for place in self._places():
+            if not place.filled:
+                place.grad.zero_()
+                place.filled = True
 
     def _publish(self) -> None:
-        with torch.no_grad():
-            for group in self._groups:
-                offset = 0
-                for parameter in group.parameters:
-                    view = group.master.data[offset : offset + parameter.numel()].view_as(parameter)
-                    parameter.copy_(view)
-                    offset += parameter.numel()
+        for place in self._places():
+            if not _shares(place):
+                place.parameter.data.copy_(place.master)
+
+
+def _shares(place: _Place) -> bool:
+    return place.parameter.data_ptr() == place.master.data_ptr()
 
 
 def _flatten(parameters: list[nn.Parameter]) -> _Group:
     flat = torch.cat([parameter.detach().float().reshape(-1) for parameter in parameters])
-    return _Group(parameters, nn.Parameter(flat), torch.zeros_like(flat))
-
-
-def _catch_gradients(group: _Group) -> list[torch.utils.hooks.RemovableHandle]:
-    hooks = []
+    group = _Group([], nn.Parameter(flat), torch.zeros_like(flat))
     offset = 0
-    for parameter in group.parameters:
-        target = group.grad[offset : offset + parameter.numel()].view_as(parameter)
-
-        def catch(weight: Tensor, target: Tensor = target) -> None:
-            if weight.grad is not None:
-                target.add_(weight.grad)
-                weight.grad = None
-
-        hooks.append(parameter.register_post_accumulate_grad_hook(catch))
-        offset += parameter.numel()
-    return hooks
+    for parameter in parameters:
+        own = slice(offset, offset + parameter.numel())
+        place = _Place(parameter, group.master.data[own].view_as(parameter), group.grad[own].view_as(parameter))
+        if parameter.dtype == torch.float32:
+            parameter.data = place.master
+        group.places.append(place)
+        offset = own.stop
+    return group

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.lm.attention import Layout
+from limbeck.lm.machine import on_device
 from limbeck.lm.span_attention import Span
 
 
@@ -82,7 +83,7 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
                 spans.append(Span(start, length, prompt_start, prompt_length))
 
     def tensor(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=device)
+        return on_device(torch.tensor(values, dtype=torch.int64), device)
 
     return PackedRow(
         ids=tuple(item.id for item in items),

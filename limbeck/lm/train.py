@@ -8,19 +8,23 @@ from its last checkpoint and goes on bit for bit (fp32) as if it had never stopp
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from limbeck.console import Meter, meter
+from limbeck.console import Meter, meter, say
 from limbeck.errors import TrainingError
+from limbeck.lm.free_memory import device_memory
 from limbeck.lm.items import Items
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item
+from limbeck.lm.recompute import recomputing
 from limbeck.manifest import StageResult
 from limbeck.recipe import Optimisation
 from limbeck.records import Metric
@@ -43,6 +47,14 @@ class Objective(Protocol):
     """What is learnt."""
 
     @property
+    def train(self) -> Sequence[Item]:
+        """All training rows."""
+
+    @property
+    def heldout(self) -> Sequence[Item]:
+        """All rows that `validate` looks at."""
+
+    @property
     def num_rows(self) -> int:
         """Training rows in one epoch."""
 
@@ -58,7 +70,11 @@ class Objective(Protocol):
 
 @dataclass
 class Progress:
-    """Where a run stands; saved in every checkpoint."""
+    """Where a run stands; saved in every checkpoint.
+
+    `recompute`: whether activations are computed again; None until that is chosen. A resumed run keeps what `auto`
+    chose, since the other way could round differently.
+    """
 
     step: int = 0
     best_step: int = -1
@@ -67,6 +83,7 @@ class Progress:
     seconds: float = 0.0
     tokens: int = 0
     stopped_early: bool = False
+    recompute: bool | None = None
 
 
 def num_steps(settings: Optimisation, num_rows: int) -> int:
@@ -83,6 +100,11 @@ def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
     return settings.learning_rate * (steps - step) / max(steps - warmup, 1)
 
 
+def clip_scale(norm: float, max_norm: float) -> float:
+    """What to multiply gradients of `norm` with, so that their norm is at most `max_norm`; never more than 1."""
+    return max_norm / norm if norm > max_norm else 1.0
+
+
 class Trainer:
     """One training run in one folder. `run` trains to the end, or resumes and then trains to the end."""
 
@@ -94,8 +116,10 @@ class Trainer:
         self.model, self.objective, self.settings = model, objective, settings
         self.folder, self.label = folder, label
         self.steps = num_steps(settings, objective.num_rows)
+        refuse_impossible(model.network, device_memory(model.device), label)
         self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
         self.progress = Progress()
+        self.estimate: Estimate | None = None  # of memory, made when training begins
         self._saved_at = time.monotonic()
         self._saved_best: Path | None = None  # what the last checkpoint would resume to
 
@@ -107,7 +131,9 @@ class Trainer:
                 the step are in `non_finite.json`.
         """
         self._resume()
+        recompute = self._settle_memory()
         with (
+            recomputing(self.model.network) if recompute else nullcontext(),
             RecordStream(self.folder / METRICS, Metric) as metrics,
             meter(self.label, self.steps, "steps") as bar,
         ):
@@ -119,16 +145,36 @@ class Trainer:
         self._finish()
         return self.progress
 
+    def _settle_memory(self) -> bool:
+        """Estimate what training needs, and say what follows: whether activations are computed again."""
+        estimate = estimate_memory(
+            self.model,
+            self.optimizer.weights(),
+            self.objective.train,
+            self.settings,
+            moments_held=self.progress.step > 0,
+        )
+        recompute = choose(estimate, self.settings, self.model)
+        if self.settings.gradient_checkpointing == "auto" and self.progress.recompute is not None:
+            recompute = self.progress.recompute
+        say(f"  {in_words(self.label, estimate, recompute)}")
+        warning = shortage(self.label, estimate, recompute, self.model)
+        if warning:
+            say(f"  {warning}")
+        self.estimate, self.progress.recompute = estimate, recompute
+        return recompute
+
     def _step(self, metrics: RecordStream, bar: Meter) -> None:
         started = time.perf_counter()
         step = self.progress.step
         rows = self.objective.rows(step)
         values = self._accumulate(rows)
         rate = learning_rate(self.settings, step, self.steps)
-        norm = self._checked(self.optimizer.step(rate, self.settings.max_grad_norm), "gradient norm", rows)
+        self.optimizer.step(rate, clip_scale(values["grad_norm"], self.settings.max_grad_norm))
         tokens = sum(row.num_tokens for row in rows)
+        # Reading the values waited for the device. Its update may still run; then the next step's read waits for it.
         seconds = time.perf_counter() - started
-        values |= {"learning_rate": rate, "grad_norm": norm, "tokens_per_second": tokens / seconds}
+        values |= {"learning_rate": rate, "tokens_per_second": tokens / seconds}
         self.progress.step += 1
         self.progress.tokens += tokens
         self.progress.seconds += seconds
@@ -140,24 +186,29 @@ class Trainer:
             self.save()
 
     def _accumulate(self, rows: Sequence[Item]) -> Values:
+        """Add up gradients; return the step's sums and the gradient norm, read at once: one wait for the GPU a step."""
         totals: dict[str, Tensor] = {}
         for part in self.objective.losses(self.model, rows):
             part.loss.backward()
             for name, value in part.sums.items():
-                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
-        values = {name: float(value) for name, value in totals.items()}
-        self._checked(values["loss"], "loss", rows)
+                totals[name] = totals[name] + value.detach() if name in totals else value.detach()
+        totals["grad_norm"] = self.optimizer.grad_norm()
+        read: list[float] = torch.stack(list(totals.values())).tolist()
+        values = dict(zip(totals, read, strict=True))
+        where = f"of step {self.progress.step + 1}"
+        self._refuse_non_finite(values["loss"], "loss", where, rows)
+        self._refuse_non_finite(values["grad_norm"], "gradient norm", where, rows)
         return values
 
-    def _checked(self, value: float, what: str, rows: Sequence[Item]) -> float:
+    def _refuse_non_finite(self, value: float, what: str, where: str, rows: Sequence[Item]) -> None:
         if math.isfinite(value):
-            return value
+            return
         self.optimizer.zero_grad()
-        where = self.folder / "non_finite.json"
-        write_json(where, {"step": self.progress.step, "what": what, "rows": [row.id for row in rows]})
+        file = self.folder / "non_finite.json"
+        write_json(file, {"step": self.progress.step, "what": what, "rows": [row.id for row in rows]})
         raise TrainingError(
-            f"{self.label}: the {what} of step {self.progress.step + 1} is {value}; the weights were left as they were "
-            f"before it, and the rows of the step are in {where}; a lower learning_rate or fp32 usually cures it"
+            f"{self.label}: the {what} {where} is {value}; the weights of step {self.progress.step} were left as they "
+            f"were, and the rows it was computed on are in {file}; a lower learning_rate or fp32 usually cures it"
         )
 
     def _validate(self, metrics: RecordStream) -> None:
@@ -165,8 +216,10 @@ class Trainer:
             values = self.objective.validate(self.model)
         if not values:
             return
-        self._checked(values["loss"], "validation loss", ())
         progress = self.progress
+        self._refuse_non_finite(
+            values["loss"], "validation loss", f"after step {progress.step}", self.objective.heldout
+        )
         metrics.append(Metric(step=progress.step, split="validation", values=values))
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
@@ -223,9 +276,10 @@ def _save(path: Path, state: object) -> None:
 
 
 def training_result(
-    progress: Progress, counts_in: dict[str, int], train: Items, validation: Items, machine: str
+    trainer: Trainer, counts_in: dict[str, int], train: Items, validation: Items, machine: str
 ) -> StageResult:
     """What a finished training run tells its manifest."""
+    progress = trainer.progress
     return StageResult(
         counts_in=counts_in,
         counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
@@ -235,6 +289,8 @@ def training_result(
             "machine": machine,
             "stopped_early": progress.stopped_early,
             "training_seconds": round(progress.seconds, 1),
+            "gradient_checkpointing": progress.recompute,
+            "memory": asdict(trainer.estimate) if trainer.estimate is not None else {},
         },
     )
 

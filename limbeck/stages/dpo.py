@@ -43,13 +43,13 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     adapters = attach(policy, recipe.dpo.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
     trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
-    progress = trainer.run()
+    trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")
         adapters.merge()
     trainer.save_model(out / "model")
     counts_in = {"pairs": len(pairs), "validation": len(heldout)}
-    result = training_result(progress, counts_in, train, validation, describe(device, dtype))
+    result = training_result(trainer, counts_in, train, validation, describe(device, dtype))
     return result.model_copy(update={"facts": result.facts | {"reference": scored.facts}})
 
 

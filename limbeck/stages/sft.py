@@ -36,10 +36,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     validation = demonstration_items(model.chat, heldout, recipe.model)
     objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed)
     trainer = Trainer(model, objective, recipe.sft, out, "SFT")
-    progress = trainer.run()
+    trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")
         adapters.merge()
     trainer.save_model(out / "model")
     counts_in = {"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)}
-    return training_result(progress, counts_in, train, validation, describe(device, dtype))
+    return training_result(trainer, counts_in, train, validation, describe(device, dtype))

@@ -1,0 +1,209 @@
+"""What a training step holds in memory, and whether its activations are kept or computed again (`lm/recompute.py`).
+
+The estimate hard-codes no architecture: bytes that stay are those of the real tensors, and activation bytes a token
+come from two small rows put through the model, counting what autograd saves. Both ways of training give the same
+gradients; the choice changes time and memory only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ModelError, TrainingError
+from limbeck.lm.free_memory import Memory, device_memory
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.logps import CHUNK_WORDS, token_logps
+from limbeck.lm.packing import Item, pack
+from limbeck.lm.recompute import layers_of, recomputing
+from limbeck.recipe import Optimisation
+
+# What the estimate leaves out (a kernel's workspace, the pieces between freed blocks) has to fit in the rest.
+USABLE_SHARE = 0.85
+_PROBE_TOKENS = (64, 128)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training needs at its peak with activations kept or computed again, and what there is.
+
+    `fixed_bytes`: weights, masters, gradients and Adam's moments; part of both peaks. `recomputed_bytes` is None where
+    the network has no layer that can. `available_bytes`: what is free, and what training holds already.
+    """
+
+    micro_batch_tokens: int
+    fixed_bytes: int
+    kept_bytes: int
+    recomputed_bytes: int | None
+    available_bytes: int
+
+    def peak_bytes(self, recompute: bool) -> int:
+        """The peak of one of the two ways."""
+        return self.kept_bytes if not recompute or self.recomputed_bytes is None else self.recomputed_bytes
+
+    def fits(self, recompute: bool) -> bool:
+        """Whether the peak leaves the margin free."""
+        return self.peak_bytes(recompute) <= USABLE_SHARE * self.available_bytes
+
+
+class _Line(NamedTuple):
+    """Bytes as a linear function of tokens."""
+
+    at_zero: float
+    slope: float
+
+    def at(self, tokens: int) -> float:
+        return self.at_zero + self.slope * tokens
+
+
+def estimate_memory(
+    model: LanguageModel,
+    masters: Sequence[Tensor],
+    items: Sequence[Item],
+    settings: Optimisation,
+    *,
+    moments_held: bool,
+) -> Estimate:
+    """Estimate the memory of training on `items`.
+
+    `masters`: the optimizer's fp32 weights; gradients and both of Adam's moments are as large, each. `moments_held`:
+    whether the moments are there already (they come with the first step, or with a checkpoint).
+    """
+    master_bytes = _distinct_bytes(masters)
+    stays = _distinct_bytes([*model.network.parameters(), *model.network.buffers(), *masters])
+    fixed = stays + 3 * master_bytes
+    held = fixed if moments_held else fixed - 2 * master_bytes
+    tokens = largest_micro_batch(items, settings)
+    layers = layers_of(model.network)
+    kept = _saved_bytes_by_tokens(model, items[0])
+    # The peak is in the head or, later, in a layer's backward: there its gradients are taken to be as large as what it
+    # kept, and where activations are computed again, its own are there as well.
+    head, one_layer = _head_bytes(model, tokens), kept.slope * tokens / max(len(layers), 1)
+    recomputed = None
+    if layers:
+        with recomputing(model.network):
+            inputs = _saved_bytes_by_tokens(model, items[0])
+        recomputed = fixed + round(inputs.at(tokens) + max(head, 2 * one_layer))
+    available = device_memory(model.device).free + held
+    return Estimate(tokens, fixed, fixed + round(kept.at(tokens) + max(head, one_layer)), recomputed, available)
+
+
+def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
+    """Most tokens that a micro-batch can have: the recipe's bound or the whole step, or one item that is longer."""
+    longest = max(item.num_tokens for item in items)
+    return max(longest, min(settings.micro_batch_tokens, longest * settings.batch_size))
+
+
+def choose(estimate: Estimate, settings: Optimisation, model: LanguageModel) -> bool:
+    """Whether to compute activations again: as the recipe says, or only where they would not fit.
+
+    Raises:
+        ModelError: where the recipe asks for it and the network has no layer that can.
+    """
+    if settings.gradient_checkpointing == "on" and estimate.recomputed_bytes is None:
+        raise ModelError(
+            f"{model.name} has no layers whose activations can be computed again; leave out gradient_checkpointing"
+        )
+    if settings.gradient_checkpointing != "auto":
+        return settings.gradient_checkpointing == "on"
+    return not estimate.fits(False) and estimate.recomputed_bytes is not None
+
+
+def in_words(label: str, estimate: Estimate, recompute: bool) -> str:
+    """One line: what is needed, what is there, what is done with activations."""
+    how = "computed again (gradient checkpointing)" if recompute else "kept"
+    needed, there = _amount(estimate.peak_bytes(recompute)), _amount(estimate.available_bytes)
+    tokens = f"{estimate.micro_batch_tokens:,} tokens a micro-batch"
+    return f"{label}: about {needed} of {there} at {tokens}; activations are {how}"
+
+
+def shortage(label: str, estimate: Estimate, recompute: bool, model: LanguageModel) -> str | None:
+    """A warning where even the chosen way may not fit, with what would help; None where it fits."""
+    if estimate.fits(recompute):
+        return None
+    ways = ["a lower micro_batch_tokens", "LoRA"]
+    if not recompute and estimate.recomputed_bytes is not None:
+        ways.insert(0, "gradient_checkpointing")
+    if model.head.weight.dtype == torch.float32:
+        ways.append("bf16")
+    return f"{label}: this may not fit in memory and be stopped by the system; what would help: {', '.join(ways)}"
+
+
+def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
+    """Refuse before anything is allocated what cannot fit even into an empty machine.
+
+    Raises:
+        TrainingError: where weights, masters, gradients and moments alone are larger than all memory there is.
+    """
+    least = 0
+    for parameter in network.parameters():
+        held = parameter.element_size()
+        if parameter.requires_grad:  # an fp32 weight may be its own master
+            held += 12 if parameter.dtype == torch.float32 else 16
+        least += held * parameter.numel()
+    if least > memory.total:
+        raise TrainingError(
+            f"{label}: weights, gradients and optimizer alone take {_amount(least)}, and there are "
+            f"{_amount(memory.total)} of memory; a smaller student or LoRA would fit"
+        )
+
+
+def _saved_bytes_by_tokens(model: LanguageModel, like: Item) -> _Line:
+    few, many = _PROBE_TOKENS
+    less, more = (saved_bytes(model, [_probe(model, tokens, len(like.responses))]) for tokens in _PROBE_TOKENS)
+    slope = (more - less) / (many - few)
+    return _Line(less - slope * few, slope)
+
+
+def _probe(model: LanguageModel, num_tokens: int, num_responses: int) -> Item:
+    """An item of so many computed tokens, half of them the prompt's."""
+    prompt = num_tokens // 2
+    length = (num_tokens - prompt) // num_responses
+    # Spread over the vocabulary, so that no expert of a mixture gets them all.
+    ids = [place * 7919 % model.head.out_features for place in range(num_tokens)]
+    response = (*ids[prompt : prompt + length], 0)
+    return Item("probe", tuple(ids[:prompt]), (response,) * num_responses)
+
+
+def saved_bytes(model: LanguageModel, items: Sequence[Item]) -> int:
+    """Bytes that autograd holds between forward and backward of one packed row, beside the weights."""
+    own = {_storage(tensor) for tensor in (*model.network.parameters(), *model.network.buffers())}
+    found: dict[int, int] = {}
+
+    def see(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            found[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        values = token_logps(model, pack(items, model.device))
+    del values  # the graph lives until here, so no storage's address was taken twice
+    return sum(found.values())
+
+
+def _head_bytes(model: LanguageModel, tokens: int) -> int:
+    """What `lm/logps.py` holds for a moment: a chunk of logits, and the gradients of the head and of its inputs."""
+    weight = model.head.weight
+    width = weight.element_size()
+    of_a_logit = 4 + (width if width < 4 else 0)  # in fp32, and beside that in the weights' own dtype
+    logits = of_a_logit * tokens * min(CHUNK_WORDS, weight.shape[0])
+    gradient = width * int(weight.numel()) if weight.requires_grad else 0
+    return logits + gradient + 4 * tokens * int(weight.shape[1])
+
+
+def _distinct_bytes(tensors: Sequence[Tensor]) -> int:
+    """Bytes of the tensors' storages, one that is shared counted once."""
+    return sum({_storage(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _amount(number: int) -> str:
+    gibibytes = number / 2**30
+    if gibibytes >= 10:
+        return f"{gibibytes:.0f} GiB"
+    return f"{gibibytes:.1f} GiB" if gibibytes >= 0.1 else f"{number / 2**20:.0f} MiB"

@@ -1,0 +1,93 @@
+"""How much memory is free: the machine's figures and the limits of control groups, from files as Linux writes them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.lm.free_memory import Memory, device_memory, machine_memory
+
+MIB = 2**20
+UNLIMITED_V1 = "9223372036854771712"
+
+
+def system(root: Path, cgroup: str = "0::/\n", **files: str) -> Path:
+    """A root folder with 1,000 MiB, 600 of them available, and what else `files` say (`__` stands for `/`)."""
+    written = {
+        "proc/meminfo": "MemTotal:        1024000 kB\nMemFree:  10 kB\nMemAvailable:     614400 kB\nSwapTotal: 0 kB\n",
+        "proc/self/cgroup": cgroup,
+    }
+    for name, text in (written | files).items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def v2(folder: str, limit: str, current: int, inactive_file: int = 0) -> dict[str, str]:
+    base = f"sys/fs/cgroup/{folder}"
+    return {
+        f"{base}memory.max": f"{limit}\n",
+        f"{base}memory.current": f"{current}\n",
+        f"{base}memory.stat": f"anon 5\ninactive_file {inactive_file}\n",
+    }
+
+
+def v1(folder: str, limit: str, usage: int, inactive_file: int = 0) -> dict[str, str]:
+    base = f"sys/fs/cgroup/memory/{folder}"
+    return {
+        f"{base}memory.limit_in_bytes": f"{limit}\n",
+        f"{base}memory.usage_in_bytes": f"{usage}\n",
+        f"{base}memory.stat": f"inactive_file 1\ntotal_inactive_file {inactive_file}\n",
+    }
+
+
+def test_without_limits_the_machine_decides_and_swap_counts_only_in_the_total(tmp_path: Path) -> None:
+    assert machine_memory(system(tmp_path)) == Memory(600 * MIB, 1000 * MIB)
+    meminfo = (tmp_path / "proc/meminfo").read_text().replace("SwapTotal: 0", "SwapTotal: 2048")
+    assert machine_memory(system(tmp_path, **{"proc/meminfo": meminfo})) == Memory(600 * MIB, 1002 * MIB)
+
+
+@pytest.mark.parametrize("version", [v1, v2])
+def test_a_container_may_take_what_its_limit_leaves_and_file_pages_come_back(version: object, tmp_path: Path) -> None:
+    cgroup, files = (
+        ("0::/\n", v2("", str(400 * MIB), 300 * MIB, 50 * MIB))
+        if version is v2
+        else ("4:memory:/\n", v1("", str(400 * MIB), 300 * MIB, 50 * MIB))
+    )
+    assert machine_memory(system(tmp_path, cgroup, **files)) == Memory(150 * MIB, 400 * MIB)
+
+
+def test_the_tightest_of_all_groups_above_the_process_binds(tmp_path: Path) -> None:
+    files = v2("a/b/", "max", 7 * MIB) | v2("a/", str(200 * MIB), 20 * MIB) | v2("", str(500 * MIB), 400 * MIB)
+    assert machine_memory(system(tmp_path, "0::/a/b\n", **files)) == Memory(100 * MIB, 200 * MIB)
+
+
+def test_a_limit_of_another_group_does_not_bind(tmp_path: Path) -> None:
+    files = v2("other/", str(2 * MIB), 0) | v2("own/", "max", 0)
+    assert machine_memory(system(tmp_path, "0::/own\n", **files)) == Memory(600 * MIB, 1000 * MIB)
+
+
+def test_a_path_of_the_hosts_that_a_container_does_not_see_leads_to_the_containers_own_limit(tmp_path: Path) -> None:
+    lines = "9:cpu,cpuacct:/docker/77\n4:memory:/docker/77\n0::/\n"
+    files = v1("", str(300 * MIB), 100 * MIB)
+    assert machine_memory(system(tmp_path, lines, **files)) == Memory(200 * MIB, 300 * MIB)
+
+
+def test_no_limit_in_the_first_version_is_a_huge_number(tmp_path: Path) -> None:
+    assert machine_memory(system(tmp_path, "4:memory:/x\n", **v1("x/", UNLIMITED_V1, 9 * MIB))).free == 600 * MIB
+
+
+def test_a_group_over_its_limit_has_nothing_free(tmp_path: Path) -> None:
+    assert machine_memory(system(tmp_path, **v2("", str(10 * MIB), 11 * MIB))).free == 0
+
+
+def test_a_system_that_does_not_say_what_is_free_is_taken_to_have_half(tmp_path: Path) -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert machine_memory(tmp_path) == Memory(total // 2, total)
+
+
+def test_this_machine_has_some_memory_and_less_of_it_free() -> None:
+    free, total = device_memory(torch.device("cpu"))
+    assert 0 < free < total
