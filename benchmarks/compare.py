@@ -12,7 +12,7 @@ from limbeck.console import clock, say
 
 # A setting that needs longer than this to try is no setting anybody would use on rows that few.
 TRIAL_SECONDS = 900.0
-COMPILE_SECONDS = 300.0
+COMPILE_SECONDS = 150.0
 
 LIMBECK, AS_IT_COMES, BEST = "limbeck", "TRL, as it comes", "TRL, best settings found"
 
