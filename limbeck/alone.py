@@ -43,7 +43,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         if any(_made_here(path) for path in inputs.values()):
             pipeline.run_unit(corpus, recipe, out)
         name = stage if argument is None else f"{stage}/{argument}"
-        part = recipe.model_dump(mode="json")
+        part = pipeline.whole_part(recipe)
         pipeline.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
 

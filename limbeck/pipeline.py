@@ -185,9 +185,15 @@ def _files(folder: Path, *names: str) -> dict[str, Path]:
 
 
 def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
-    # How often a checkpoint is written, and what is computed twice to save memory, change nothing in what is trained.
+    return whole_part(recipe, include=set(sections))
+
+
+def whole_part(recipe: Recipe, include: set[str] | None = None) -> dict[str, Any]:
+    """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
+    written, and what is computed twice to save memory.
+    """
     without = {"checkpoint_every_minutes", "gradient_checkpointing"}
-    return recipe.model_dump(mode="json", include=set(sections), exclude={"sft": without, "dpo": without})
+    return recipe.model_dump(mode="json", include=include, exclude={"sft": without, "dpo": without})
 
 
 def _mine_part(recipe: Recipe) -> dict[str, Any]:

@@ -108,9 +108,6 @@ class Lora(Section):
         (ALL_LINEAR,), description="Names of linear layers, such as `q_proj`; `all-linear`: every one but the head. "
         "Neither the head nor the embeddings can carry adapters."
     )  # fmt: skip
-    dropout: Annotated[float, Field(ge=0, le=0)] = Field(
-        0.0, description="Nothing but 0: a policy must equal its reference at the first step."
-    )
 
     @field_validator("target_modules", mode="before")
     @classmethod

@@ -117,6 +117,16 @@ def test_sft_and_dpo_train_adapters_when_asked_and_leave_models_that_open(base: 
     assert (model / "model.safetensors").read_bytes() != (student / "model.safetensors").read_bytes()
 
 
+def test_memory_settings_change_nothing_in_what_is_trained_so_a_finished_stage_stays_fresh(
+    base: Path, tmp_path: Path
+) -> None:
+    data = write_lines(tmp_path / "data.jsonl", ALPACA)
+    words = ("--model", base, "--data", data, "--out", tmp_path / "out")
+    assert "sft" in small("sft", "sft.max_steps=1", *words).ran
+    assert small("sft", "sft.max_steps=1", "sft.gradient_checkpointing=on", *words).ran == []
+    assert "sft" in small("sft", "sft.max_steps=2", *words).ran
+
+
 def test_a_layer_that_cannot_carry_adapters_and_a_missing_peft_are_each_one_sentence(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

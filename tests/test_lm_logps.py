@@ -89,3 +89,13 @@ def test_gradients_of_the_whole_model_equal_plain_autograd(architecture: str, pa
         assert parameter.grad is not None
         assert wanted is not None
         torch.testing.assert_close(parameter.grad, wanted, atol=1e-4 * float(wanted.abs().max()), rtol=1e-3, msg=name)
+
+
+def test_a_confident_bf16_token_has_the_log_softmax_of_the_rounded_logits_and_never_more_than_0() -> None:
+    # The first word's logit is 30.046875, which bf16 rounds to 30: the exact one less the rounded one is above 0.
+    hidden = torch.ones(1, 2, dtype=torch.bfloat16)
+    weight = torch.tensor([[30.0, 0.046875], [0.0, 0.0]], dtype=torch.bfloat16)
+    value = target_logps(hidden, weight, None, torch.tensor([0]))
+    rounded = nn.functional.linear(hidden, weight).float().log_softmax(-1)[:, 0]
+    assert value.tolist() == pytest.approx(rounded.tolist(), abs=1e-6)
+    assert float(value) <= 0

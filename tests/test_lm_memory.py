@@ -1,5 +1,6 @@
 """Memory: the estimate against what is really held, the choice that follows, activations computed again."""
 
+import gc
 import subprocess
 import sys
 import weakref
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import ARCHITECTURES, ragged_demonstrations, ragged_pairs, random_ids, tiny_folder, tiny_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -355,3 +356,18 @@ def test_what_cannot_fit_into_an_empty_machine_is_refused_before_anything_is_all
     next(giant.parameters()).requires_grad_(True)
     with pytest.raises(TrainingError):
         refuse_impossible(giant, device_memory(CPU)._replace(total=4 * weights), "SFT")
+
+
+def test_a_probe_of_memory_leaves_nothing_behind(tmp_path: Path) -> None:
+    model = tiny_model(tiny_folder(tmp_path / "model"))
+    seen: list[weakref.ref[Tensor]] = []
+
+    def remember(_: nn.Module, __: object, output: Tensor) -> None:
+        seen.append(weakref.ref(output))
+
+    hook = model.decoder.layers[0].mlp.act_fn.register_forward_hook(remember)
+    saved_bytes(model, [Item("probe", (5, 6, 7), ((8, 9),))])
+    hook.remove()
+    gc.collect()
+    assert len(seen) == 1
+    assert seen[0]() is None

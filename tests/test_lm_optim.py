@@ -130,3 +130,24 @@ def test_frozen_weights_are_left_out_and_a_closed_optimizer_gives_the_gradients_
     optimizer.close()
     (network.matrix * network.vector).sum().backward()
     assert network.matrix.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stopped_optimizer_keeps_the_weights_and_nothing_else(dtype: torch.dtype) -> None:
+    network = nn.Linear(4, 3).to(dtype)
+    optimizer = MasterAdamW(network, weight_decay=0.0)
+    network(torch.ones(2, 4, dtype=dtype)).float().sum().backward()
+    optimizer.step(0.1, 1.0)
+    moved = [weight.clone() for weight in network.parameters()]
+    held = [tensor.untyped_storage().nbytes() for tensor in optimizer.weights()]
+    optimizer.stop()
+    adamw = optimizer.state_dict()["adamw"]
+    assert isinstance(adamw, dict)
+    assert adamw["state"] == {}
+    assert [tensor.untyped_storage().nbytes() for tensor in optimizer.weights()] == held
+    best = [weights + 1 for weights in optimizer.weights()]
+    optimizer.set_weights(best)
+    optimizer.close()
+    for weight, before in zip(network.parameters(), moved, strict=True):
+        torch.testing.assert_close(weight.detach().float(), before.float() + 1, atol=0.02, rtol=0.02)
+        assert weight.untyped_storage().nbytes() == weight.numel() * weight.element_size()  # its own again

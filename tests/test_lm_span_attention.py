@@ -126,3 +126,17 @@ def test_the_keys_of_a_variable_length_call_are_prefix_and_span_and_queries_stan
         chance = (q @ k.transpose(1, 2) * 0.3).masked_fill(~seen, float("-inf")).softmax(-1)
         parts.append(chance @ v)
     torch.testing.assert_close(torch.cat(parts, 1), dense(query, key, value, plan, 0.3))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("window", [None, 1, 7, 40, 500])
+def test_on_cuda_one_variable_length_call_is_the_masked_form(window: int | None) -> None:
+    plan = plan_of([(20, 11, 3), (5, 0, 0), (130, 1, 40), (1, 70, 0)])
+    results = []
+    for path in (attend_spans, masked):
+        given_states = [each.detach().to("cuda", torch.bfloat16).requires_grad_() for each in states(plan, 4, 2)]
+        out = path(*given_states, plan, 0.3, window)
+        weights = torch.linspace(-1, 2, out.numel(), device="cuda").view(out.shape)
+        gradients = torch.autograd.grad((out.float() * weights).sum(), given_states)
+        results.append([each.float() for each in (out.detach(), *gradients)])
+    torch.testing.assert_close(results[0], results[1], atol=0.05, rtol=0.05)

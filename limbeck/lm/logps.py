@@ -29,6 +29,12 @@ class _Chunk(NamedTuple):
     logits: Tensor
     narrow: Tensor
 
+    def places(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Which targets are among these words, [N] bool, and at which column; any column where they are not."""
+        place = targets - self.words.start
+        width = self.logits.shape[1]
+        return (place >= 0) & (place < width), place.clamp(0, width - 1)
+
 
 def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Iterator[_Chunk]:
     """Yield the logits chunk by chunk; each overwrites the one before, so that fresh memory is touched once."""
@@ -56,11 +62,12 @@ class _TargetLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         """hidden [N, H], weight [V, H], bias [V], targets [N] -> log p(target) [N], fp32."""
-        picked = (hidden.float() * weight[targets].float()).sum(-1)  # [N]
-        if bias is not None:
-            picked += bias[targets]
+        picked = hidden.new_zeros(hidden.shape[0], dtype=torch.float32)
         normaliser = torch.full_like(picked, float("-inf"))
         for chunk in _chunks(hidden, weight, bias):
+            here, place = chunk.places(targets)
+            # The same rounded logit that the normaliser counts: where p is near 1, the two roundings must cancel.
+            picked = torch.where(here, chunk.logits.gather(1, place[:, None])[:, 0], picked)
             top = torch.maximum(chunk.logits.amax(-1), normaliser)
             mass = chunk.logits.sub_(top[:, None]).exp_().sum(-1)
             normaliser = top + torch.log(mass + torch.exp(normaliser - top))
@@ -77,9 +84,8 @@ class _TargetLogps(torch.autograd.Function):
         grad_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for chunk in _chunks(hidden, weight, bias):
             delta = chunk.logits.sub_(normaliser[:, None]).exp_().mul_(-grad[:, None])  # [N, words]
-            place = targets - chunk.words.start
-            here = (place >= 0) & (place < delta.shape[1])
-            delta.scatter_add_(1, place.clamp(0, delta.shape[1] - 1)[:, None], (grad * here)[:, None])
+            here, place = chunk.places(targets)
+            delta.scatter_add_(1, place[:, None], (grad * here)[:, None])
             if grad_bias is not None:
                 grad_bias[chunk.words] = delta.sum(0)
             narrow = delta if delta is chunk.narrow else chunk.narrow.copy_(delta)

@@ -94,7 +94,7 @@ def attach(model: "LanguageModel", settings: Lora | None, seed: int) -> Adapters
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+        lora_dropout=0.0,  # a policy must equal its reference at the first step
         target_modules=_targets(model, settings.target_modules),
     )
     with torch.random.fork_rng(devices=[]):

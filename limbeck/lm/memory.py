@@ -81,13 +81,16 @@ def estimate_memory(
     # The peak is in the head or, later, in a layer's backward: there its gradients are taken to be as large as what it
     # kept, and where activations are computed again, its own are there as well.
     head, one_layer = _head_bytes(model, tokens), kept.slope * tokens / max(len(layers), 1)
+    tied = _tied_gradient_bytes(model)  # the head's waits for the embedding's, which is as large
     recomputed = None
     if layers:
         with recomputing(model.network):
             inputs = _saved_bytes_by_tokens(model, items[0])
-        recomputed = fixed + round(inputs.at(tokens) + max(head, 2 * one_layer))
+        recomputed = fixed + round(inputs.at(tokens) + max(head, 2 * one_layer, tied) + tied)
     available = device_memory(model.device).free + held
-    return Estimate(tokens, fixed, fixed + round(kept.at(tokens) + max(head, one_layer)), recomputed, available)
+    return Estimate(
+        tokens, fixed, fixed + round(kept.at(tokens) + max(head, one_layer, tied) + tied), recomputed, available
+    )
 
 
 def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
@@ -123,7 +126,9 @@ def shortage(label: str, estimate: Estimate, recompute: bool, model: LanguageMod
     """A warning where even the chosen way may not fit, with what would help; None where it fits."""
     if estimate.fits(recompute):
         return None
-    ways = ["a lower micro_batch_tokens", "LoRA"]
+    ways = ["a lower micro_batch_tokens"]
+    if all(parameter.requires_grad for parameter in model.network.parameters()):
+        ways.append("LoRA")
     if not recompute and estimate.recomputed_bytes is not None:
         ways.insert(0, "gradient_checkpointing")
     if model.head.weight.dtype == torch.float32:
@@ -175,7 +180,7 @@ def saved_bytes(model: LanguageModel, items: Sequence[Item]) -> int:
     def see(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
             found[_storage(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would hold its graph, and the graph it: never freed
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
         values = token_logps(model, pack(items, model.device))
@@ -191,6 +196,13 @@ def _head_bytes(model: LanguageModel, tokens: int) -> int:
     logits = of_a_logit * tokens * min(CHUNK_WORDS, weight.shape[0])
     gradient = width * int(weight.numel()) if weight.requires_grad else 0
     return logits + gradient + 4 * tokens * int(weight.shape[1])
+
+
+def _tied_gradient_bytes(model: LanguageModel) -> int:
+    """Bytes of the head's gradient where the head is the embedding too, and trained; else 0."""
+    weight = model.head.weight
+    tied = weight is model.network.get_input_embeddings().weight
+    return weight.element_size() * int(weight.numel()) if tied and weight.requires_grad else 0
 
 
 def _distinct_bytes(tensors: Sequence[Tensor]) -> int:

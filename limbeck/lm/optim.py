@@ -37,7 +37,7 @@ class _Place:
         self.filled, weight.grad = True, None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
     """Parameters of one decay setting; `master` and `grad` are flat, fp32, and hold them one after another."""
 
@@ -114,10 +114,19 @@ class MasterAdamW:
         self.set_weights(weights)
         self._adamw.load_state_dict(adamw)
 
-    def close(self) -> None:
-        """Give the network back to ordinary autograd, its weights to themselves."""
+    def stop(self) -> None:
+        """Free gradients and moments: no step can follow, the weights are all there."""
         for hook in self._hooks:
             hook.remove()
+        self._adamw.state.clear()
+        for group in self._groups:
+            group.master.grad, group.grad = None, group.grad.new_empty(0)
+            for place in group.places:
+                place.grad = group.grad
+
+    def close(self) -> None:
+        """Give the network back to ordinary autograd, its weights to themselves."""
+        self.stop()
         for place in self._places():
             if _shares(place):
                 place.parameter.data = place.master.clone()

@@ -1,4 +1,4 @@
-"""Attention over the spans of a packed row: no mask matrix, no pad, no key or value repeated or copied.
+"""Attention over the spans of a packed row: no mask matrix, no pad, no key or value repeated.
 
 Attention to a prefix and to oneself is two attentions over slices of the row, joined by their log-sum-exps; all spans
 that share a prefix read it in one call. The backward needs only the joined output and log-sum-exp, so each call has a
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from limbeck.lm.machine import on_device
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -92,7 +94,7 @@ class Plan:
         for name in ("queries_from", "keys_from", "key_index"):
             held = getattr(made, name)
             if held.device != device:
-                setattr(made, name, held.to(device, non_blocking=True))
+                setattr(made, name, on_device(held, device))
         return made
 
 

@@ -21,6 +21,7 @@ from limbeck.errors import TrainingError
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.items import Items
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.machine import release
 from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item
@@ -147,6 +148,7 @@ class Trainer:
 
     def _settle_memory(self) -> bool:
         """Estimate what training needs, and say what follows: whether activations are computed again."""
+        release()  # what an earlier stage has freed counts as free
         estimate = estimate_memory(
             self.model,
             self.optimizer.weights(),
@@ -224,7 +226,6 @@ class Trainer:
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
             self._forget_best(keep=self._saved_best)
-            self._forget_best(keep=self._saved_best)
             _save(self._best_path(), self.optimizer.weights())
             return
         progress.misses += 1
@@ -263,9 +264,11 @@ class Trainer:
         _cut_metrics(self.folder / METRICS, self.progress.step if path.is_file() else -1)
 
     def _finish(self) -> None:
+        self.optimizer.stop()  # before more is loaded: the end of a run must not need more memory than its steps
         if self.progress.best_step not in (-1, self.progress.step):
             best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
             self.optimizer.set_weights(best)
+            del best
         self.optimizer.close()
 
 
