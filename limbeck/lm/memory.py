@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ModelError, TrainingError
-from limbeck.lm.free_memory import Memory, device_memory
+from limbeck.lm.free_memory import Memory
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import CHUNK_WORDS, token_logps
 from limbeck.lm.packing import Item, pack
@@ -64,12 +64,14 @@ def estimate_memory(
     items: Sequence[Item],
     settings: Optimisation,
     *,
+    free_bytes: int,
     moments_held: bool,
 ) -> Estimate:
     """Estimate the memory of training on `items`.
 
-    `masters`: the optimizer's fp32 weights; gradients and both of Adam's moments are as large, each. `moments_held`:
-    whether the moments are there already (they come with the first step, or with a checkpoint).
+    `masters`: the optimizer's fp32 weights; gradients and both of Adam's moments are as large, each. `free_bytes`: what
+    the device has free now. `moments_held`: whether the moments are there already (they come with the first step, or
+    with a checkpoint).
     """
     master_bytes = _distinct_bytes(masters)
     stays = _distinct_bytes([*model.network.parameters(), *model.network.buffers(), *masters])
@@ -87,10 +89,8 @@ def estimate_memory(
         with recomputing(model.network):
             inputs = _saved_bytes_by_tokens(model, items[0])
         recomputed = fixed + round(inputs.at(tokens) + max(head, 2 * one_layer, tied) + tied)
-    available = device_memory(model.device).free + held
-    return Estimate(
-        tokens, fixed, fixed + round(kept.at(tokens) + max(head, one_layer, tied) + tied), recomputed, available
-    )
+    at_peak = fixed + round(kept.at(tokens) + max(head, one_layer, tied) + tied)
+    return Estimate(tokens, fixed, at_peak, recomputed, available_bytes=free_bytes + held)
 
 
 def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:

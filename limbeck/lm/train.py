@@ -154,6 +154,7 @@ class Trainer:
             self.optimizer.weights(),
             self.objective.train,
             self.settings,
+            free_bytes=device_memory(self.model.device).free,
             moments_held=self.progress.step > 0,
         )
         recompute = choose(estimate, self.settings, self.model)
