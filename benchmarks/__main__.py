@@ -9,12 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import dpo, gpu, logps, sft, sweep
-from benchmarks.estimate import say_how_long
 from benchmarks.options import QUICK, Options
 from benchmarks.results import RESULTS, load
 from benchmarks.table import tables, write_document
 from limbeck.console import say
-from limbeck.errors import LimbeckError
+from limbeck.errors import InputError, LimbeckError
 
 PARTS = {"dpo": dpo.measure, "sft": sft.measure, "logps": logps.measure, "sweep": sweep.measure, "gpu": gpu.measure}
 # Without a name: everything that a machine without a GPU can say something about.
@@ -41,15 +40,28 @@ def _main(arguments: Sequence[str]) -> int:
     fields = {key: value for key, value in given.items() if key in Options.__dataclass_fields__}
     options = replace(QUICK if chosen.quick else Options(), **fields)
     with tempfile.TemporaryDirectory(prefix="limbeck-bench-") as folder:
-        parts = given.get("what") or list(DEFAULT_PARTS)
-        say_how_long(options, parts, Path(folder) / "estimate")
-        for part in parts:
+        for part in parts_to_run(given.get("what"), options.data, "data" in given):
             say(f"{part}:")
             PARTS[part](options, Path(folder) / part)
+            if options.results == RESULTS:
+                write_document()  # after each part: the document and the results cannot drift apart
     sys.stdout.write(tables(load(options.results)))
-    if options.results == RESULTS:
-        write_document()  # the document and the results cannot drift apart
     return 0
+
+
+def parts_to_run(named: Sequence[str] | None, data: Path, data_named: bool) -> list[str]:
+    """The parts that are named, or all that need no GPU; SFT only where there is data, or somebody asks for it.
+
+    Raises:
+        InputError: where SFT or the file of data is asked for, and the file is not there.
+    """
+    parts = list(named or DEFAULT_PARTS)
+    if data.is_file() or not ("sft" in parts or data_named):
+        return parts
+    if named or data_named:
+        raise InputError(f"there is no file {data}; name an Alpaca file with --data (docs/performance.md says which)")
+    say(f"sft: left out, since there is no file {data}; name an Alpaca file with --data")
+    return [part for part in parts if part != "sft"]
 
 
 def _parser() -> argparse.ArgumentParser:

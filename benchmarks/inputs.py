@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contract import Rows
 from benchmarks.options import Options
-from benchmarks.workload import Row, mean_shape, pair_rows, pair_shapes, random_ids
+from benchmarks.workload import Row, pair_rows, pair_shapes, random_ids, warm_up_shapes
 from limbeck.errors import InputError
 from limbeck.lm.names import model_folder
 from limbeck.records import Message
@@ -24,9 +24,9 @@ def folder_of(model: str) -> str:
 
 
 def preference_rows(options: Options, number: int, batch: int = PAIRS_A_STEP) -> Rows:
-    """Pairs of the documented lengths, after a warm-up batch of pairs of mean length."""
+    """Pairs of the documented lengths, after a warm-up batch."""
     ids = _ids(options)
-    warm_up = pair_rows([mean_shape()] * batch, ids, "warm-up")
+    warm_up = pair_rows(warm_up_shapes(batch), ids, "warm-up")
     return Rows(warm_up, pair_rows(pair_shapes(number, options.seed), ids, "pair"))
 
 
@@ -49,13 +49,13 @@ def demonstration_rows(options: Options, number: int) -> Rows:
     Raises:
         InputError: where the file is missing or holds too few rows.
     """
-    chat = _chat(options.model)
     source = _read(options.data)
     if len(source) < number + ROWS_A_STEP:
         raise InputError(f"{options.data} holds {len(source)} rows; {number + ROWS_A_STEP} are needed")
+    chat = _chat(options.model)
     rows = []
     for n, row in enumerate(source[: number + ROWS_A_STEP]):
-        content = row["instruction"] + ("\n\n" + row["input"] if row["input"] else "")
+        content = row["instruction"] + ("\n\n" + row["input"] if row.get("input") else "")
         prompt = chat.prompt_ids([Message(role="user", content=content)])
         rows.append(Row(f"row/{n}", list(prompt), [list(chat.response_ids(row["output"]))]))
     return Rows(rows[number:], rows[:number])
@@ -80,6 +80,20 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise InputError(
             f"{path} is not JSON; an Alpaca file is needed, a list of instruction, input, output"
         ) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "output" in row for row in rows):
+    if not isinstance(rows, list):
         raise InputError(f"{path} is no Alpaca file: a list of objects with instruction, input and output is needed")
+    for number, row in enumerate(rows, start=1):
+        if problem := _problem(row):
+            raise InputError(f"{path}, row {number}: {problem}; an Alpaca row has instruction, output and maybe input")
     return rows
+
+
+def _problem(row: object) -> str | None:
+    """What keeps a row from being one of an Alpaca file; None where nothing does."""
+    if not isinstance(row, dict):
+        return "is no object"
+    missing = [field for field in ("instruction", "output") if not row.get(field)]
+    if missing:
+        return f"{missing[0]!r} is missing or empty"
+    wrong = [field for field in ("instruction", "input", "output") if not isinstance(row.get(field) or "", str)]
+    return f"{wrong[0]!r} is no text" if wrong else None

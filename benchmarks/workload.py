@@ -121,8 +121,17 @@ def column_means(shapes: Sequence[Shape]) -> tuple[float, ...]:
 
 
 def mean_shape() -> Shape:
-    """A pair of mean lengths, for steps that warm up."""
+    """A pair of mean lengths."""
     return Shape(*(round(column.mean) for column in (PROMPT, CHOSEN, REJECTED)))
+
+
+def warm_up_shapes(number: int) -> list[Shape]:
+    """Pairs of mean lengths for a step that warms up; the last has a prompt twice as long.
+
+    With two lengths, `torch.compile` meets a changed one, and compiles again for any length, before timing begins.
+    """
+    shape = mean_shape()
+    return [shape] * (number - 1) + [shape._replace(prompt=2 * shape.prompt)]
 
 
 def pair_rows(shapes: Sequence[Shape], ids: Iterator[int], name: str) -> list[Row]:

@@ -16,11 +16,11 @@ from benchmarks.workload import (
     Shape,
     column_means,
     lognormal_lengths,
-    mean_shape,
     pair_rows,
     pair_shapes,
     random_ids,
     stratified,
+    warm_up_shapes,
 )
 
 
@@ -94,5 +94,5 @@ def test_random_ids_are_ordinary_tokens_and_the_seeds() -> None:
     assert draw == list(itertools.islice(random_ids(8, (0, 3), seed=1), 200))
 
 
-def test_a_warm_up_pair_has_the_mean_lengths() -> None:
-    assert mean_shape() == Shape(124, 129, 125)
+def test_warm_up_pairs_have_the_mean_lengths_but_for_one_that_is_longer() -> None:
+    assert warm_up_shapes(3) == [Shape(124, 129, 125), Shape(124, 129, 125), Shape(248, 129, 125)]
