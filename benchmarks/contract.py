@@ -34,12 +34,13 @@ class TrlSettings(_Frozen):
     gradient_checkpointing: bool = False  # TRL's own default is True; off unless a part says otherwise
     liger: bool = False
     unsloth: bool = False
+    keep_freed_memory: bool = False  # glibc keeps what is freed, as limbeck's stages have it (lm/machine)
 
 
 class Job(_Frozen):
     """One measured run. `rows`: a file of `write_rows`; `scratch`: a folder of its own; `batch`: rows a step."""
 
-    task: Literal["dpo", "sft", "logps", "padding", "sweep", "rates"]
+    task: Literal["dpo", "sft", "logps", "padding", "sweep"]
     model: str
     scratch: Path
     rows: Path = Path()
@@ -51,7 +52,14 @@ class Job(_Frozen):
     trl: TrlSettings = TrlSettings()
     axis: Literal["pairs", "prompt", "vocabulary"] = "pairs"
     points: tuple[int, ...] = ()
-    steps: int = 2
+    steps: int = 5  # timed at one point of the sweep, after one that warms up
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that the worker is started with: what mallopt would set, read by glibc before any code runs."""
+        if not self.trl.keep_freed_memory:
+            return {}
+        return {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 class Outcome(_Frozen):

@@ -1,17 +1,30 @@
 """DPO on a CPU: reference pass and training, limbeck and TRL in turn."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK, Bench, Contender, Outcomes, alternate, best_settings
+from benchmarks.compare import (
+    AS_IT_COMES,
+    AS_IT_COMES_SETTINGS,
+    BEST,
+    LIMBECK,
+    NOT_TRIED,
+    Bench,
+    Contender,
+    Outcomes,
+    alternate,
+    best_settings,
+    changes,
+    starts,
+)
 from benchmarks.contract import Job, TrlSettings, write_rows
 from benchmarks.inputs import PAIRS_A_STEP, folder_of, preference_rows, source_of_ids
 from benchmarks.options import Options
 from benchmarks.processes import RunFailedError, run_worker
 from benchmarks.results import Part
-from benchmarks.summary import median_ratio
-from benchmarks.trl_settings import AS_IT_COMES_SETTINGS, NOT_TRIED, changes, starts
+from benchmarks.summary import median_ratio, over_whole_batch
 from benchmarks.workload import Row, Shape, column_means
 from limbeck.console import say
 
@@ -37,7 +50,7 @@ def measure(options: Options, scratch: Path) -> None:
         contenders.append(Contender(BEST, "trl_worker", job.model_copy(update={"trl": best})))
     part.note(trl_settings={c.name: c.job.trl.model_dump() for c in contenders[1:]})
     summary = summarise(alternate(bench, contenders, options.repeats))
-    part.finish(summary, headlines(summary))
+    part.finish(summary, headlines(summary, part.runs))
 
 
 def described(options: Options, rows: list[Row]) -> dict[str, Any]:
@@ -49,6 +62,7 @@ def described(options: Options, rows: list[Row]) -> dict[str, Any]:
         "epochs": options.epochs,
         "pairs_a_step": PAIRS_A_STEP,
         "repeats": options.repeats,
+        "trial_rows": options.trial_rows,
         "seed": options.seed,
         "mean_tokens": dict(zip(Shape._fields, column_means(shapes), strict=True)),
         "longest_tokens": dict(zip(Shape._fields, map(max, zip(*shapes, strict=True)), strict=True)),
@@ -59,7 +73,7 @@ def described(options: Options, rows: list[Row]) -> dict[str, Any]:
 def find_best(bench: Bench, job: Job, trial: Path, options: Options) -> TrlSettings | None:
     """TRL's fastest settings by trials on a few pairs, and grouping by length where that saves padding."""
     few = job.model_copy(update={"rows": trial, "epochs": 1})
-    tries = [] if options.quick else changes(job.batch, compiled=True)
+    tries = [] if options.quick else changes(job.batch)
     best = best_settings(bench, few, starts(precompute_reference=True), tries)
     if best is None:
         return None
@@ -111,13 +125,15 @@ def share_of_peak(facts: dict[str, Any], seconds: float) -> float:
     return float(facts["model_flops"] / seconds / max(facts["matmul_flops_per_second"].values()))
 
 
-def headlines(summary: dict[str, Any]) -> dict[str, float | None]:
-    """The figures at the top of the results."""
+def headlines(summary: dict[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The figures at the top of the results. `runs`: all of the part, for those that follow from trials."""
     as_it_comes = summary["contenders"].get(AS_IT_COMES, {})
     best = summary["contenders"].get(BEST, {})
     return {
         "dpo_pairs_per_second_over_trl_default": as_it_comes.get("limbeck_is_faster_by"),
         "dpo_pairs_per_second_over_trl_best": best.get("limbeck_is_faster_by"),
+        "dpo_pairs_per_second_over_trl_best_whole_batch": over_whole_batch(runs, best.get("limbeck_is_faster_by")),
         "peak_memory_over_trl": as_it_comes.get("limbeck_peak_memory_over"),
+        "peak_memory_over_trl_best": best.get("limbeck_peak_memory_over"),
         "share_of_matmul_peak": summary["share_of_matmul_peak"],
     }

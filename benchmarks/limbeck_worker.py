@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,16 +20,16 @@ from limbeck.lm.train import Objective, StepLoss, Trainer, Values
 from limbeck.recipe import Dpo, Model, Sft
 
 _PROBES = 5
-# TRL does not save in these runs (see trl_worker), so limbeck does not either: no checkpoint is ever due.
-NO_CHECKPOINT: dict[str, Any] = {"checkpoint_every_minutes": 1e9}
 
 
 class Timed:
-    """An objective with a warm-up step before its own steps, which notes when each step begins."""
+    """An objective with a warm-up step before its own; notes when each step begins and which rows it trains on."""
 
     def __init__(self, inner: Objective, warm_up: Sequence[Item], epochs: int) -> None:
         self.inner, self.warm_up, self.epochs = inner, warm_up, epochs
         self.clock = StepClock()
+        self.warming_up = True
+        self.trained: list[Item] = []  # rows of timed steps, as often as their losses were asked for
 
     @property
     def train(self) -> Sequence[Item]:
@@ -49,10 +49,13 @@ class Timed:
     def rows(self, step: int) -> Sequence[Item]:
         """Rows of a step, which begins now."""
         self.clock.mark()
+        self.warming_up = step == 0
         return self.inner.rows(step - 1) if step else self.warm_up
 
     def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Losses of a step."""
+        if not self.warming_up:
+            self.trained += rows
         return self.inner.losses(model, rows)
 
     def validate(self, model: LanguageModel) -> Values:
@@ -70,20 +73,26 @@ def load(job: Job) -> LanguageModel:
     return load_model(job.model, *place(Model(device=job.device, dtype=job.dtype)))
 
 
+def as_compared(job: Job) -> dict[str, Any]:
+    """What TRL does not do either (see trl_worker): save, and on a CPU, compute activations again to save memory."""
+    never_due: dict[str, Any] = {"checkpoint_every_minutes": 1e9}
+    return never_due | ({"gradient_checkpointing": "off"} if job.device == "cpu" else {})
+
+
 def dpo(job: Job) -> Outcome:
     """Reference pass and training, as `limbeck dpo` does both; the loss is TRL's default, without an anchor term."""
     rows = read_rows(job.rows)
     warm_up, timed = items(rows.warm_up), items(rows.timed)
     model = load(job)
     loaded = peak_memory_bytes()
-    settings = Dpo(batch_size=job.batch, epochs=job.epochs, learning_rate=1e-6, nll_weight=0, **NO_CHECKPOINT)
+    settings = Dpo(batch_size=job.batch, epochs=job.epochs, learning_rate=1e-6, nll_weight=0, **as_compared(job))
     reference = pair_logps(model, warm_up, settings.micro_batch_tokens)
     started = time.perf_counter()
     reference |= pair_logps(model, timed, settings.micro_batch_tokens)
     reference_seconds = time.perf_counter() - started
-    clock = train(model, DpoObjective(timed, [], reference, settings), warm_up, settings, job.scratch)
+    run = train(model, DpoObjective(timed, [], reference, settings), warm_up, settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=True)
-    return _outcome(job, model, rows.timed, clock, reference_seconds, loaded, flops)
+    return _outcome(model, run, reference_seconds, loaded, flops)
 
 
 def sft(job: Job) -> Outcome:
@@ -91,41 +100,48 @@ def sft(job: Job) -> Outcome:
     rows = read_rows(job.rows)
     model = load(job)
     loaded = peak_memory_bytes()
-    settings = Sft(batch_size=job.batch, epochs=job.epochs, learning_rate=2e-5, **NO_CHECKPOINT)
+    settings = Sft(batch_size=job.batch, epochs=job.epochs, learning_rate=2e-5, **as_compared(job))
     objective = SftObjective(items(rows.timed), [], settings, job.seed)
-    clock = train(model, objective, items(rows.warm_up), settings, job.scratch)
+    run = train(model, objective, items(rows.warm_up), settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=False)
-    return _outcome(job, model, rows.timed, clock, 0.0, loaded, flops)
+    return _outcome(model, run, 0.0, loaded, flops)
+
+
+class Run(NamedTuple):
+    """What training did. `trained`: rows of the timed steps; `recompute`: activations were computed again."""
+
+    clock: StepClock
+    trained: list[Item]
+    recompute: bool
 
 
 def train(
     model: LanguageModel, objective: Objective, warm_up: Sequence[Item], settings: Dpo | Sft, scratch: Path
-) -> StepClock:
+) -> Run:
     """Train to the end in a folder of its own; the clock's first step is the warm-up."""
     timed = Timed(objective, warm_up, round(settings.epochs))
-    Trainer(model, timed, settings.model_copy(update={"epochs": 1}), scratch / "run", "limbeck").run()
+    progress = Trainer(model, timed, settings.model_copy(update={"epochs": 1}), scratch / "run", "limbeck").run()
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     timed.clock.mark()
-    return timed.clock
+    return Run(timed.clock, timed.trained, bool(progress.recompute))
 
 
-def _outcome(
-    job: Job, model: LanguageModel, rows: Sequence[Row], clock: StepClock, reference: float, loaded: int, flops: int
-) -> Outcome:
+def _outcome(model: LanguageModel, run: Run, reference: float, loaded: int, flops: int) -> Outcome:
     peak = peak_memory_bytes()
     on_device = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else 0
     return Outcome(
-        seconds=reference + clock.seconds,
+        seconds=reference + run.clock.seconds,
         reference_seconds=reference,
-        rows=len(rows) * job.epochs,
-        steps=len(clock.marks) - 2,
-        target_tokens=job.epochs * sum(row.num_targets for row in rows),
+        rows=len(run.trained),
+        steps=len(run.clock.marks) - 2,
+        target_tokens=sum(item.num_targets for item in run.trained),
         peak_memory_bytes=peak,
         peak_device_memory_bytes=on_device,
         loaded_memory_bytes=loaded,
         facts={
             "dtype": "bf16" if model.head.weight.dtype == torch.bfloat16 else "fp32",
+            "recompute": run.recompute,
             "model_flops": flops,
             "matmul_flops_per_second": matmul_rates(model.device),
         },
@@ -146,13 +162,6 @@ def logps(job: Job) -> Outcome:
     return Outcome(rows=len(rows.timed), facts={"logps": {id_: list(pair) for id_, pair in found.items()}})
 
 
-def rates(job: Job) -> Outcome:
-    """Rates of matrix products and the sizes of a model, for an estimate of how long all will take."""
-    model = load(job)
-    facts = {"matmul_flops_per_second": matmul_rates(model.device), "sizes": sizes_of(model.network)._asdict()}
-    return Outcome(facts=facts)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Do the job and print its outcome."""
     job = read_job(arguments)
@@ -161,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
 
         report(sweep(job))
         return
-    report({"dpo": dpo, "sft": sft, "logps": logps, "rates": rates}[job.task](job))
+    report({"dpo": dpo, "sft": sft, "logps": logps}[job.task](job))
 
 
 if __name__ == "__main__":

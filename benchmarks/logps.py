@@ -19,7 +19,8 @@ def measure(options: Options, scratch: Path) -> None:
     """Score all pairs in fp32 and in bf16, each way, and compare."""
     rows = preference_rows(options, options.pairs)
     settings = described(options, rows.timed)
-    part = Part(options.results, "logps", {key: settings[key] for key in settings.keys() - {"epochs", "repeats"}})
+    settings = {key: value for key, value in settings.items() if key not in ("epochs", "repeats", "trial_rows")}
+    part = Part(options.results, "logps", settings)
     scratch.mkdir(parents=True, exist_ok=True)
     write_rows(scratch / "rows.json", rows)
     job = Job(

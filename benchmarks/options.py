@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.results import RESULTS
+from benchmarks.results import RESULTS, ROOT
 
-ROOT = Path(__file__).parent.parent
 QUICK_RESULTS = RESULTS.with_name("results.quick.json")
 
 

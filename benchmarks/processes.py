@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from benchmarks.contract import Job, Outcome
+from benchmarks.results import ROOT
 
-ROOT = Path(__file__).parent.parent
 # No progress bars in the log, and no look at the network: everything is on disk by then.
 _ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
@@ -33,7 +32,7 @@ def run_worker(module: str, job: Job, timeout_seconds: float | None = None) -> O
     """
     job.scratch.mkdir(parents=True, exist_ok=True)
     log = job.scratch / "log.txt"
-    environment = os.environ | _ENVIRONMENT | {"HF_DATASETS_CACHE": str(job.scratch / "datasets")}
+    environment = os.environ | _ENVIRONMENT | job.environment | {"HF_DATASETS_CACHE": str(job.scratch / "datasets")}
     command = [sys.executable, "-m", f"benchmarks.{module}", job.model_dump_json()]
     with log.open("w", encoding="utf-8") as errors:
         try:
@@ -42,7 +41,7 @@ def run_worker(module: str, job: Job, timeout_seconds: float | None = None) -> O
                 timeout=timeout_seconds, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise RunFailedError(f"took more than {timeout_seconds:.0f} s") from error
+            raise RunFailedError(f"no result within {timeout_seconds:.0f} s") from error
     if done.returncode:
         raise RunFailedError(_why(done.returncode, log.read_text(encoding="utf-8", errors="replace")))
     lines = [line for line in done.stdout.splitlines() if line.strip()]

@@ -1,8 +1,8 @@
 """What figures of single runs come to: ratios of alternating runs, medians, straight lines. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 def median_ratio(over: Mapping[int, float], under: Mapping[int, float]) -> float | None:
@@ -57,3 +57,17 @@ def differences(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequen
         raise ValueError("the two sides scored different rows")
     found = [abs(a - b) for id_ in ours for a, b in zip(ours[id_], theirs[id_], strict=True)]
     return Differences(max(found), fmean(found))
+
+
+def over_whole_batch(runs: Iterable[Mapping[str, Any]], over_best: float | None) -> float | None:
+    """limbeck over TRL's fastest settings that take the whole batch in one micro-batch: an estimate from trials.
+
+    `over_best` is the measured ratio over the best settings, which took part in turns; trials, on fewer rows, say how
+    much slower the fastest at the whole batch was. None where no such trial came to its end.
+    """
+    trials = [run for run in runs if "trial" in run and "outcome" in run]
+    whole = [run for run in trials if run["settings"]["micro_batch"] in (None, run["settings"]["batch"])]
+    if over_best is None or not whole:
+        return None
+    fastest, fastest_whole = (min(run["outcome"]["seconds"] for run in some) for some in (trials, whole))
+    return float(over_best * fastest_whole / fastest)

@@ -5,31 +5,31 @@ from typing import Any
 
 from benchmarks.compare import Bench, Contender
 from benchmarks.contract import Job
-from benchmarks.figure import draw
 from benchmarks.inputs import folder_of
-from benchmarks.options import ROOT, Options
-from benchmarks.results import RESULTS, Part
+from benchmarks.options import Options
+from benchmarks.results import FIGURE, RESULTS, Part
 from benchmarks.summary import cliff, fit_line
+from limbeck.store import atomic_path
 
-FIGURE = ROOT / "docs" / "figures" / "training_sweep.svg"
 POINTS = {
     "pairs": (4, 8, 16, 32, 64),
     "prompt": (32, 64, 128, 256, 512, 1024, 2048),
     "vocabulary": (8_192, 16_384, 32_768, 65_536, 131_072, 262_144),
 }
 _QUICK = {"pairs": (4, 8, 16), "prompt": (32, 128, 512), "vocabulary": (8_192, 16_384, 32_768)}
-_TINY = {"pairs": (1, 2, 4), "prompt": (4, 8, 16), "vocabulary": (300, 600, 1200)}
+_TITLES = {"pairs": "pairs in a step", "prompt": "prompt length (tokens)", "vocabulary": "vocabulary (tokens)"}
 
 
 def measure(options: Options, scratch: Path) -> None:
     """Measure each axis in a process of its own."""
-    points = _TINY if options.tiny else _QUICK if options.quick else POINTS
+    points = _QUICK if options.quick else POINTS
     part = Part(options.results, "sweep", {"model": options.model, "seed": options.seed, "points": points})
     bench = Bench(part, scratch)
     found: dict[str, list[dict[str, Any]]] = {}
     for number, (axis, values) in enumerate(points.items()):
         job = Job.model_validate(
             {"task": "sweep", "model": folder_of(options.model), "scratch": scratch, "axis": axis, "points": values}
+            | {"seed": options.seed}
         )
         outcome = bench.run(Contender(f"limbeck, by {axis}", "limbeck_worker", job), "axis", number)
         if outcome is not None:
@@ -55,3 +55,45 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "points": points,
         }
     return summary
+
+
+def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Write seconds an optimizer step (top) and seconds per 1,000 tokens (bottom), one column an axis."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    # Text as text, ids from a fixed salt: the file is small and does not change with the day.
+    style = {"svg.fonttype": "none", "svg.hashsalt": "limbeck", "font.size": 9, "axes.spines.top": False}
+    with mpl.rc_context(style | {"axes.spines.right": False}), atomic_path(path) as temporary:
+        figure, axes = pyplot.subplots(2, len(found), figsize=(3.4 * len(found), 4.6), squeeze=False, sharex="col")
+        for column, (axis, points) in enumerate(found.items()):
+            xs = [point["x"] for point in points]
+            for row, (values, label) in enumerate(_curves(points)):
+                plot = axes[row][column]
+                plot.plot(xs, values, "o-", color="#30507a", markersize=3.5, linewidth=1.2)
+                plot.set_xscale("log", base=2)
+                plot.set_xticks(xs, labels=[_short(x) for x in xs])
+                plot.xaxis.minorticks_off()
+                if row == 0:
+                    plot.set_yscale("log")  # against a log axis, what grows in proportion is a line of slope 1
+                else:
+                    plot.set_ylim(bottom=0)
+                if column == 0:
+                    plot.set_ylabel(label)
+            axes[1][column].set_xlabel(_TITLES[axis])
+        figure.tight_layout()
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _curves(points: list[dict[str, Any]]) -> list[tuple[list[float], str]]:
+    return [
+        ([point["seconds"] for point in points], "seconds a step"),
+        ([1000 * point["seconds_per_token"] for point in points], "seconds per 1,000 tokens"),
+    ]
+
+
+def _short(x: int) -> str:
+    return f"{x // 1024}k" if x >= 1024 and x % 1024 == 0 else str(x)

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.contract import Job, Outcome
 from benchmarks.flops import forward_flops, sizes_of
-from benchmarks.limbeck_worker import NO_CHECKPOINT, items, load, train
+from benchmarks.limbeck_worker import as_compared, items, load, train
 from benchmarks.models import random_model
 from benchmarks.workload import Row, Shape, mean_shape, pair_rows, random_ids
 from limbeck.lm.load import LanguageModel
@@ -24,6 +24,7 @@ _SMALL: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 _PAIRS = 4
+_STEPS_OF_THE_LARGEST = 3  # about half of an axis's time goes into its last point
 
 
 def sweep(job: Job) -> Outcome:
@@ -34,7 +35,9 @@ def sweep(job: Job) -> Outcome:
         if model is None or job.axis == "vocabulary":
             folder = random_model(job.scratch / f"vocabulary-{value}", "llama", _SMALL | {"vocab_size": value})
             model = load(job.model_copy(update={"model": str(folder)}))
-        points.append({"x": value} | _point(job, model, _rows(job, value, model), job.scratch / f"{job.axis}-{value}"))
+        steps = min(job.steps, _STEPS_OF_THE_LARGEST) if value == max(job.points) else job.steps
+        scratch = job.scratch / f"{job.axis}-{value}"
+        points.append({"x": value} | _point(job, model, _rows(job, value, model), steps, scratch))
     return Outcome(facts={"points": points})
 
 
@@ -46,19 +49,19 @@ def _rows(job: Job, value: int, model: LanguageModel) -> list[Row]:
     return pair_rows(shapes, random_ids(model.head.out_features, (), job.seed), "pair")
 
 
-def _point(job: Job, model: LanguageModel, rows: list[Row], scratch: Path) -> dict[str, Any]:
+def _point(job: Job, model: LanguageModel, rows: list[Row], steps: int, scratch: Path) -> dict[str, Any]:
     """Seconds of an optimizer step on these rows, the median of several after one that warms up."""
     batch = items(rows)
-    settings = Dpo(batch_size=len(rows), epochs=job.steps, learning_rate=1e-6, nll_weight=0, **NO_CHECKPOINT)
+    settings = Dpo(batch_size=len(rows), epochs=steps, learning_rate=1e-6, nll_weight=0, **as_compared(job))
     reference = pair_logps(model, batch, settings.micro_batch_tokens)
-    clock = train(model, DpoObjective(batch, [], reference, settings), batch, settings, scratch)
-    steps = [after - before for before, after in zip(clock.marks[1:], clock.marks[2:], strict=False)]
+    clock = train(model, DpoObjective(batch, [], reference, settings), batch, settings, scratch).clock
+    each = [after - before for before, after in zip(clock.marks[1:], clock.marks[2:], strict=False)]
     tokens = sum(item.num_tokens for item in batch)
     sizes = sizes_of(model.network)
     return {
-        "seconds": median(steps),
-        "steps": steps,
+        "seconds": median(each),
+        "steps": each,
         "tokens": tokens,
         "model_flops": 3 * sum(forward_flops(sizes, row) for row in rows),
-        "seconds_per_token": median(steps) / tokens,
+        "seconds_per_token": median(each) / tokens,
     }

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import AS_IT_COMES
-from benchmarks.results import RESULTS, load
+from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK
+from benchmarks.results import DOCUMENT, RESULTS, load
+from benchmarks.summary import over_whole_batch
 from limbeck.errors import InputError
 from limbeck.store import write_text
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN = "<!-- results: written by `python -m benchmarks table`; do not edit -->"
 END = "<!-- end of results -->"
 
@@ -57,19 +57,21 @@ def _preference(part: Mapping[str, Any]) -> list[str]:
         f"{settings['model']}, {settings['pairs']} pairs, {settings['pairs_a_step']} a step, "
         f"{settings['epochs']} epochs and the reference pass.",
         "",
-        "| contender | pairs a second (slowest to fastest run) | limbeck is faster by | peak memory | on the GPU |",
-        "|---|---|---|---|---|",
+        "| contender | pairs a second (slowest to fastest run) | limbeck is faster by | peak memory "
+        "| limbeck's over it | on the GPU |",
+        "|---|---|---|---|---|---|",
     ]
     for name, found in summary["contenders"].items():
         lines.append(
             f"| {name} | {found['pairs_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
             f"| {_times(found.get('limbeck_is_faster_by'))} | {found['peak_memory_gib']:.2f} GiB "
+            f"| {_ratio(name, found)} "
             f"| {_gib(found['peak_device_memory_gib'])} |"
         )
-    lines += _failures(part, summary["contenders"])
-    if summary["share_of_matmul_peak"] is not None:
+    lines += [*_whole_batch(part), *_failures(part, summary["contenders"])]
+    if summary["share_of_matmul_peak"] is not None and "device" not in settings:  # the probe is a CPU's
         lines += ["", f"limbeck's share of the machine's matrix-product rate: {summary['share_of_matmul_peak']:.1%}."]
-    lines += _settings(part)
+    lines += [*_runs(part), *_settings(part)]
     if part.get("not_installed"):
         lines += ["", f"Not installed there, so not measured: {', '.join(part['not_installed'])}."]
     return lines
@@ -81,14 +83,15 @@ def _sft(part: Mapping[str, Any]) -> list[str]:
         f"{settings['model']}, the first {settings['rows']} rows of `{settings['data']}` "
         f"({settings['target_tokens']} target tokens), {settings['rows_a_step']} a step, one epoch.",
         "",
-        "| contender | target tokens a second (slowest to fastest run) | limbeck is faster by | steps | peak memory |",
-        "|---|---|---|---|---|",
+        "| contender | target tokens a second (slowest to fastest run) | limbeck is faster by | steps | peak memory "
+        "| limbeck's over it |",
+        "|---|---|---|---|---|---|",
     ]
     for name, found in summary["contenders"].items():
         lines.append(
             f"| {name} | {found['target_tokens_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
             f"| {_times(found.get('limbeck_is_faster_by'))} | {found['optimizer_steps']} "
-            f"| {found['peak_memory_gib']:.2f} GiB |"
+            f"| {found['peak_memory_gib']:.2f} GiB | {_ratio(name, found)} |"
         )
     lines += _failures(part, summary["contenders"])
     leak = summary["leak_between_packed_rows_nats"]
@@ -99,7 +102,7 @@ def _sft(part: Mapping[str, Any]) -> list[str]:
             f"Sequences of one of TRL's packed rows {seen} on this machine: with the first one changed, "
             f"log-probabilities of the others move by {leak:.2g} nats at most.",
         ]
-    return lines + _settings(part)
+    return [*lines, *_runs(part), *_settings(part)]
 
 
 def _logps(part: Mapping[str, Any]) -> list[str]:
@@ -133,19 +136,60 @@ def _sweep(part: Mapping[str, Any]) -> list[str]:
     return lines + _failures(part, {})
 
 
+def _whole_batch(part: Mapping[str, Any]) -> list[str]:
+    """limbeck over TRL with undivided batches; nothing where TRL's best settings are that, or no trial was."""
+    batch, best = part["settings"]["pairs_a_step"], part["trl_settings"].get(BEST, {})
+    if best.get("micro_batch") in (None, batch):
+        return []
+    over_best = part["summary"]["contenders"].get(BEST, {}).get("limbeck_is_faster_by")
+    ratio = over_whole_batch(part["runs"], over_best)
+    if ratio is None:
+        return []
+    return [
+        "",
+        f"Over TRL's fastest settings with all {batch} pairs of a step in one micro-batch, limbeck is faster by "
+        f"{_times(ratio)}: an estimate, since those settings ran in trials alone.",
+    ]
+
+
+def _runs(part: Mapping[str, Any]) -> list[str]:
+    """What limbeck ran in, how often all ran, and on how many rows TRL's settings were tried."""
+    facts = next((run["outcome"]["facts"] for run in part["runs"] if _finished(run)), {})
+    kept = {None: "-", False: "kept", True: "computed again"}[facts.get("recompute")]
+    settings = part["settings"]
+    return [
+        "",
+        f"limbeck's dtype: {facts.get('dtype', '-')}; its activations: {kept}. Repetitions: "
+        f"{settings.get('repeats', '-')}; rows in a trial of TRL's settings: {settings.get('trial_rows', '-')}.",
+    ]
+
+
+def _finished(run: Mapping[str, Any]) -> bool:
+    return run["contender"] == LIMBECK and "outcome" in run
+
+
 def _settings(part: Mapping[str, Any]) -> list[str]:
-    """Settings that were found, in words, without those that are off."""
+    """Settings of TRL: those that were found, then every trial, with its seconds or why it failed."""
     lines = []
     for name, settings in part["trl_settings"].items():
-        if name == AS_IT_COMES:
-            continue
-        told = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False))
-        lines += ["", f"{name}: {told}."]
+        if name != AS_IT_COMES:
+            lines += ["", f"{name}: {_told(settings)}."]
+    trials = [run for run in part["runs"] if "trial" in run]
+    if trials:
+        lines += ["", "| TRL's settings tried | seconds |", "|---|---|"]
+    for run in trials:
+        took = f"{run['outcome']['seconds']:.1f}" if "outcome" in run else f"failed: {run['failed']}"
+        lines.append(f"| {_told(run['settings'])} | {took.replace('|', '/')} |")
     return lines
 
 
+def _told(settings: Mapping[str, Any]) -> str:
+    """Settings in words, without those that are off."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False))
+
+
 def _failures(part: Mapping[str, Any], finished: Mapping[str, Any]) -> list[str]:
-    """Runs, not trials, that did not come to their end."""
+    """Runs that did not come to their end; trials have a table of their own."""
     failed = {run["contender"]: run["failed"] for run in part["runs"] if "failed" in run and "trial" not in run}
     lines = [f"{name} failed{' once' if name in finished else ''}: {reason}." for name, reason in failed.items()]
     return [text for line in lines for text in ("", line)]
@@ -167,6 +211,14 @@ def _range(values: list[float]) -> str:
 
 def _times(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} times"
+
+
+def _ratio(name: str, found: Mapping[str, Any]) -> str:
+    """limbeck's peak memory over a contender's."""
+    ratio = found.get("limbeck_peak_memory_over")
+    if name == LIMBECK:
+        return ""
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def _gib(value: float) -> str:

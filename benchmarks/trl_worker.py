@@ -34,15 +34,31 @@ class Order(Sampler[int]):
         return len(self.places)
 
 
+class Counts:
+    """Target tokens by optimizer step, counted in the very batches that are trained on."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, torch.Tensor]] = []
+
+    def add(self, step: int, targets: torch.Tensor) -> None:
+        """Count a micro-batch of a step by a mask over its tokens, where they lie: no wait for a GPU."""
+        self.steps.append((step, targets.sum()))
+
+    def after(self, warm_up_steps: int) -> int:
+        """Target tokens of the steps that are timed."""
+        return sum(int(targets) for step, targets in self.steps if step >= warm_up_steps)
+
+
 class Marks(TrainerCallback):
-    """Notes when each optimizer step begins."""
+    """Notes when each optimizer step begins, but for the first `unmarked` ones."""
 
-    def __init__(self, clock: StepClock) -> None:
-        self.clock = clock
+    def __init__(self, clock: StepClock, unmarked: int) -> None:
+        self.clock, self.unmarked = clock, unmarked
 
-    def on_step_begin(self, *_: object, **__: object) -> None:
+    def on_step_begin(self, _: object, state: Any, *__: object, **___: object) -> None:
         """Called by the trainer before the first micro-batch of a step."""
-        self.clock.mark()
+        if state.global_step >= self.unmarked:
+            self.clock.mark()
 
 
 class TokenisedDpo(DPOTrainer):
@@ -53,6 +69,7 @@ class TokenisedDpo(DPOTrainer):
         self.order: Order | None = None
         self.scored: list[float] = []  # when each batch of a reference pass was done
         self.reference_seconds = 0.0
+        self.counts = Counts()
         super().__init__(**arguments)
 
     def _prepare_dataset(self, dataset: Dataset, *_: object, **__: object) -> Dataset:
@@ -60,6 +77,10 @@ class TokenisedDpo(DPOTrainer):
 
     def _get_train_sampler(self, *_: object) -> Any:
         return self.order
+
+    def training_step(self, model: Any, inputs: Any, *more: Any) -> Any:
+        self.counts.add(self.state.global_step, inputs["completion_mask"][:, 1:])
+        return super().training_step(model, inputs, *more)
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         found = super().compute_ref_log_probs(model, inputs)
@@ -79,6 +100,7 @@ class TokenisedSft(SFTTrainer):
     def __init__(self, *, warm_up: int, **arguments: Any) -> None:
         self.warm_up = warm_up
         self.order: Order | None = None
+        self.counts = Counts()
         super().__init__(**arguments)
 
     def _prepare_dataset(self, dataset: Dataset, *arguments: Any, **more: Any) -> Dataset:
@@ -90,11 +112,22 @@ class TokenisedSft(SFTTrainer):
     def _get_train_sampler(self, *_: object) -> Any:
         return self.order
 
+    def training_step(self, model: Any, inputs: Any, *more: Any) -> Any:
+        self.counts.add(self.state.global_step, inputs["labels"][:, 1:] != -100)
+        return super().training_step(model, inputs, *more)
+
+
+def warm_up_steps(job: Job) -> int:
+    """Steps that are not timed. A compiled model is compiled once more when it meets a second length."""
+    return 2 if job.trl.compile else 1
+
 
 def order(job: Job, lengths: Sequence[int], warm_up: int, batch: int) -> Order:
-    """A batch of warm-up rows (they come first in the data set), then every epoch, shuffled as TRL would."""
+    """Warm-up rows (they come first in the data set), then every epoch, shuffled as TRL would."""
     generator = torch.Generator().manual_seed(job.seed)
     places = [n % warm_up for n in range(batch)]
+    if warm_up_steps(job) > 1:  # the first row, then the last: of two lengths, for all micro-batches
+        places = [0] * batch + [warm_up - 1] * batch
     timed = lengths[warm_up:]
     for _ in range(job.epochs):
         if job.trl.group_by_length:
@@ -139,9 +172,7 @@ def dpo(job: Job) -> Outcome:
     trainer = dpo_trainer(job, everything, len(rows.warm_up))
     lengths = [len(row.prompt) + max(map(len, row.responses)) for row in everything]
     trainer.order = order(job, lengths, len(rows.warm_up), job.batch)
-    features = [trainer.train_dataset[n] for n in range(len(rows.warm_up), len(everything))]
-    mask = trainer.data_collator(features)["completion_mask"][:, 1:]
-    return _measure(job, trainer, rows.timed, int(mask.sum()), trainer.reference_seconds)
+    return _measure(job, trainer, rows.timed, trainer.reference_seconds)
 
 
 def dpo_trainer(job: Job, rows: Sequence[Row], warm_up: int) -> TokenisedDpo:
@@ -185,18 +216,16 @@ def sft(job: Job) -> Outcome:
     )
     lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
     trainer.order = order(job, lengths, trainer.warm_up, job.batch)
-    features = [trainer.train_dataset[n] for n in range(trainer.warm_up, len(trainer.train_dataset))]
-    targets = int((trainer.data_collator(features)["labels"][:, 1:] != -100).sum())
-    outcome = _measure(job, trainer, rows.timed, targets, 0.0)
+    outcome = _measure(job, trainer, rows.timed, 0.0)
     if not job.trl.packed_to:
         return outcome
-    facts = {"packed_rows": len(features)} | _leak_between_packed_rows(trainer)
+    facts = {"packed_rows": len(trainer.train_dataset) - trainer.warm_up} | _leak_between_packed_rows(trainer)
     return outcome.model_copy(update={"facts": outcome.facts | facts})
 
 
-def _measure(job: Job, trainer: Any, rows: Sequence[Row], targets: int, reference_seconds: float) -> Outcome:
+def _measure(job: Job, trainer: Any, rows: Sequence[Row], reference_seconds: float) -> Outcome:
     clock = StepClock()
-    trainer.add_callback(Marks(clock))
+    trainer.add_callback(Marks(clock, warm_up_steps(job) - 1))
     loaded = peak_memory_bytes()
     result = trainer.train()
     cuda = job.device == "cuda"
@@ -208,7 +237,7 @@ def _measure(job: Job, trainer: Any, rows: Sequence[Row], targets: int, referenc
         reference_seconds=reference_seconds,
         rows=len(rows) * job.epochs,
         steps=len(clock.marks) - 2,
-        target_tokens=targets * job.epochs,
+        target_tokens=trainer.counts.after(warm_up_steps(job)),
         peak_memory_bytes=peak_memory_bytes(),
         peak_device_memory_bytes=torch.cuda.max_memory_allocated() if cuda else 0,
         loaded_memory_bytes=loaded,
@@ -252,7 +281,7 @@ def padding(job: Job) -> Outcome:
     """Count the tokens, padding included, that the job's order and micro-batches would feed to the model; no model."""
     rows = read_rows(job.rows)
     lengths = [len(row.prompt) + max(map(len, row.responses)) for row in (*rows.warm_up, *rows.timed)]
-    places = order(job, lengths, len(rows.warm_up), job.batch).places[job.batch :]
+    places = order(job, lengths, len(rows.warm_up), job.batch).places[warm_up_steps(job) * job.batch :]
     size = job.trl.micro_batch or job.batch
     parts = [places[at : at + size] for at in range(0, len(places), size)]
     each = len(rows.timed[0].responses)

@@ -11,7 +11,7 @@ from benchmarks.dpo import headlines, share_of_peak, summarise
 from benchmarks.flops import Sizes, forward_flops, sizes_of, training_flops
 from benchmarks.logps import summarise as compare_logps
 from benchmarks.models import TINY, random_model
-from benchmarks.summary import cliff, differences, fit_line, median_ratio
+from benchmarks.summary import cliff, differences, fit_line, median_ratio, over_whole_batch
 from benchmarks.sweep import summarise as summarise_sweep
 from benchmarks.workload import Row
 
@@ -72,6 +72,15 @@ def test_a_cliff_is_the_dearest_unit_over_the_median_one() -> None:
     assert cliff([2.0, 2.0, 2.0, 5.0]) == 2.5
 
 
+def test_nothing_is_said_of_the_whole_batch_where_no_trial_took_it() -> None:
+    failed = {"trial": 1, "settings": {"micro_batch": None, "batch": 4}, "failed": "killed by SIGKILL"}
+    small = {"trial": 2, "settings": {"micro_batch": 1, "batch": 4}, "outcome": {"seconds": 1.0}}
+    assert over_whole_batch([failed, small], 2.0) is None
+    whole = {"trial": 3, "settings": {"micro_batch": None, "batch": 4}, "outcome": {"seconds": 0.5}}
+    assert over_whole_batch([failed, small, whole], 2.0) == 2.0  # the fastest of all: nothing to estimate
+    assert over_whole_batch([whole], None) is None
+
+
 def test_differences_are_absolute_and_need_the_same_rows() -> None:
     assert differences({"a": [1.0, 2.0]}, {"a": [1.5, 1.0]}) == (1.0, 0.75)
     with pytest.raises(ValueError, match="different rows"):
@@ -90,10 +99,16 @@ def test_headlines_of_dpo_follow_from_its_runs() -> None:
         BEST: {0: run(4.0, 3)},
     }
     summary = summarise(outcomes)
-    assert headlines(summary) == {
+    trials = [
+        {"trial": n, "settings": {"micro_batch": size, "batch": 4}, "outcome": {"seconds": seconds}}
+        for n, (size, seconds) in enumerate([(None, 9.0), (4, 6.0), (1, 4.0)])
+    ]
+    assert headlines(summary, trials) == {
         "dpo_pairs_per_second_over_trl_default": 3.5,
         "dpo_pairs_per_second_over_trl_best": 2.0,
+        "dpo_pairs_per_second_over_trl_best_whole_batch": 3.0,  # 6 / 4 of that
         "peak_memory_over_trl": pytest.approx(0.45),
+        "peak_memory_over_trl_best": pytest.approx(2 / 3),
         "share_of_matmul_peak": pytest.approx(1.25),  # the mean of 120 / 2 / 40 and 120 / 3 / 40
     }
     assert summary["contenders"][LIMBECK]["pairs_per_second"] == 5.0
@@ -103,7 +118,7 @@ def test_headlines_of_dpo_follow_from_its_runs() -> None:
 def test_a_contender_that_never_finished_has_no_figures() -> None:
     summary = summarise({LIMBECK: {0: run(2.0, 2)}, AS_IT_COMES: {}})
     assert list(summary["contenders"]) == [LIMBECK]
-    assert headlines(summary)["dpo_pairs_per_second_over_trl_default"] is None
+    assert headlines(summary, [])["dpo_pairs_per_second_over_trl_default"] is None
 
 
 def test_the_share_is_taken_of_the_faster_dtype() -> None:
