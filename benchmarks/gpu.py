@@ -8,9 +8,9 @@ from typing import Any
 from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK, Bench, Change, Contender, alternate, best_settings
 from benchmarks.contract import Job, Rows, TrlSettings, read_rows, write_rows
 from benchmarks.dpo import summarise
-from benchmarks.options import Options
-from benchmarks.results import Part
-from benchmarks.workload import Shape, mean_shape, pair_rows, pair_shapes, random_ids
+from benchmarks.options import QUICK_RESULTS, Options
+from benchmarks.results import RESULTS, Part
+from benchmarks.workload import Shape, pair_rows, pair_shapes, random_ids, warm_up_shapes
 from limbeck.console import say
 
 UNSLOTH = "Unsloth and TRL"
@@ -25,11 +25,12 @@ def measure(options: Options, scratch: Path) -> None:
     cuda = torch.cuda.is_available() and not options.tiny
     if not cuda:
         say(
-            "gpu: no CUDA here, so tiny sizes on the CPU: this shows that the comparison runs, its figures mean nothing"
+            "gpu: no CUDA here, so tiny sizes on the CPU: this shows that the comparison runs; its figures mean "
+            f"nothing and go into {results_file(options, cuda).name}"
         )
     job = _job(options, scratch, cuda)
     rows = read_rows(job.rows)
-    part = Part(options.results, "gpu", _described(options, rows, job.batch) | {"device": _device(cuda)})
+    part = Part(results_file(options, cuda), "gpu", _described(options, rows, job.batch, cuda))
     bench = Bench(part, scratch, options.epochs * sum(row.num_targets for row in rows.timed))
     trial = job.model_copy(update={"rows": scratch / "trial.json", "epochs": 1})
     best = best_settings(bench, trial, _starts(job.batch, cuda), _changes(cuda))
@@ -44,6 +45,11 @@ def measure(options: Options, scratch: Path) -> None:
     contenders = [Contender(LIMBECK, "limbeck_worker", job)]
     contenders += [Contender(n, "trl_worker", job.model_copy(update={"trl": s})) for n, s in trl.items()]
     part.finish(summarise(alternate(bench, contenders, options.repeats)), {})
+
+
+def results_file(options: Options, cuda: bool) -> Path:
+    """Where results go: figures without meaning have no place in `results.json`."""
+    return QUICK_RESULTS if options.results == RESULTS and not cuda else options.results
 
 
 def _job(options: Options, scratch: Path, cuda: bool) -> Job:
@@ -93,17 +99,20 @@ def _rows(options: Options, vocabulary: int, batch: int, cuda: bool) -> Rows:
     if not cuda:
         shapes = [Shape(9, 5, 12), Shape(3, 4, 2), Shape(17, 3, 3), Shape(20, 10, 15)]
         return Rows(pair_rows(shapes[:batch], ids, "warm-up"), pair_rows(shapes, ids, "pair"))
-    warm_up = pair_rows([mean_shape()] * batch, ids, "warm-up")
+    warm_up = pair_rows(warm_up_shapes(batch), ids, "warm-up")
     return Rows(warm_up, pair_rows(pair_shapes(128 if options.quick else PAIRS, options.seed), ids, "pair"))
 
 
-def _described(options: Options, rows: Rows, batch: int) -> dict[str, Any]:
+def _described(options: Options, rows: Rows, batch: int, cuda: bool) -> dict[str, Any]:
     return {
-        "model": "shape of Qwen2.5-0.5B, random weights",
+        "model": "shape of Qwen2.5-0.5B, random weights" if cuda else "two layers of random weights, 32 wide",
+        "device": _device(cuda),
         "pairs": len(rows.timed),
         "pairs_a_step": batch,
         "epochs": options.epochs,
         "repeats": options.repeats,
+        "seed": options.seed,
+        "trial_rows": batch,
         "mean_tokens_a_pair": fmean(len(row.prompt) + row.num_targets for row in rows.timed),
     }
 
