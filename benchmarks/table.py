@@ -154,7 +154,7 @@ def _whole_batch(part: Mapping[str, Any]) -> list[str]:
 
 def _runs(part: Mapping[str, Any]) -> list[str]:
     """What limbeck ran in, how often all ran, and on how many rows TRL's settings were tried."""
-    facts = next((run["outcome"]["facts"] for run in part["runs"] if _finished(run)), {})
+    facts: dict[str, Any] = next((run["outcome"]["facts"] for run in part["runs"] if _finished(run)), {})
     kept = {None: "-", False: "kept", True: "computed again"}[facts.get("recompute")]
     settings = part["settings"]
     return [

@@ -55,8 +55,9 @@ class Marks(TrainerCallback):
     def __init__(self, clock: StepClock, unmarked: int) -> None:
         self.clock, self.unmarked = clock, unmarked
 
-    def on_step_begin(self, _: object, state: Any, *__: object, **___: object) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the trainer before the first micro-batch of a step."""
+        del args, control, kwargs
         if state.global_step >= self.unmarked:
             self.clock.mark()
 
