@@ -44,6 +44,7 @@ class Adapters:
 
     model: "LanguageModel"
     tuner: "LoraModel"
+    seed: int
 
     def save(self, folder: Path) -> None:
         """Write a folder that `PeftModel.from_pretrained` opens on top of the base model, whole or not at all.
@@ -60,20 +61,24 @@ class Adapters:
             self.tuner.peft_config[_ADAPTER].save_pretrained(str(temporary))
 
     def merge(self) -> None:
-        """Add every adapter to its weight, in fp32, rounded once, and take it out: an ordinary network is left.
+        """Add every adapter to its weight, in fp32, and take it out: an ordinary network is left.
 
-        By hand, since peft rounds the product to the weight's dtype before it adds it.
+        By hand: in bf16, peft rounds the product and the sum, both to the nearest, and much of a small update is lost.
         """
         import torch
         from peft.tuners.lora import Linear
 
+        from limbeck.lm.rounding import stochastic_bf16
+
+        generator = torch.Generator().manual_seed(seeds.derive(self.seed, "lora merge"))
         with torch.no_grad():
             for layer in self.model.network.modules():
                 if isinstance(layer, Linear):
                     parts: Any = layer  # annotated as modules and tensors by turns
                     down, up = parts.lora_A[_ADAPTER].weight, parts.lora_B[_ADAPTER].weight  # [rank, in], [out, rank]
                     weight = parts.get_base_layer().weight  # [out, in]
-                    weight.copy_(weight.float() + parts.scaling[_ADAPTER] * (up.float() @ down.float()))
+                    total = weight.float() + parts.scaling[_ADAPTER] * (up.float() @ down.float())
+                    weight.copy_(total if weight.dtype == torch.float32 else stochastic_bf16(total, generator))
         self.tuner.unload()
 
 
@@ -104,7 +109,7 @@ def attach(model: "LanguageModel", settings: Lora | None, seed: int) -> Adapters
     config.target_modules = sorted(config.target_modules or ())  # a set would be saved in an order of chance
     counts = [(p.numel(), p.requires_grad) for p in model.network.parameters()]
     say(f"LoRA: {sum(n for n, trained in counts if trained):,} of {sum(n for n, _ in counts):,} weights are trained")
-    return Adapters(model, tuner)
+    return Adapters(model, tuner, seed)
 
 
 def _targets(model: "LanguageModel", asked: Sequence[str]) -> list[str]:
