@@ -151,3 +151,28 @@ def test_a_stopped_optimizer_keeps_the_weights_and_nothing_else(dtype: torch.dty
     for weight, before in zip(network.parameters(), moved, strict=True):
         torch.testing.assert_close(weight.detach().float(), before.float() + 1, atol=0.02, rtol=0.02)
         assert weight.untyped_storage().nbytes() == weight.numel() * weight.element_size()  # its own again
+
+
+def ends_of_bf16_training(change: float) -> list[torch.Tensor]:
+    """The weights that two equal trainings leave, whose masters moved by `change` from ones."""
+    ends = []
+    for _ in range(2):
+        network = nn.Linear(64, 64, bias=False).to(torch.bfloat16)
+        with torch.no_grad():
+            network.weight.fill_(1.0)
+        optimizer = MasterAdamW(network, weight_decay=0.0)
+        optimizer.set_weights([weights + change for weights in optimizer.weights()])
+        optimizer.close()
+        ends.append(network.weight.detach().clone())
+    return ends
+
+
+def test_what_is_too_small_for_the_nearest_bf16_number_is_left_in_the_weights_on_average() -> None:
+    one, again = ends_of_bf16_training(2.0**-10)  # of 1 + 2^-10 the nearest bf16 number is 1
+    assert torch.equal(one, again)
+    assert set(one.flatten().tolist()) == {1.0, 1.0078125}
+    assert float(one.float().mean() - 1) == pytest.approx(2.0**-10, rel=0.15)  # 4,096 weights: deviation 0.04 of it
+
+
+def test_bf16_weights_that_did_not_move_end_as_they_began() -> None:
+    assert set(ends_of_bf16_training(0.0)[0].flatten().tolist()) == {1.0}

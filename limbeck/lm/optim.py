@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.lm.rounding import stochastic_bf16
+
 
 @dataclass
 class _Place:
@@ -125,11 +127,18 @@ class MasterAdamW:
                 place.grad = group.grad
 
     def close(self) -> None:
-        """Give the network back to ordinary autograd, its weights to themselves."""
+        """Give the network back to ordinary autograd, its weights to themselves.
+
+        bf16 weights are rounded from their masters by chance, the same each time: to the nearest, most of them would be
+        what they were before a short DPO run, and most of what it learnt would be lost. What did not move stays.
+        """
         self.stop()
+        generator = torch.Generator().manual_seed(0)
         for place in self._places():
             if _shares(place):
                 place.parameter.data = place.master.clone()
+            elif place.parameter.dtype == torch.bfloat16:
+                place.parameter.data.copy_(stochastic_bf16(place.master, generator))
 
     def _places(self) -> Iterator[_Place]:
         return (place for group in self._groups for place in group.places)
