@@ -1,18 +1,19 @@
 """Sampling: greedy equals transformers' own, the exact distribution otherwise, whatever shares the batch."""
 
-import random
-from collections import Counter
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from scipy.stats import chisquare
 from tiny_models import ARCHITECTURES, plain_logps, plain_model, random_ids, tiny_folder, tiny_model
 from transformers import PreTrainedModel
 
-from limbeck.lm.generate import NUCLEUS_CANDIDATES, PromptIds, Sample, Sampling, choose, generate, slots_for
+from limbeck.errors import ModelError
+from limbeck.lm.fused_runner import can_be_fused
+from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, slots_for
+from limbeck.lm.kernels import kernels
 from limbeck.lm.load import LanguageModel
 
 LENGTHS = (3, 11, 1, 40, 7, 7)
@@ -37,6 +38,16 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return tiny_model(tiny_folder(tmp_path_factory.mktemp("llama")))
+
+
+@pytest.fixture(scope="module")
+def fusable(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return tiny_model(tiny_folder(tmp_path_factory.mktemp("fusable"), head_dim=16))
+
+
+@pytest.fixture(scope="module", params=["general", "fused"])
+def any_model(request: pytest.FixtureRequest, model: LanguageModel, fusable: LanguageModel) -> LanguageModel:
+    return fusable if request.param == "fused" else model
 
 
 def stopping_at(model: LanguageModel, *tokens: int) -> LanguageModel:
@@ -103,30 +114,172 @@ def test_the_same_seed_gives_the_same_samples_whatever_else_is_in_the_batch(mode
     assert sum(other[key].ids == ids[key] for key in ids) <= 1
 
 
-def test_samples_of_a_prompt_differ_and_share_one_prefill(model: LanguageModel) -> None:
-    lengths: list[int] = []
-    hook = model.decoder.register_forward_pre_hook(
-        lambda _, __, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
-    )
+def test_samples_of_a_prompt_differ_and_share_one_prefill(any_model: LanguageModel) -> None:
     (prompt,) = [replace(p, num_samples=6) for p in prompts() if len(p.ids) == 40]
-    got = sample_all(model, [prompt], Sampling(max_new_tokens=10, temperature=1.0, slots=6))
-    hook.remove()
-    assert lengths[0] == 40  # not 6 * 40
-    assert lengths[1] <= 6
-    assert sorted(index for _, index in got) == list(range(6))
-    assert len({sample.ids for sample in got.values()}) == 6
+    tally = Tally()
+    samples = list(generate(any_model, [prompt], Sampling(max_new_tokens=10, temperature=1.0, slots=6), tally))
+    assert tally.useful_rows == 39 + sum(
+        len(sample.ids) for sample in samples
+    )  # not 6 * 39; the last token is a step's
+    assert sorted(sample.sample_index for sample in samples) == list(range(6))
+    assert len({sample.ids for sample in samples}) == 6
 
 
-def test_no_token_is_computed_for_an_empty_or_finished_slot(model: LanguageModel) -> None:
-    lengths: list[int] = []
-    hook = model.decoder.register_forward_pre_hook(
-        lambda _, __, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
-    )
+def test_every_row_that_is_computed_is_a_prompts_or_a_samples_but_for_rounding_up(any_model: LanguageModel) -> None:
+    tally = Tally()
+    samples = list(generate(any_model, prompts(), Sampling(max_new_tokens=9, slots=4), tally))
+    assert tally.useful_rows == sum(length - 1 for length in LENGTHS) + sum(len(sample.ids) for sample in samples)
+    passes = tally.steps + len(LENGTHS)  # at most: a prefill for each prompt
+    assert tally.useful_rows <= tally.computed_rows <= tally.useful_rows + 16 * passes
+
+
+def test_more_samples_of_a_prompt_than_slots_are_the_same_samples(any_model: LanguageModel) -> None:
+    asked = prompts(num_samples=5)
+    settings = Sampling(max_new_tokens=6, temperature=1.0, slots=32)
+    narrow = sample_all(any_model, asked, replace(settings, slots=2))
+    assert {k: s.ids for k, s in narrow.items()} == {
+        k: s.ids for k, s in sample_all(any_model, asked, settings).items()
+    }
+
+
+def test_with_one_number_of_slots_logps_are_the_same_bits_whatever_else_is_asked_for(any_model: LanguageModel) -> None:
+    asked = prompts(num_samples=3)
+    settings = Sampling(max_new_tokens=20, temperature=0.9, top_p=0.9, seed=2, slots=16)
+    together = sample_all(any_model, asked, settings)
+    assert sample_all(any_model, asked[::-1], settings) == together
+    for prompt in asked:
+        assert sample_all(any_model, [prompt], settings).items() <= together.items()
+    one = replace(asked[3], num_samples=1)
+    assert sample_all(any_model, [one], settings)[one.id, 0] == together[one.id, 0]
+
+
+def test_compiled_and_torchs_own_operators_write_the_same(
+    fusable: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels() is None:
+        pytest.skip("no C++ compiler")
+    asked = prompts(num_samples=2)
+    settings = Sampling(max_new_tokens=20, temperature=0.8, top_p=0.9, slots=8)
+    compiled = sample_all(fusable, asked, settings)
+    monkeypatch.setenv("LIMBECK_KERNELS", "off")
+    kernels.cache_clear()
+    plain = sample_all(fusable, asked, settings)
+    kernels.cache_clear()
+    assert {key: sample.ids for key, sample in compiled.items()} == {key: sample.ids for key, sample in plain.items()}
+    for key, sample in compiled.items():
+        assert sample.logps == pytest.approx(plain[key].logps, abs=1e-4)
+
+
+def test_a_network_that_is_not_what_it_looks_like_is_run_as_it_is(fusable: LanguageModel) -> None:
+    compiled = kernels()
+    if compiled is None:
+        pytest.skip("no C++ compiler")
+    assert can_be_fused(fusable, compiled)
+    other = copy.deepcopy(fusable)
+    handle = other.decoder.layers[1].mlp.register_forward_hook(lambda _, __, out: 2 * out)
+    assert not can_be_fused(other, compiled)
+    handle.remove()
+    assert can_be_fused(other, compiled)
+
+
+def test_int8_weights_write_nearly_the_same_and_are_refused_where_they_cannot_be_had(
+    fusable: LanguageModel, model: LanguageModel
+) -> None:
+    if kernels() is None:
+        pytest.skip("no C++ compiler")
     asked = prompts()
-    got = sample_all(model, asked, Sampling(max_new_tokens=9, slots=4))
-    hook.remove()
-    # The first token of a sample comes from its prompt's pass; each later one is a token of its own.
-    assert sum(lengths) == sum(LENGTHS) + sum(len(sample.ids) - 1 for sample in got.values())
+    own = sample_all(fusable, asked, Sampling(max_new_tokens=1, slots=16))
+    rounded = sample_all(fusable, asked, Sampling(max_new_tokens=1, slots=16, weights="int8"))
+    assert [rounded[key].logps[0] for key in own] == pytest.approx([own[key].logps[0] for key in own], abs=0.2)
+    assert any(rounded[key].logps != own[key].logps for key in own)
+    with pytest.raises(ModelError, match="int8"):
+        list(generate(model, asked, Sampling(max_new_tokens=1, weights="int8")))  # its heads are too small
+
+
+def test_a_stop_string_ends_a_sample_and_is_not_in_the_text(any_model: LanguageModel) -> None:
+    (prompt,) = prompts()[:1]
+    settings = Sampling(max_new_tokens=30, temperature=1.0, seed=3)
+    free = sample_all(any_model, [prompt], settings)[prompt.id, 0]
+    stop = free.text[8:11]
+    assert len(stop) == 3
+    got = sample_all(any_model, [prompt], replace(settings, stop=("never there", stop)))[prompt.id, 0]
+    assert got.finish_reason == "stop_string"
+    assert got.text == free.text[: free.text.index(stop)]
+    assert got.ids == free.ids[: len(got.ids)]
+    assert stop not in any_model.chat.text(got.ids[:-1])
+    assert stop in any_model.chat.text(got.ids)
+
+
+def test_a_prompts_own_limit_counts_and_the_end_of_turn_can_be_ignored(model: LanguageModel) -> None:
+    first, second = prompts()[:2]
+    stop = sample_all(stopping_at(model, 299), [first], Sampling(max_new_tokens=8))[first.id, 0].ids[2]
+    asked = [replace(first, max_new_tokens=5), second]
+    got = sample_all(stopping_at(model, stop), asked, Sampling(max_new_tokens=7, ignore_end_of_turn=True))
+    assert [len(got[prompt.id, 0].ids) for prompt in asked] == [5, 7]
+
+
+def test_repetition_is_penalised_as_transformers_does(model: LanguageModel, tmp_path: Path) -> None:
+    plain = plain_model(tiny_folder(tmp_path / "llama"))
+    for prompt in prompts():
+        ids = torch.tensor([prompt.ids])
+        theirs = plain.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=12,
+            repetition_penalty=1.6,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[0, len(prompt.ids) :]
+        settings = Sampling(max_new_tokens=12, repetition_penalty=1.6, ignore_end_of_turn=True)
+        ours = sample_all(model, [prompt], settings)
+        assert ours[prompt.id, 0].ids == tuple(theirs.tolist())
+
+
+def test_where_memory_runs_out_half_the_slots_go_on_and_no_sample_is_lost(
+    model: LanguageModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = prompts(num_samples=2)
+    settings = Sampling(max_new_tokens=7, temperature=1.0, slots=8)
+    whole = sample_all(model, asked, settings)
+    rows: list[int] = []
+
+    def out_of_memory(_: object, given: tuple[torch.Tensor, ...]) -> None:
+        rows.append(len(given[0]))
+        if len(given[0]) > 4 and len(rows) > 9:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    handle = model.head.register_forward_pre_hook(out_of_memory)
+    tally = Tally()
+    samples = list(generate(model, asked, settings, tally))
+    handle.remove()
+    assert tally.halvings == 1
+    assert "going on with 4 samples at once" in capsys.readouterr().err
+    assert len(samples) == len(whole)  # none twice
+    assert {key: sample.ids for key, sample in by_key(samples).items()} == {k: s.ids for k, s in whole.items()}
+
+
+def test_memory_too_small_for_one_sample_is_one_sentence(model: LanguageModel) -> None:
+    def out_of_memory(_: object, __: object) -> None:
+        raise MemoryError
+
+    handle = model.head.register_forward_pre_hook(out_of_memory)
+    with pytest.raises(ModelError, match="too small to write a single sample"):
+        list(generate(model, prompts(), Sampling(max_new_tokens=3, slots=4)))
+    handle.remove()
+
+
+def test_logits_that_are_no_numbers_end_the_run_with_the_prompt(any_model: LanguageModel) -> None:
+    broken = copy.deepcopy(any_model)
+    with torch.no_grad():
+        broken.head.weight[7] = float("nan")
+    with pytest.raises(ModelError, match=r"no numbers, on prompt p/"):
+        list(generate(broken, prompts(), Sampling(max_new_tokens=3)))
+
+
+def test_gradients_are_not_switched_off_while_the_caller_has_its_turn(model: LanguageModel) -> None:
+    for _ in generate(model, prompts(), Sampling(max_new_tokens=3)):
+        assert not torch.is_inference_mode_enabled()
 
 
 def test_a_stop_token_ends_a_sample_and_is_in_the_ids_but_not_in_the_text(model: LanguageModel) -> None:
@@ -149,64 +302,8 @@ def test_a_stop_at_the_last_allowed_token_is_a_stop(model: LanguageModel) -> Non
     assert (got.ids, got.finish_reason) == ((stop,), "stop")
 
 
-def test_no_prompt_gives_no_sample_and_too_many_samples_of_one_prompt_are_an_error(model: LanguageModel) -> None:
+def test_no_prompt_gives_no_sample(model: LanguageModel) -> None:
     assert list(generate(model, [], Sampling(max_new_tokens=5))) == []
-    with pytest.raises(ValueError, match="more samples of one prompt than slots"):
-        list(generate(model, prompts(num_samples=3), Sampling(max_new_tokens=5, slots=2)))
-
-
-LOGITS = torch.tensor([[2.0, 1.5, 1.0, 0.9, 0.5, 0.0, -0.5, -1.0, 1.9, 0.2]])
-DRAWS = 8000
-
-
-def exact(logits: torch.Tensor, temperature: float, top_p: float) -> list[float]:
-    """The definition: temper, keep the smallest set of likeliest tokens whose mass reaches `top_p`, renormalise."""
-    probabilities = (logits.double() / temperature).softmax(-1)
-    kept: list[int] = []
-    for token in sorted(range(len(probabilities)), key=lambda token: -float(probabilities[token])):
-        if sum(float(probabilities[t]) for t in kept) >= top_p:
-            break
-        kept.append(token)
-    mass = sum(float(probabilities[t]) for t in kept)
-    return [float(p) / mass if token in kept else 0.0 for token, p in enumerate(probabilities)]
-
-
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.9), (1.8, 0.6), (0.3, 0.95)])
-def test_sampling_follows_the_exact_distribution(temperature: float, top_p: float) -> None:
-    settings = Sampling(max_new_tokens=1, temperature=temperature, top_p=top_p)
-    rng = random.Random(11)
-    tokens, logps = choose(LOGITS, [0] * DRAWS, [rng] * DRAWS, settings)
-    wanted = exact(LOGITS[0], temperature, top_p)
-    counts = Counter(tokens)
-    support = [token for token, p in enumerate(wanted) if p]
-    assert set(counts) <= set(support)
-    if len(support) > 1:
-        observed = [counts[token] for token in support]
-        assert chisquare(observed, [wanted[token] * DRAWS for token in support]).pvalue > 1e-3
-    assert logps[:50] == pytest.approx([float(LOGITS[0].log_softmax(-1)[token]) for token in tokens[:50]], abs=1e-6)
-
-
-@pytest.mark.parametrize("top_p", [0.2, 0.9, 1.0])
-def test_a_nucleus_wider_than_the_candidates_is_found_by_sorting_everything(top_p: float) -> None:
-    logits = torch.randn(1, 2 * NUCLEUS_CANDIDATES + 77, generator=torch.Generator().manual_seed(5)) * 0.1
-    probabilities = logits[0].double().softmax(-1)
-    ordered, tokens = probabilities.sort(descending=True, stable=True)
-    size = next(n + 1 for n, mass in enumerate(ordered.cumsum(0)) if float(mass) >= top_p - 1e-12)
-    assert (size > NUCLEUS_CANDIDATES) == (top_p > 0.5)
-    cumulative = (ordered[:size] / ordered[:size].sum()).cumsum(0)
-    settings = Sampling(max_new_tokens=1, temperature=1.0, top_p=top_p)
-    got, _ = choose(logits, [0] * 300, [random.Random(n) for n in range(300)], settings)
-    uniforms = [random.Random(n).random() for n in range(300)]
-    slow = [int(tokens[next(n for n, mass in enumerate(cumulative) if float(mass) > u)]) for u in uniforms]
-    assert got == slow
-
-
-def test_greedy_takes_the_likeliest_token_and_draws_nothing() -> None:
-    rng = random.Random(1)
-    tokens, logps = choose(LOGITS, [0, 0], [rng, rng], Sampling(max_new_tokens=1))
-    assert tokens == [0, 0]
-    assert logps == pytest.approx([float(LOGITS[0].log_softmax(-1)[0])] * 2)
-    assert rng.random() == random.Random(1).random()
 
 
 def test_slots_fit_the_memory_and_are_at_least_one_and_at_most_what_is_asked(model: LanguageModel) -> None:

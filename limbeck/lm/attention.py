@@ -32,7 +32,9 @@ class Cache:
     """
 
     def __init__(self, num_slots: int, capacity: int) -> None:
-        self.num_slots, self.capacity = num_slots, capacity
+        self.num_slots = num_slots
+        # Kernels take another order of summation for what is left over of a multiple: there is to be nothing left.
+        self.capacity = -(-capacity // _SEEN_MULTIPLE) * _SEEN_MULTIPLE
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,119 @@
+"""From logits to tokens: greedy, or drawn from the tempered distribution cut to its likeliest tokens.
+
+The order of the cuts is top-k, then the nucleus (top-p) of what is left. A draw is one uniform number a token, turned
+into a token by the inverse of the cumulative distribution from the likeliest token on; ties go to the smaller id.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from limbeck.lm.kernels import Kernels
+
+NUCLEUS_CANDIDATES = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy; `slots` samples are written at once.
+
+    `top_k` 0: all tokens. `repetition_penalty`: Keskar et al. 2019, over prompt and response. `stop`: strings that end
+    a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": products in
+    8 bits (products.py), on a CPU.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    slots: int = 64
+    prefill_tokens: int = 1024
+    ignore_end_of_turn: bool = False
+    weights: Literal["own", "int8"] = "own"
+
+
+class Chosen(NamedTuple):
+    """A token id for each sample, and its log-probability in nats under the untempered model."""
+
+    tokens: list[int]
+    logps: list[float]
+
+
+def penalised(logits: Tensor, seen: Sequence[Tensor], penalty: float) -> Tensor:
+    """Logits [R, V] with those of the tokens in `seen[row]` divided by `penalty` where positive, else multiplied.
+
+    Keskar et al. 2019 (CTRL), section 4.1, in the form that leaves the order of negative logits right.
+    """
+    if penalty == 1:
+        return logits
+    lengths = torch.tensor([len(ids) for ids in seen], device=logits.device)
+    rows = torch.arange(len(seen), device=logits.device).repeat_interleave(lengths)
+    ids = torch.cat(list(seen))
+    values = logits[rows, ids]
+    out = logits.clone()
+    out[rows, ids] = torch.where(values > 0, values / penalty, values * penalty)
+    return out
+
+
+def choose(
+    logits: Tensor,
+    rngs: Sequence[random.Random],
+    sampling: Sampling,
+    kernels: Kernels | None = None,
+    seen: Sequence[Tensor] = (),
+) -> Chosen:
+    """Choose a token for each row of `logits` [R, V], fp32; `seen[row]`: ids that the repetition penalty is for.
+
+    A row whose logits are not numbers gives the token -1 or a log-probability that is not a number.
+    """
+    judged = penalised(logits, seen, sampling.repetition_penalty)
+    uniforms = [rng.random() for rng in rngs] if sampling.temperature else [0.0] * len(rngs)
+    if kernels is not None:
+        return Chosen(*kernels.choose(judged, logits, uniforms, sampling.temperature, sampling.top_k, sampling.top_p))
+    if sampling.temperature == 0:
+        tokens = judged.argmax(dim=-1)
+    else:
+        tokens = torch.tensor(_draw(judged / sampling.temperature, uniforms, sampling), device=logits.device)
+    logps = logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
+    return Chosen(tokens.tolist(), logps.tolist())
+
+
+def _draw(scaled: Tensor, uniforms: Sequence[float], sampling: Sampling) -> list[int]:
+    """One token a row of tempered logits [R, V]."""
+    top_k = sampling.top_k or scaled.shape[1]
+    number = min(max(NUCLEUS_CANDIDATES, sampling.top_k), scaled.shape[1])
+    values, candidates = scaled.topk(number, dim=-1)
+    shares = (values - torch.logsumexp(scaled, dim=-1, keepdim=True)).exp()
+    # One transfer a step; the draws below are made on the CPU, in fp64, which not every device has.
+    probabilities, candidates = shares.cpu().double().cumsum(-1), candidates.cpu()
+    return [
+        _inverse_cdf(scaled[row], probabilities[row][:top_k], candidates[row], uniform, sampling)
+        for row, uniform in enumerate(uniforms)
+    ]
+
+
+def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform: float, sampling: Sampling) -> int:
+    """The token at which the cumulative probability of the nucleus passes `uniform` of the nucleus' mass.
+
+    `cumulative`: of the likeliest candidates, sorted. The nucleus is the smallest set whose mass reaches `top_p`
+    (Holtzman et al. 2020); where the candidates do not hold it, the whole vocabulary is sorted: exact, only slower.
+    """
+    top_p = sampling.top_p
+    whole = float(cumulative[-1]) if sampling.top_k else 1.0  # what top-k leaves
+    held = float(cumulative[-1])
+    # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
+    beyond = uniform >= held if top_p == 1 else top_p > held
+    if not sampling.top_k and beyond and len(candidates) < len(scaled):
+        ordered = scaled.cpu().double().softmax(-1).sort(descending=True, stable=True)
+        cumulative, candidates = ordered.values.cumsum(-1), ordered.indices
+    size = min(int(torch.searchsorted(cumulative, top_p * whole)) + 1, len(cumulative))
+    mass = whole if top_p == 1 else float(cumulative[size - 1])
+    place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))
+    return int(candidates[min(place, size - 1)].item())

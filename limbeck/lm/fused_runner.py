@@ -1,0 +1,179 @@
+"""Llama-like decoders in fp32 or bf16 on a CPU: matrix products, and one compiled pass for all that lies between two.
+
+The same arithmetic as transformers' modules, whose weights it reads. Whether a network is what it looks like is tried:
+`can_be_fused` compares logits with the network's own before it is used.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from limbeck.lm.attention import Layout
+from limbeck.lm.kernels import Kernels
+from limbeck.lm.kv_pages import Pages, Shape
+from limbeck.lm.load import LanguageModel
+from limbeck.lm.products import Products, own_products
+from limbeck.lm.runner import Prefill
+from limbeck.lm.span_attention import Plan, Span, attend_spans
+
+_ALIKE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_MULTIPLE = 16  # of head size and inner size: what the kernels compute at once
+_LARGEST_HEAD = 256
+_TRIED_IDS = 21  # more than a page of the cache
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the largest logit
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+class _Layer(NamedTuple):
+    """One layer's modules."""
+
+    before: Any
+    attention: Any
+    between: Any
+    mlp: Any
+
+
+class FusedRunner:
+    """Runs rows through the layers. `rows`: a packed row of prompts, or one token of each slot."""
+
+    def __init__(self, model: LanguageModel, kernels: Kernels, products: Products, slots: int, capacity: int) -> None:
+        decoder: Any = model.decoder
+        self._kernels, self._products, self._head = kernels, products, model.head
+        self._embedding: Tensor = decoder.embed_tokens.weight
+        self._angles: Any = decoder.rotary_emb
+        self._norm: Any = decoder.norm
+        self._layers = [
+            _Layer(layer.input_layernorm, layer.self_attn, layer.post_attention_layernorm, layer.mlp)
+            for layer in decoder.layers
+        ]
+        attention = self._layers[0].attention
+        self._size: int = attention.head_dim
+        self._scaling: float = attention.scaling
+        shape = Shape(attention.k_proj.out_features // self._size, self._size)
+        self._pages = Pages(slots, capacity, len(self._layers), shape, self._embedding.dtype)
+
+    def prefill(self, prompts: list[Prefill], num_rows: int) -> None:
+        """One packed row; what `num_rows` is more than the prompts is a sequence that nobody reads."""
+        ids = [token for prompt in prompts for token in prompt.ids]
+        positions = [place for prompt in prompts for place in range(len(prompt.ids))]
+        idle = num_rows - len(ids)
+        lengths = [*(len(prompt.ids) for prompt in prompts), *([idle] if idle else [])]
+        starts = [sum(lengths[:number]) for number in range(len(lengths))]
+        plan = Plan([Span(start, length) for start, length in zip(starts, lengths, strict=True)])
+        places = self._pages.fill([(len(prompt.ids), prompt.slots) for prompt in prompts])
+        angles = self._angles_of(positions + list(range(idle)))
+
+        def store(index: int, keys: Tensor, values: Tensor) -> None:
+            self._kernels.rotate(keys, *angles)
+            self._kernels.store(keys, values, places, *self._pages.layers[index])
+
+        def attend(index: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            store(index, keys, values)
+            self._kernels.rotate(queries, *angles)
+            by_head = [part.transpose(0, 1) for part in (queries, keys, values)]
+            out = attend_spans(by_head[0], by_head[1], by_head[2], plan, self._scaling)
+            return out.transpose(0, 1).reshape(num_rows, -1)
+
+        last = len(self._layers) - 1
+        states = embedding(torch.tensor(ids + [0] * idle), self._embedding)
+        for index in range(last):
+            states = self._layer(index, states, attend)
+        _, keys, values = self._projected(last, states)
+        store(
+            last, keys, values
+        )  # the rest of the last layer is of no use: the first step reads the prompt's last token
+
+    def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
+        """One token a slot; rows beyond the slots write into the scratch page. Returns logits [num_rows, V]."""
+        for slot, position in enumerate(positions):
+            self._pages.extend(slot, position)
+        idle = num_rows - len(ids)
+        places = torch.tensor(positions + [0] * idle, dtype=torch.int32)
+        tables = self._pages.tables[:num_rows]
+        angles = self._angles_of(positions + [0] * idle)
+
+        def attend(index: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            pages = self._pages.layers[index]
+            return self._kernels.decode((queries, keys, values), angles, tables, places, pages, self._scaling)
+
+        states = embedding(torch.tensor(ids + [0] * idle), self._embedding)
+        for index in range(len(self._layers)):
+            states = self._layer(index, states, attend)
+        normed = self._kernels.normalise(states, self._norm.weight, self._norm.variance_epsilon)
+        return self._products(normed, self._head, torch.float32)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Hand over pages; nothing is copied, however many positions they hold."""
+        del length
+        self._pages.move(source, target)
+
+    def release(self, slot: int) -> None:
+        """Give the slot's pages back."""
+        self._pages.release(slot)
+
+    def _angles_of(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [T, size]."""
+        cosines, sines = self._angles(self._embedding, torch.tensor([positions]))
+        return cosines[0].contiguous(), sines[0].contiguous()
+
+    def _layer(self, index: int, states: Tensor, attend: Attend) -> Tensor:
+        """Hidden states [T, H] to those of the next layer."""
+        _, attention, between, mlp = self._layers[index]
+        states = states + self._products(attend(index, *self._projected(index, states)), attention.o_proj)
+        normed = self._kernels.normalise(states, between.weight, between.variance_epsilon)
+        gates, ups = (self._products(normed, part) for part in (mlp.gate_proj, mlp.up_proj))
+        return states + self._products(self._kernels.gate(gates, ups), mlp.down_proj)
+
+    def _projected(self, index: int, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values [T, heads, size] of a layer, before rotation."""
+        before, attention = self._layers[index].before, self._layers[index].attention
+        normed = self._kernels.normalise(states, before.weight, before.variance_epsilon)
+        queries, keys, values = (
+            self._products(normed, part).view(len(states), -1, self._size)
+            for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        if hasattr(attention, "q_norm"):
+            queries = self._kernels.normalise(queries, attention.q_norm.weight, attention.q_norm.variance_epsilon)
+            keys = self._kernels.normalise(keys, attention.k_norm.weight, attention.k_norm.variance_epsilon)
+        return queries, keys, values
+
+
+def can_be_fused(model: LanguageModel, kernels: Kernels) -> bool:
+    """Whether the model is one of those known here, and the runner computes what its network computes."""
+    if not _looks_alike(model):
+        return False
+    ids = [(number + 1) * (model.head.out_features // (_TRIED_IDS + 1)) for number in range(_TRIED_IDS)]
+    positions = torch.arange(_TRIED_IDS)[None]
+    with torch.inference_mode():
+        hidden = model.hidden(torch.tensor([ids]), positions, Layout([Span(0, _TRIED_IDS)]))
+        own = model.head(hidden[-1]).float()
+        tried = FusedRunner(model, kernels, own_products, 1, _TRIED_IDS)
+        tried.prefill([Prefill(tuple(ids[:-1]), (0,))], _TRIED_IDS + 2)
+        ours = tried.decode(ids[-1:], [_TRIED_IDS - 1], 1)[0]
+    return float((ours - own).abs().max() / own.abs().max()) <= _TOLERANCE[model.head.weight.dtype]
+
+
+def _looks_alike(model: LanguageModel) -> bool:
+    config = model.network.config
+    decoder = model.decoder
+    if model.device.type != "cpu" or model.head.weight.dtype not in _TOLERANCE or config.model_type not in _ALIKE:
+        return False
+    attention = cast(Any, decoder).layers[0].self_attn
+    size: int = attention.head_dim
+    return (
+        config.hidden_act == "silu"
+        and size % _MULTIPLE == config.intermediate_size % _MULTIPLE == 0
+        and size <= _LARGEST_HEAD
+        and not any(_window(layer.self_attn, config) for layer in cast(Any, decoder).layers)
+        and all(parameter.dtype == model.head.weight.dtype for parameter in decoder.parameters())
+    )
+
+
+def _window(attention: Any, config: Any) -> int | None:
+    """A layer's sliding window. Mistral's attention reads it from the configuration in every pass."""
+    window: int | None = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
+    return window
