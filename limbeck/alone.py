@@ -14,12 +14,17 @@ from limbeck import pipeline
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.lm import lora
+from limbeck.manifest import MANIFEST
 from limbeck.pipeline import Unit
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
+from limbeck.students import served
+
+MODEL = "model"  # what the one model that a stage alone asks is called, as in servers.model
+_ASKING = ("mine", "evaluate")
 
 
 def recipe_for(stage: str, data: Mapping[str, Any], overrides: tuple[str, ...]) -> Recipe:
@@ -34,15 +39,18 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
     """
     out = out.expanduser()
     lora.check_installed(recipe)
+    served.check_names(recipe, (MODEL,) if stage in _ASKING else (), f"limbeck {stage}")
     for name, path in inputs.items():
         if not _made_here(path) and not path.exists():
             raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
     with claimed(out, recipe):
         recipe = settled(recipe, out)
+        name = stage if argument is None or stage == "mine" else f"{stage}/{argument}"
+        if not (out / name / MANIFEST).is_file():  # one that is fresh needs no server
+            served.look(recipe.servers)
         if any(_made_here(path) for path in inputs.values()):
             pipeline.run_unit(corpus, recipe, out)
-        name = stage if argument is None else f"{stage}/{argument}"
         part = pipeline.whole_part(recipe)
         pipeline.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name

@@ -5,13 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.alone import own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
+from limbeck.alone import MODEL, own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
 from limbeck.console import results
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
+from limbeck.recipe import Recipe
 from limbeck.records import WeakPrompt
 
 ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
+AskedName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Folder, hub id, or a name that `limbeck pull` knows; may be left out where a server has the model: "
+        "--set servers.model.base_url=URL --set servers.model.model=NAME.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to work in; an interrupted command resumes there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting.")]
 Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
@@ -37,7 +46,7 @@ def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1
 
 
 def mine(
-    model: ModelName,
+    model: AskedName = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts, in any format that limbeck reads.")] = None,
     tasks: Annotated[int, typer.Option(min=0, help="Or so many built-in problems.")] = 0,
     out: Out = Path("out/mine"),
@@ -54,7 +63,7 @@ def mine(
     else:
         inputs = prompts_input(data, prompts, "pool")
     recipe = recipe_for("mine", data, tuple(overrides or ()))
-    _done(run_alone(recipe, "mine", {"student": model_folder(model), **inputs}, out))
+    _done(run_alone(recipe, "mine", {**_asked("student", model, recipe), **inputs}, out, MODEL))
 
 
 def teach(
@@ -124,7 +133,7 @@ def dpo(
 
 
 def evaluate(
-    model: ModelName,
+    model: AskedName = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts, in any format that limbeck reads.")] = None,
     tasks: Annotated[int, typer.Option(min=0, help="Or so many built-in problems.")] = 0,
     judge: Annotated[str, typer.Option(help="verifier (built-in problems) or nemotron.")] = "verifier",
@@ -144,9 +153,18 @@ def evaluate(
     else:
         inputs = {"test": prompts_input(data, prompts, "test")["test"]}
     recipe = recipe_for("evaluate", data, tuple(overrides or ()))
-    folder = run_alone(recipe, "evaluate", {"model": model_folder(model), **inputs}, out, "model")
+    folder = run_alone(recipe, "evaluate", {**_asked("model", model, recipe), **inputs}, out, MODEL)
     show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
     _done(folder)
+
+
+def _asked(place: str, model: str | None, recipe: Recipe) -> dict[str, Path]:
+    if model is not None:
+        return {place: model_folder(model)}
+    if recipe.servers:
+        return {}
+    raise RecipeError(f"limbeck {recipe.name}: give --model, or a server with --set servers.model.base_url=URL and "
+                      "--set servers.model.model=NAME")  # fmt: skip
 
 
 def _only_tasks(split: str, count: int) -> dict[str, int]:

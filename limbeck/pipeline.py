@@ -6,7 +6,7 @@ and its outputs have the digests that its manifest names; only stale ones run. S
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,15 @@ from limbeck.errors import RecipeError
 from limbeck.judges import make_judge
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, Server
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
+from limbeck.students import served
 from limbeck.teachers import teacher_for
 
 BASE = "base"
 SFT = "sft"
+_ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -62,6 +64,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
     """
     lora.check_installed(recipe)
+    served.check_names(recipe, (BASE, SFT, *recipe.arms))
     corpus, kinds = recipe.corpus, recipe.pair_kinds()
     if not (corpus.tasks or corpus.demonstrations):
         raise RecipeError("corpus: nothing to learn from; give [corpus.tasks] or [[corpus.demonstrations]]")
@@ -88,7 +91,9 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         Unit(
             "retain",
             {"base": base, **_files(corpus, "chat_train", "chat_heldout")},
-            _part(recipe, "model") | {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()},
+            _part(recipe, "model")
+            | {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
+            | served.part_of(recipe, BASE),
         ),
         Unit(
             "sft",
@@ -107,6 +112,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
                 "mine",
                 {"student": Path("sft/model"), **_files(corpus, "pool")},
                 _mine_part(recipe),
+                argument=SFT,
                 keep=reply_store.FILE_NAMES,
             ),
             Unit(
@@ -125,7 +131,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     listed += _evaluate_units(recipe, base)
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
-    return (*listed, Unit("report", manifests, recipe.model_dump(mode="json")))
+    return (*listed, Unit("report", manifests, _all_of(recipe)))
 
 
 def _arm_units(recipe: Recipe, arm: str, base: Path) -> list[Unit]:
@@ -164,7 +170,13 @@ def _evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     }
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     return [
-        Unit(f"evaluate/{name}", {"model": path, **asked}, part, argument=name, keep=reply_store.FILE_NAMES)
+        Unit(
+            f"evaluate/{name}",
+            {"model": path, **asked},
+            part | served.part_of(recipe, name),
+            argument=name,
+            keep=reply_store.FILE_NAMES,
+        )
         for name, path in _models(recipe, base).items()
     ]
 
@@ -190,14 +202,19 @@ def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
 
 def whole_part(recipe: Recipe, include: set[str] | None = None) -> dict[str, Any]:
     """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
-    written, and what is computed twice to save memory.
+    written, what is computed twice to save memory, how a server is asked.
     """
     without = {"checkpoint_every_minutes", "gradient_checkpointing"}
-    return recipe.model_dump(mode="json", include=include, exclude={"sft": without, "dpo": without})
+    part = recipe.model_dump(mode="json", include=include, exclude={"sft": without, "dpo": without, "servers": True})
+    return part | (served.part_of(recipe, *recipe.servers) if include is None else {})
+
+
+def _all_of(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude={"servers"}) | served.part_of(recipe, *recipe.servers)
 
 
 def _mine_part(recipe: Recipe) -> dict[str, Any]:
-    part = _part(recipe, "model", "mine")
+    part = _part(recipe, "model", "mine") | served.part_of(recipe, SFT)
     if recipe.mine.judge != "verifier":
         part |= {"reward_model": recipe.evaluate.reward_model, "reward": recipe.evaluate.reward.model_dump()}
     return part
@@ -241,6 +258,7 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
     Raises:
         RunFolderError: where the folder belongs to another recipe or another process is at work in it.
         RecipeError: where the recipe cannot be carried out as a whole, or `until` names no stage of it.
+        TeacherError: where a server that can be at work already is not.
     """
     check(recipe)
     stages = list(dict.fromkeys(unit.stage for unit in units(recipe, base)))
@@ -248,10 +266,23 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(stages)}")
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
+        served.look(_servers_needed(recipe, base, folder, stages[: stages.index(until) + 1] if until else stages))
         for unit in units(recipe, base):
             if until is not None and stages.index(unit.stage) > stages.index(until):
                 continue  # not the end: the stages of the next arm come after those of this one
             run_unit(unit, recipe, folder)
+
+
+def _servers_needed(recipe: Recipe, base: Path, folder: Path, stages: Sequence[str]) -> dict[str, Server]:
+    """The servers that units yet to run will ask, of models that are there already. One whose model is yet to be
+    trained is looked for when its turn comes: only then can it hold that model.
+    """
+    if not recipe.servers:
+        return {}
+    due = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
+    asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(stages)}
+    untrained = {SFT if unit.stage == "sft" else unit.argument for unit in due if unit.stage in ("sft", "dpo")}
+    return {name: server for name, server in recipe.servers.items() if name in asked - untrained}
 
 
 def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:

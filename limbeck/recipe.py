@@ -283,6 +283,27 @@ class Evaluate(Section):
     )
 
 
+class Server(Section):
+    """Your own OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama) that holds a model of the run.
+
+    NAME is `base`, `sft` or an arm; for a stage alone, `model`. Where a model has a server, its replies (mining,
+    evaluation, the base model's chat) are sampled there; training and chat retention in nats stay with the built-in
+    engine. limbeck cannot see which weights a server holds: after a model was trained anew, restart its server.
+    """
+
+    base_url: str = Field(description="Its address, for instance `http://localhost:8000/v1`.")
+    model: str = Field(min_length=1, description="The model's name there, as its `/models` lists it.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key, where it wants one.")
+    concurrency: Annotated[int, Field(gt=0, le=512)] = Field(32, description="Requests in flight.")
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        600.0, description="Of one reply, the wait for a free place on the server included."
+    )
+
+    def identity(self) -> dict[str, str]:
+        """What decides the replies; how and how fast they are asked for does not."""
+        return {"base_url": self.base_url.rstrip("/"), "model": self.model}
+
+
 class Recipe(Section):
     """A whole run, from a base model to a verdict."""
 
@@ -298,6 +319,8 @@ class Recipe(Section):
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
     evaluate: Evaluate = Evaluate()
+    servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
+                                        "engine samples.")  # fmt: skip
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

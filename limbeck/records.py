@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "stop_string"]
+FinishReason = Literal["stop", "length", "stop_string"]  # end of turn, cut at the limit, cut at a stop string
 HeldOutSplit = Literal["test", "transfer"]
 
 
@@ -69,13 +69,16 @@ class Demonstration(PromptRow):
 
 
 class Reply(Record):
-    """One sampled response. `num_tokens` counts the end-of-turn token where there is one."""
+    """One sampled response. `num_tokens` counts the end-of-turn token where there is one.
+
+    It is None where a server did not say and no tokenizer is at hand to count with.
+    """
 
     prompt_id: str
     sample_index: int = 0
     text: str
     finish_reason: FinishReason
-    num_tokens: int
+    num_tokens: int | None
 
 
 class Judgement(Record):
@@ -133,6 +136,7 @@ class ModelScore(Record):
     """What one model achieved on the held-out prompts. Accuracies are shares of all prompts, truncated ones included.
 
     `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
+    `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
     """
 
     model: str
@@ -144,7 +148,7 @@ class ModelScore(Record):
     unparsable: int
     truncated: int
     unscored: int
-    mean_response_tokens: float
+    mean_response_tokens: float | None
     repetition_rate: float
     chat_repetition_rate: float | None = None
     retention_nats_per_token: float | None = None

@@ -23,10 +23,15 @@ WORTH_ASKING_AGAIN: frozenset[FailureReason] = frozenset({"timed_out", "rate_lim
 
 
 class Answered(Record):
-    """A raw reply, not yet parsed. Tokens as the server counts them; 0 where it does not say."""
+    """A raw reply, not yet parsed. Tokens as the server counts them; 0 where it does not say.
+
+    `stopped_by`: of a sample that ended with "stop", the stop string, "" for a token; None where the server does not
+    say (and where the reply comes out of a reply store, which does not keep it).
+    """
 
     text: str
     finish_reason: str = "stop"
+    stopped_by: str | None = None
     tokens_in: int = 0
     tokens_out: int = 0
 

@@ -27,6 +27,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 RETRIED_STATUSES = frozenset({408, 409, 429})  # and every 5xx
 FIRST_DELAY_SECONDS = 0.5  # doubled at every retry, with jitter (the schedule of OpenAI's own client)
 LONGEST_DELAY_SECONDS = 30.0
+LONGEST_LOOK_SECONDS = 30.0  # a list of models needs no sampling
 LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for an hour is asked again after two minutes
 
 
@@ -54,6 +55,7 @@ class _Retry:
 class ChatClient:
     """A client of one server. Use as an async context manager; `complete` may be awaited many times at once.
 
+    `read` makes an answer of a 200; `adapts` is False where a request must be taken as it is or not at all.
     `transport`, `sleep`, `now` and `environ` are the seams that tests drive; leave them out in use.
     """
 
@@ -62,6 +64,8 @@ class ChatClient:
         endpoint: Endpoint,
         *,
         default_base_url: str = OPENAI_URL,
+        read: Callable[[bytes, str | None], Answer] = wire.read_completion,
+        adapts: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -70,6 +74,8 @@ class ChatClient:
         self.base_url = (endpoint.base_url or default_base_url).rstrip("/")
         self.adaptations: set[wire.Adaptation] = set()
         self._endpoint = endpoint
+        self._read = read
+        self._adapts = adapts
         self._transport = transport
         self._sleep = sleep
         self._now = now
@@ -97,7 +103,7 @@ class ChatClient:
         if address.userinfo or address.query:
             raise TeacherError(
                 f"the base_url for {address.host} must not carry a name, password or query: "
-                f"put the key into the environment variable {self._endpoint.api_key_env}"
+                f"put the key into the environment variable {self._endpoint.api_key_env or 'that api_key_env names'}"
             )
 
     def _read_key(self) -> SecretStr | None:
@@ -154,6 +160,30 @@ class ChatClient:
             )
         return outcome.failure
 
+    async def models(self) -> list[str]:
+        """The names of the models that the server has, asked once and for at most 30 seconds.
+
+        Raises:
+            TeacherError: it is not there, refuses the key, or answers with no list.
+        """
+        if self._http is None:
+            raise RuntimeError("a ChatClient is used inside `async with`")
+        seconds = min(self._endpoint.timeout_seconds, LONGEST_LOOK_SECONDS)
+        try:
+            response = await self._http.get(f"{self.base_url}/models", timeout=seconds)
+        except httpx.RequestError as error:
+            why = self._scrub(str(error)) or type(error).__name__
+            raise TeacherError(f"no server answers at {self.base_url} ({why})") from None
+        names = wire.read_models(response.content) if response.is_success else None
+        if response.status_code in (401, 403):
+            raise TeacherError(self._key_sentence(response.status_code))
+        if names is None:
+            raise TeacherError(
+                f"{self.base_url}/models gives no list of models ({response.status_code}); base_url looks like "
+                "http://localhost:8000/v1"
+            )
+        return names
+
     def _delay_seconds(self, attempt: int, retry_after_seconds: float | None) -> float:
         backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS) * self._jitter.uniform(0.5, 1.0)
         return max(backoff, min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS))
@@ -179,10 +209,11 @@ class ChatClient:
     ) -> Answer | _Retry:
         status = response.status_code
         if response.is_success:
-            answer = wire.read_completion(response.content, self._secret())
+            answer = self._read(response.content, self._secret())
             return _Retry(answer) if isinstance(answer, Failed) and not answer.about_the_reply else answer
         error = wire.read_error(response.content, self._secret())
-        if status in (400, 422) and (adaptation := wire.find_adaptation(body, error)):
+        adaptation = wire.find_adaptation(body, error) if status in (400, 422) else None
+        if adaptation and (self._adapts or adaptation == "max_completion_tokens for max_tokens"):
             self.adaptations.add(adaptation)
             return await self._once(request)
         if error.code == "content_filter":
@@ -198,16 +229,23 @@ class ChatClient:
 
     def _final_sentence(self, status: int, model: str, error: wire.ServerError) -> str:
         name, server = self._endpoint.api_key_env, self.base_url
-        if status in (401, 403) and self._key is None:
-            return f"{server} asks for a key ({status}): set the environment variable {name}"
+        if status == 401 or (status == 403 and self._key is None):
+            return self._key_sentence(status)
         sentences = {
-            401: f"{server} refused the key in {name} (401): check that it is the key of this server",
             403: f"{server} does not allow the key in {name} to use {model!r} (403)",
             404: f"{server} does not know the model {model!r}, or is no chat-completions address (404)",
             410: f"{server} has retired the model {model!r} (410): choose another",
             429: f"the account behind the key in {name} has no credit left at {server} (429)",
         }
         return sentences.get(status, f"{server} answered {status}, which no retry mends: {error.message}")
+
+    def _key_sentence(self, status: int) -> str:
+        name, server = self._endpoint.api_key_env, self.base_url
+        if not name:
+            return f"{server} asks for a key ({status}): name with api_key_env the environment variable that holds it"
+        if self._key is None:
+            return f"{server} asks for a key ({status}): set the environment variable {name}"
+        return f"{server} refused the key in {name} ({status}): check that it is the key of this server"
 
     def _secret(self) -> str | None:
         return self._key.get_secret_value() if self._key else None

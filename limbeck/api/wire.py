@@ -75,10 +75,9 @@ def read_completion(content: bytes, secret: str | None) -> Answer:
     """Read a 200: text and usage, or why there is no usable text. What has no choices is the server's error."""
     text = content.decode("utf-8", "replace")
     body = _json_object(text)
-    choices = body.get("choices")
-    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+    choice = _first_choice(body)
+    if not choice:
         return Failed(reason="server_error", detail=f"200 without choices: {scrub(text, secret)}")
-    choice = choices[0]
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     reply = _clean(message.get("content"), secret)
@@ -101,6 +100,37 @@ def read_completion(content: bytes, secret: str | None) -> Answer:
     return Answered(text=reply, finish_reason=finish_reason, tokens_in=tokens_in, tokens_out=tokens_out)
 
 
+def read_sample(content: bytes, secret: str | None) -> Answer:
+    """Read a 200 as a sample of the model: an empty or cut reply is one too, and only what is no reply at all fails.
+
+    `finish_reason` is "stop" or "length". OpenAI's "stop" means a stop string as well as the end of turn; which, only
+    some servers say (vLLM in `stop_reason`, SGLang in `matched_stop`: a text, or a token or null).
+    """
+    answer = read_completion(content, secret)
+    if isinstance(answer, Failed) and answer.reason not in ("truncated", "empty"):
+        return answer
+    choice = _first_choice(_json_object(content.decode("utf-8", "replace")))
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    finish = choice.get("finish_reason")
+    counts = {"tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out}
+    if not isinstance(text, str):
+        return Failed(reason="empty", detail="a reply without content", **counts)
+    if finish not in ("stop", "length"):
+        return Failed(reason="server_error", detail=f"a reply that ended with {scrub(str(finish), secret)!r}", **counts)
+    told = [choice[name] for name in ("stop_reason", "matched_stop") if name in choice]
+    stopped_by = next((why for why in told if isinstance(why, str)), "") if told and finish == "stop" else None
+    return Answered(text=_clean(text, secret), finish_reason=finish, stopped_by=stopped_by, **counts)
+
+
+def read_models(content: bytes) -> list[str] | None:
+    """The names in a server's list of models, or None where it is no such list."""
+    data = _json_object(content.decode("utf-8", "replace")).get("data")
+    if not isinstance(data, list):
+        return None
+    return [entry["id"] for entry in data if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
 def retry_after_seconds(value: str | None, now: float) -> float | None:
     """Read a Retry-After header: seconds, or an HTTP date against `now` (Unix seconds). None where it says nothing."""
     if value is None:
@@ -112,6 +142,11 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, OverflowError):
         return None
+
+
+def _first_choice(body: Mapping[str, Any]) -> dict[str, Any]:
+    choices = body.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
 
 
 def _count(body: Mapping[str, Any], name: str) -> int:

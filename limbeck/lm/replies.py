@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from limbeck.console import meter
 from limbeck.errors import ModelError
+from limbeck.lm.chat import Chat
 from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
 from limbeck.lm.items import REFUSED
 from limbeck.lm.load import LanguageModel
@@ -18,7 +20,9 @@ from limbeck.store import RecordStream, refuse_repeated, write_records
 
 @dataclass(frozen=True)
 class Replies:
-    """Replies in the order of the rows, and drops by reason; `tokens_per_second` is of those sampled in this call."""
+    """Replies in the order of the rows, and drops by reason; `tokens` are those known to have been sampled, and
+    `tokens_per_second` is of this call alone.
+    """
 
     replies: list[Reply]
     drops: dict[str, int]
@@ -38,7 +42,7 @@ def ask(
     """
     started, tokens = time.perf_counter(), 0
     refuse_repeated([row.id for row in rows], "prompt")
-    fitting, drops = _prompts(model, rows, limits)
+    fitting, drops = fitting_prompts(model.chat, rows, limits)
     with RecordStream(path, Reply) as stream, meter(label, len(fitting), "replies") as bar:
         done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
         bar.skip(len(done))
@@ -54,20 +58,28 @@ def ask(
             )
             stream.append(reply)
             done[reply.prompt_id] = reply
-            tokens += reply.num_tokens
+            tokens += len(sample.ids)
             bar.advance(1, f"{tokens / (time.perf_counter() - started):.0f} tok/s")
     replies = [done[prompt.id] for prompt in fitting]
     write_records(path, replies)
     rate = tokens / (time.perf_counter() - started)
-    return Replies(replies, drops, sum(reply.num_tokens for reply in replies), rate)
+    return Replies(replies, drops, sum(reply.num_tokens or 0 for reply in replies), rate)
 
 
-def _prompts(model: LanguageModel, rows: Sequence[PromptRow], limits: Model) -> tuple[list[PromptIds], dict[str, int]]:
+class Fitting(NamedTuple):
+    """Prompts that can be asked, and how many rows could not be made into one, by reason."""
+
+    prompts: list[PromptIds]
+    drops: dict[str, int]
+
+
+def fitting_prompts(chat: Chat, rows: Sequence[PromptRow], limits: Model) -> Fitting:
+    """The rows whose conversation the template takes and whose prompt is within the limit, in their order."""
     fitting: list[PromptIds] = []
     drops: Counter[str] = Counter()
     for row in rows:
         try:
-            prompt = PromptIds(row.id, model.chat.prompt_ids(row.prompt))
+            prompt = PromptIds(row.id, chat.prompt_ids(row.prompt))
         except ModelError:
             drops[REFUSED] += 1
             continue
@@ -75,4 +87,4 @@ def _prompts(model: LanguageModel, rows: Sequence[PromptRow], limits: Model) -> 
             drops[f"prompt over {limits.max_prompt_tokens} tokens"] += 1
         else:
             fitting.append(prompt)
-    return fitting, dict(drops)
+    return Fitting(fitting, dict(drops))

@@ -1,6 +1,7 @@
 """Ask one model every held-out prompt and let the judges score its replies (paper step 7: one response a prompt).
 
-Reads: `model`, `test`, `transfer` (prompts), `chat_heldout` (demonstrations: the base model's own chat replies).
+Reads: `model` (a served one can do without), `test`, `transfer` (prompts), `chat_heldout` (demonstrations: the base
+model's own chat replies).
 Writes: `replies.jsonl`, `judgements_<judge>.jsonl`, `retention.json`.
 Start reading at: `run`.
 """
@@ -14,15 +15,14 @@ from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.lm.items import demonstration_items
-from limbeck.lm.load import LanguageModel, load_model
-from limbeck.lm.machine import place
 from limbeck.lm.objectives import mean_nll_of
-from limbeck.lm.replies import ask
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration, PromptRow
 from limbeck.statistics import repetition_rate
 from limbeck.store import read_records, write_json, write_records
+from limbeck.students.choice import student_for
+from limbeck.students.protocol import Student
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
@@ -30,19 +30,20 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
 
     Raises:
         InputError: where the only judge can judge none of the prompts.
-        TeacherError: where a judge is out of reach for good.
+        TeacherError: where the model's server or a judge is out of reach for good.
     """
     rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
     if recipe.evaluate.judges == ("verifier",) and not any(row.problem for row in rows):
         raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
-    student = load_model(str(inputs["model"]), *place(recipe.model))
+    student = student_for(model, recipe, inputs.get("model"))
+    student.check()
     sampling = Sampling(
         max_new_tokens=recipe.evaluate.max_new_tokens,
         temperature=recipe.evaluate.temperature,
         top_p=recipe.evaluate.top_p,
         seed=seeds.derive(recipe.seed, "evaluate"),
     )
-    asked = ask(student, rows, sampling, recipe.model, out / "replies.jsonl", f"evaluating {model}")
+    asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", f"evaluating {model}")
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     unscored: dict[str, int] = {}
@@ -58,30 +59,32 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
         counts_out={"replies": len(asked.replies)},
         drops=asked.drops | {reason: number for reason, number in unscored.items() if number},
         tokens={"sampled": asked.tokens},
-        facts={"tokens_per_second": round(asked.tokens_per_second, 1)},
+        facts={"tokens_per_second": round(asked.tokens_per_second, 1)} | student.facts(),
     )
 
 
-def retention(
-    student: LanguageModel, chat: list[Demonstration], recipe: Recipe, out: Path
-) -> dict[str, float | int | None]:
+def retention(student: Student, chat: list[Demonstration], recipe: Recipe, out: Path) -> dict[str, float | int | None]:
     """How much of the base model's conversation is left, on held-out everyday prompts.
 
     `nats_per_token`: mean negative log-likelihood of the base model's replies. `repetition_rate`: mean share of
     repeated 4-word runs in the student's own replies to the same prompts. Both None where there are no such prompts.
+    The first needs the weights, also of a served student; where there is nothing to measure they are not loaded.
     """
-    items = demonstration_items(student.chat, chat, recipe.model).items
-    if not items or recipe.corpus.chat is None:
-        return {"nats_per_token": None, "repetition_rate": None, "prompts": 0}
+    nothing: dict[str, float | int | None] = {"nats_per_token": None, "repetition_rate": None, "prompts": 0}
+    if not chat or recipe.corpus.chat is None:
+        return nothing
+    items = demonstration_items(student.weights().chat, chat, recipe.model).items
+    if not items:
+        return nothing
     sampling = Sampling(
         max_new_tokens=recipe.corpus.chat.max_new_tokens,
         temperature=recipe.corpus.chat.temperature,
         seed=seeds.derive(recipe.seed, "retain"),
     )
-    replies = ask(student, chat, sampling, recipe.model, out / "chat_replies.jsonl", "  chat retention").replies
+    replies = student.ask(chat, sampling, recipe.model, out / "chat_replies.jsonl", "  chat retention").replies
     rates = [rate for reply in replies if (rate := repetition_rate(reply.text)) is not None]
     return {
-        "nats_per_token": mean_nll_of(student, items, recipe.sft.micro_batch_tokens),
+        "nats_per_token": mean_nll_of(student.weights(), items, recipe.sft.micro_batch_tokens),
         "repetition_rate": sum(rates) / len(rates) if rates else None,
         "prompts": len(items),
     }

@@ -1,6 +1,6 @@
 """Find the prompts the student fails (paper step 4), and as many drawn at random, as a control.
 
-Reads: `student` (model), `pool` (prompts), and what the judge needs.
+Reads: `student` (model; a served one can do without), `pool` (prompts), and what the judge needs.
 Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing replies), `replies.jsonl`, `judgements.jsonl`.
 Start reading at: `run`.
 """
@@ -13,24 +13,23 @@ from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.lm.generate import Sampling
-from limbeck.lm.load import load_model
-from limbeck.lm.machine import place
-from limbeck.lm.replies import ask
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
+from limbeck.students.choice import student_for
 
 CUT = "failing reply cut off, so no rejected response"
 
 
-def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft") -> StageResult:
     """Ask the student every pool prompt once, judge, and order failures uniformly at random.
 
     The control is a uniform draw from the whole pool, weak or not, of the same size (or what the arms need, if more).
-    Both keep whole failing replies.
+    Both keep whole failing replies. `model` is the student's name, by which it may have a server.
 
     Raises:
+        TeacherError: where the student's server or the judge is out of reach.
         InputError: where the judge can judge none, or the student fails none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
@@ -39,14 +38,15 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
                          "model with mine.judge and mine.rule")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
-    model = load_model(str(inputs["student"]), *place(recipe.model))
+    student = student_for(model, recipe, inputs.get("student"))
+    student.check()
     sampling = Sampling(
         max_new_tokens=recipe.mine.max_new_tokens,
         temperature=recipe.mine.temperature,
         top_p=recipe.mine.top_p,
         seed=seeds.derive(recipe.seed, "mine replies"),
     )
-    asked = ask(model, rows, sampling, recipe.model, out / "replies.jsonl", "mining: student's replies")
+    asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", "mining: student's replies")
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     judgements = _judge(recipe, answered, out)
@@ -71,7 +71,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         drops=asked.drops | {reason: count for reason, count in (("unscored", unscored), (CUT, cut)) if count},
         tokens={"sampled": asked.tokens},
         facts={"fail_rate": round(len(weak) / max(len(answered) - unscored, 1), 4),
-               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)},
+               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | student.facts(),
     )  # fmt: skip
 
 

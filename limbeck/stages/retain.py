@@ -10,34 +10,33 @@ from pathlib import Path
 
 from limbeck import seeds
 from limbeck.lm.generate import Sampling
-from limbeck.lm.load import load_model
-from limbeck.lm.machine import place
-from limbeck.lm.replies import ask
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration, PromptRow
 from limbeck.store import read_records, write_records
+from limbeck.students.choice import student_for
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     """Sample the base model once a chat prompt; truncated and empty replies are no example to follow and are dropped.
 
     Raises:
-        ModelError: where the base model cannot be used.
+        ModelError: where the base model cannot be used; TeacherError: where its server is out of reach.
     """
     parts = {name: read_records(inputs[f"chat_{name}"], PromptRow) for name in ("train", "heldout")}
     if not any(parts.values()) or recipe.corpus.chat is None:
         for name in parts:
             write_records(out / f"{name}.jsonl", [])
         return StageResult()
-    model = load_model(str(inputs["base"]), *place(recipe.model))
+    student = student_for("base", recipe, inputs["base"])
+    student.check()
     sampling = Sampling(
         max_new_tokens=recipe.corpus.chat.max_new_tokens,
         temperature=recipe.corpus.chat.temperature,
         seed=seeds.derive(recipe.seed, "retain"),
     )
     rows = [row for part in parts.values() for row in part]
-    asked = ask(model, rows, sampling, recipe.model, out / "replies.jsonl", "base model's chat replies")
+    asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", "base model's chat replies")
     replies = {reply.prompt_id: reply for reply in asked.replies}
     drops = {**asked.drops, "truncated": 0, "empty": 0}
     counts: dict[str, int] = {}
@@ -59,4 +58,5 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         counts_out=counts,
         drops={reason: number for reason, number in drops.items() if number},
         tokens={"sampled": asked.tokens},
+        facts=student.facts(),
     )

@@ -98,6 +98,7 @@ def score_model(model: _Model, test: Sequence[PromptRow], transfer: Sequence[Pro
     judged = model.judgements["verifier" if exact else recipe.evaluate.judges[0]]
     topics = {topic: [row for row in test if row.topic == topic] for topic in sorted({row.topic for row in test})}
     rates = [rate for reply in replies if (rate := repetition_rate(reply.text)) is not None]
+    tokens = [reply.num_tokens for reply in replies if reply.num_tokens is not None]
     rewards = [judge for judge in recipe.evaluate.judges if judge != "verifier"]
     return ModelScore(
         model=model.name,
@@ -113,7 +114,7 @@ def score_model(model: _Model, test: Sequence[PromptRow], transfer: Sequence[Pro
         unparsable=sum(not judged[reply.prompt_id].parsed for reply in replies),
         truncated=sum(reply.finish_reason == "length" for reply in replies),
         unscored=sum(score is None for judge in recipe.evaluate.judges for score in _scores(model, judge, test)),
-        mean_response_tokens=sum(reply.num_tokens for reply in replies) / max(len(replies), 1),
+        mean_response_tokens=sum(tokens) / len(tokens) if tokens else None,
         repetition_rate=sum(rates) / len(rates) if rates else 0.0,
         chat_repetition_rate=model.chat_repetition_rate,
         retention_nats_per_token=model.nats_per_token,

@@ -98,7 +98,7 @@
     if (reply.outcome) marks.append(element("b", reply.outcome, SIGNS[reply.outcome]));
     if (reply.truncated) marks.append(element("b", "truncated", "… truncated"));
     if (reply.score !== undefined) marks.append(element("b", "", `reward ${reply.score}`));
-    marks.append(`${reply.tokens.toLocaleString("en")} tokens${reply.reason ? `; ${reply.reason}` : ""}`);
+    marks.append(`${reply.tokens === null ? "unknown" : reply.tokens.toLocaleString("en")} tokens${reply.reason ? `; ${reply.reason}` : ""}`);
     made.append(marks, ...said(reply));
     return made;
   }

@@ -112,7 +112,7 @@ def _side_row(score: ModelScore, before: float | None) -> tuple[Cell, ...]:
         Cell(wording.count(score.num_replies)),
         *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated)),
         Cell(wording.count(score.unscored)),  # of the judgements of all judges, not of the replies
-        Cell(wording.plain(score.mean_response_tokens, 1)),
+        EMPTY if score.mean_response_tokens is None else Cell(wording.plain(score.mean_response_tokens, 1)),
         Cell(wording.percent(score.repetition_rate)),
         Cell(wording.plain(now, 3)) if now is not None else EMPTY,
         Cell(wording.signed(now - before, 3)) if now is not None and before is not None else EMPTY,
