@@ -29,7 +29,7 @@ class Options:
     max_new_tokens: int = 200
     slots: int = 64
     trial_prompts: int = 128
-    sampling_repeats: int = 1  # a turn of all contenders takes about twenty minutes on two cores
+    sampling_repeats: int = 1  # long on a small machine: every contender writes all replies
     device: Literal["cpu", "cuda"] = "cpu"  # for sampling
     vllm_python: Path | None = None
     quick: bool = False
