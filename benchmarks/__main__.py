@@ -1,22 +1,31 @@
 """`python -m benchmarks run` measures; `python -m benchmarks table` writes the results into docs/performance.md."""
 
 import argparse
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from benchmarks import dpo, gpu, logps, sft, sweep
+from benchmarks import dpo, gpu, logps, sampling, sft, sweep
 from benchmarks.options import QUICK, Options
 from benchmarks.results import RESULTS, load
 from benchmarks.table import tables, write_document
 from limbeck.console import say
 from limbeck.errors import InputError, LimbeckError
 
-PARTS = {"dpo": dpo.measure, "sft": sft.measure, "logps": logps.measure, "sweep": sweep.measure, "gpu": gpu.measure}
-# Without a name: everything that a machine without a GPU can say something about.
+PARTS = {
+    "dpo": dpo.measure,
+    "sft": sft.measure,
+    "logps": logps.measure,
+    "sweep": sweep.measure,
+    "gpu": gpu.measure,
+    "sampling": sampling.measure,
+}
+# Without a name: training, on a machine without a GPU. Sampling wants vLLM's environment, and an hour of its own.
 DEFAULT_PARTS = ("dpo", "sft", "logps", "sweep")
 
 
@@ -37,8 +46,12 @@ def _main(arguments: Sequence[str]) -> int:
     if find_spec("trl") is None or find_spec("matplotlib") is None:
         raise LimbeckError("trl or matplotlib is not installed; `make bench` installs what the benchmarks compare with")
     given = {key: value for key, value in vars(chosen).items() if value is not None}
-    fields = {key: value for key, value in given.items() if key in Options.__dataclass_fields__}
-    options = replace(QUICK if chosen.quick else Options(), **fields)
+    fields = {
+        key: value for key, value in given.items() if key in Options.__dataclass_fields__ and key != "vllm_python"
+    }
+    if "repeats" in given:
+        fields["sampling_repeats"] = given["repeats"]
+    options = replace(QUICK if chosen.quick else Options(), **fields, vllm_python=vllm_python(given))
     with tempfile.TemporaryDirectory(prefix="limbeck-bench-") as folder:
         for part in parts_to_run(given.get("what"), options.data, "data" in given):
             say(f"{part}:")
@@ -64,16 +77,40 @@ def parts_to_run(named: Sequence[str] | None, data: Path, data_named: bool) -> l
     return [part for part in parts if part != "sft"]
 
 
+def vllm_python(given: Mapping[str, Any]) -> Path | None:
+    """The interpreter that vLLM is installed for; None where none is named.
+
+    Raises:
+        InputError: where there is no such file.
+    """
+    named = given.get("vllm_python") or os.environ.get("LIMBECK_VLLM_PYTHON")
+    if not named:
+        return None
+    path = Path(named).absolute()
+    if not path.is_file():
+        raise InputError(
+            f"there is no interpreter {path}; --vllm-python or LIMBECK_VLLM_PYTHON names the `python` of "
+            "the environment that vLLM is installed in"
+        )
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table", help="write results.json into docs/performance.md")
     run = commands.add_parser("run", help="measure; progress on stderr, tables on stdout")
-    run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, all but gpu")
+    run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, all but gpu and sampling")
     run.add_argument("--pairs", type=int, help="preference pairs (64)")
     run.add_argument("--epochs", type=int, help="epochs of DPO (2)")
-    run.add_argument("--repeats", type=int, help="turns of each contender (3)")
+    run.add_argument("--repeats", type=int, help="turns of each contender (3; sampling: 1)")
     run.add_argument("--trial-rows", type=int, help="pairs in one trial of TRL's settings (8)")
+    run.add_argument("--prompts", type=int, help="prompts to sample from (512)")
+    run.add_argument("--max-new-tokens", type=int, help="limit of a reply (200)")
+    run.add_argument("--slots", type=int, help="samples that limbeck writes at once (64)")
+    run.add_argument("--trial-prompts", type=int, help="prompts in one trial of others' samplers (128)")
+    run.add_argument("--device", choices=("cpu", "cuda"), help="where sampling runs (cpu)")
+    run.add_argument("--vllm-python", help="interpreter that has vLLM; without it, LIMBECK_VLLM_PYTHON, or no vLLM")
     run.add_argument("--model", help="name, folder or hub id (smollm2-135m)")
     run.add_argument("--data", type=Path, help="Alpaca file for SFT")
     run.add_argument("--results", type=Path, help="file of results")

@@ -3,6 +3,7 @@
 Also which settings of TRL are tried to find its best, and which are not, with the reason: read in the sources of 1.16.
 """
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,18 +35,21 @@ NOT_TRIED = {
 
 
 class Contender(NamedTuple):
-    """Who runs what: the worker's module and its job. For TRL, the job holds its settings."""
+    """Who runs what: the worker's module, its job, which for TRL holds its settings, and under which interpreter."""
 
     name: str
     module: str
     job: Job
+    python: str = sys.executable
 
 
 class Bench:
-    """Runs workers for one part and keeps what they say."""
+    """Runs workers for one part and keeps what they say. `kind`: of the runs that count, whose targets are checked."""
 
-    def __init__(self, part: Part, scratch: Path, expected_targets: int | None = None) -> None:
-        self.part, self.scratch, self.expected_targets = part, scratch, expected_targets
+    def __init__(
+        self, part: Part, scratch: Path, expected_targets: int | None = None, kind: str = "repetition"
+    ) -> None:
+        self.part, self.scratch, self.expected_targets, self.kind = part, scratch, expected_targets, kind
         self._number = 0
 
     def run(self, contender: Contender, kind: str, number: int, timeout_seconds: float | None = None) -> Outcome | None:
@@ -56,7 +60,7 @@ class Bench:
         entry: dict[str, Any] = {"contender": contender.name, kind: number, "settings": _settings(contender)}
         outcome: Outcome | None = None
         try:
-            outcome = self._checked(run_worker(contender.module, job, timeout_seconds), kind)
+            outcome = self._checked(run_worker(contender.module, job, timeout_seconds, contender.python), kind)
             entry["outcome"] = outcome.model_dump()
         except RunFailedError as error:
             entry["failed"] = str(error)
@@ -66,14 +70,18 @@ class Bench:
         return outcome
 
     def _checked(self, outcome: Outcome, kind: str) -> Outcome:
-        if kind == "repetition" and self.expected_targets not in (None, outcome.target_tokens):
+        if kind == self.kind and self.expected_targets not in (None, outcome.target_tokens):
+            did, on = ("wrote", "") if self.part.name.startswith("sampling") else ("trained on", "on ")
             raise RunFailedError(
-                f"trained on {outcome.target_tokens} target tokens, and not on the {self.expected_targets} of the rows"
+                f"{did} {outcome.target_tokens} target tokens, and not {on}the {self.expected_targets} of the rows"
             )
         return outcome
 
 
 def _settings(contender: Contender) -> dict[str, Any]:
+    if contender.job.task == "sampling":
+        changed = contender.job.sampler.model_dump(exclude_defaults=True)
+        return {"dtype": contender.job.dtype, "rows_at_once": contender.job.batch} | changed
     if contender.module != "trl_worker":
         return {"dtype": contender.job.dtype, "batch": contender.job.batch}
     return contender.job.trl.model_dump() | {"batch": contender.job.batch}
@@ -100,7 +108,7 @@ def alternate(bench: Bench, contenders: Sequence[Contender], repeats: int) -> Ou
         for contender in contenders:
             if contender.name in out:
                 continue
-            outcome = bench.run(contender, "repetition", repetition)
+            outcome = bench.run(contender, bench.kind, repetition)
             if outcome is None:
                 out.add(contender.name)
             else:

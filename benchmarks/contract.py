@@ -37,10 +37,24 @@ class TrlSettings(_Frozen):
     keep_freed_memory: bool = False  # glibc keeps what is freed, as limbeck's stages have it (lm/machine)
 
 
-class Job(_Frozen):
-    """One measured run. `rows`: a file of `write_rows`; `scratch`: a folder of its own; `batch`: rows a step."""
+class SamplerSettings(_Frozen):
+    """How a contender samples, each reading what concerns it. How many rows it writes at once is its job's `batch`."""
 
-    task: Literal["dpo", "sft", "logps", "padding", "sweep"]
+    weights: Literal["int8"] | None = None  # limbeck: weights and activations of 8 bits
+    continuous: bool = False  # transformers: `generate_batch`, and not `generate`
+    keep_freed_memory: bool = False  # transformers: glibc keeps what is freed, as limbeck has it (lm/machine)
+    compile: bool = False  # vLLM: with torch.compile
+    all_cores: bool = True  # vLLM: leave no core to its scheduler alone, which is what it does by itself
+    own_process: bool = False  # vLLM: its engine in a child process, which is what it does by itself
+
+
+class Job(_Frozen):
+    """One measured run. `rows`: a file of `write_rows`; `scratch`: a folder of its own; `batch`: rows a step.
+
+    Where the task is sampling, `rows` is a file of `write_work`, and `replies` where token ids go.
+    """
+
+    task: Literal["dpo", "sft", "logps", "padding", "sweep", "sampling"]
     model: str
     scratch: Path
     rows: Path = Path()
@@ -50,6 +64,8 @@ class Job(_Frozen):
     epochs: int = 1
     seed: int = 1
     trl: TrlSettings = TrlSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    replies: Path = Path()
     axis: Literal["pairs", "prompt", "vocabulary"] = "pairs"
     points: tuple[int, ...] = ()
     steps: int = 5  # timed at one point of the sweep, after one that warms up
@@ -57,7 +73,7 @@ class Job(_Frozen):
     @property
     def environment(self) -> dict[str, str]:
         """Variables that the worker is started with: what mallopt would set, read by glibc before any code runs."""
-        if not self.trl.keep_freed_memory:
+        if not (self.trl.keep_freed_memory or self.sampler.keep_freed_memory):
             return {}
         return {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 

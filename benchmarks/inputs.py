@@ -36,7 +36,7 @@ def source_of_ids(options: Options) -> str:
 
 
 def _ids(options: Options) -> Iterator[int]:
-    tokenizer = _chat(options.model).tokenizer
+    tokenizer = chat(options.model).tokenizer
     if options.data.is_file():
         text = "\n".join(row["output"] for row in _read(options.data))
         return itertools.cycle(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
@@ -52,17 +52,18 @@ def demonstration_rows(options: Options, number: int) -> Rows:
     source = _read(options.data)
     if len(source) < number + ROWS_A_STEP:
         raise InputError(f"{options.data} holds {len(source)} rows; {number + ROWS_A_STEP} are needed")
-    chat = _chat(options.model)
+    template = chat(options.model)
     rows = []
     for n, row in enumerate(source[: number + ROWS_A_STEP]):
         content = row["instruction"] + ("\n\n" + row["input"] if row.get("input") else "")
-        prompt = chat.prompt_ids([Message(role="user", content=content)])
-        rows.append(Row(f"row/{n}", list(prompt), [list(chat.response_ids(row["output"]))]))
+        prompt = template.prompt_ids([Message(role="user", content=content)])
+        rows.append(Row(f"row/{n}", list(prompt), [list(template.response_ids(row["output"]))]))
     return Rows(rows[number:], rows[:number])
 
 
 @cache
-def _chat(model: str) -> Any:
+def chat(model: str) -> Any:
+    """A model's tokenizer and how it talks, without the weights."""
     from transformers import AutoTokenizer
 
     from limbeck.lm.chat import chat_of

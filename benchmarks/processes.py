@@ -24,8 +24,8 @@ class RunFailedError(Exception):
     """A worker did not come to its end; the message says why."""
 
 
-def run_worker(module: str, job: Job, timeout_seconds: float | None = None) -> Outcome:
-    """Run `python -m benchmarks.MODULE` on a job.
+def run_worker(module: str, job: Job, timeout_seconds: float | None = None, python: str = sys.executable) -> Outcome:
+    """Run `python -m benchmarks.MODULE` on a job, under this interpreter or another.
 
     Raises:
         RunFailedError: where it fails, is killed, takes too long, or prints no outcome.
@@ -33,7 +33,7 @@ def run_worker(module: str, job: Job, timeout_seconds: float | None = None) -> O
     job.scratch.mkdir(parents=True, exist_ok=True)
     log = job.scratch / "log.txt"
     environment = os.environ | _ENVIRONMENT | job.environment | {"HF_DATASETS_CACHE": str(job.scratch / "datasets")}
-    command = [sys.executable, "-m", f"benchmarks.{module}", job.model_dump_json()]
+    command = [python, "-m", f"benchmarks.{module}", job.model_dump_json()]
     with log.open("w", encoding="utf-8") as errors:
         try:
             done = subprocess.run(

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "figures" / "training_sweep.svg"
+SAMPLING_FIGURE = ROOT / "docs" / "figures" / "sampling_sweep.svg"
 # Which headlines a part owns: a part that is measured again replaces these, and leaves the others.
 HEADLINES = {
     "dpo": (
@@ -37,6 +38,13 @@ HEADLINES = {
     "logps": ("max_abs_logps_difference_fp32",),
     "sweep": (),
     "gpu": (),
+    "sampling": (
+        "sampling_over_transformers",
+        "sampling_over_vllm_cpu",
+        "sampling_peak_memory_over_transformers",
+        "sampling_useful_rows",
+    ),
+    "sampling_gpu": (),
 }
 _PACKAGES = ("limbeck", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _FLAGS = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")
@@ -112,7 +120,8 @@ def commit_of(root: Path) -> str | None:
         return done.stdout.strip()
 
     commit = said("rev-parse", "--short", "HEAD")
-    written = [f":(exclude){path.relative_to(ROOT).as_posix()}" for path in (RESULTS, DOCUMENT, FIGURE)]
+    files = (RESULTS, DOCUMENT, FIGURE, SAMPLING_FIGURE)
+    written = [f":(exclude){path.relative_to(ROOT).as_posix()}" for path in files]
     changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
     return commit + ("-dirty" if changed else "") if commit else None
 

@@ -1,5 +1,6 @@
 """How limbeck's optimizer step grows with pairs, prompt length and vocabulary: lines, or is there a cliff?"""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ POINTS = {
     "vocabulary": (8_192, 16_384, 32_768, 65_536, 131_072, 262_144),
 }
 _QUICK = {"pairs": (4, 8, 16), "prompt": (32, 128, 512), "vocabulary": (8_192, 16_384, 32_768)}
-_TITLES = {"pairs": "pairs in a step", "prompt": "prompt length (tokens)", "vocabulary": "vocabulary (tokens)"}
+TITLES = {"pairs": "pairs in a step", "prompt": "prompt length (tokens)", "vocabulary": "vocabulary (tokens)"}
 
 
 def measure(options: Options, scratch: Path) -> None:
@@ -35,7 +36,8 @@ def measure(options: Options, scratch: Path) -> None:
         if outcome is not None:
             found[axis] = outcome.facts["points"]
     part.finish(summarise(found), {})
-    draw(found, FIGURE if options.results == RESULTS else options.results.with_suffix(".svg"))
+    path = FIGURE if options.results == RESULTS else options.results.with_suffix(".svg")
+    draw(found, path, TITLES, training_curves)
 
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -57,8 +59,12 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return summary
 
 
-def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Write seconds an optimizer step (top) and seconds per 1,000 tokens (bottom), one column an axis."""
+Points = list[dict[str, Any]]
+Curves = Callable[[Points], list[tuple[list[float], str]]]
+
+
+def draw(found: Mapping[str, Points], path: Path, titles: Mapping[str, str], curves: Curves) -> None:
+    """Write two rows of plots, one column an axis: `curves` makes both rows' values and labels from its points."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -70,7 +76,7 @@ def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         figure, axes = pyplot.subplots(2, len(found), figsize=(3.4 * len(found), 4.6), squeeze=False, sharex="col")
         for column, (axis, points) in enumerate(found.items()):
             xs = [point["x"] for point in points]
-            for row, (values, label) in enumerate(_curves(points)):
+            for row, (values, label) in enumerate(curves(points)):
                 plot = axes[row][column]
                 plot.plot(xs, values, "o-", color="#30507a", markersize=3.5, linewidth=1.2)
                 plot.set_xscale("log", base=2)
@@ -82,13 +88,14 @@ def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
                     plot.set_ylim(bottom=0)
                 if column == 0:
                     plot.set_ylabel(label)
-            axes[1][column].set_xlabel(_TITLES[axis])
+            axes[1][column].set_xlabel(titles[axis])
         figure.tight_layout()
         figure.savefig(temporary, format="svg", metadata={"Date": None})
         pyplot.close(figure)
 
 
-def _curves(points: list[dict[str, Any]]) -> list[tuple[list[float], str]]:
+def training_curves(points: Points) -> list[tuple[list[float], str]]:
+    """Seconds an optimizer step (top) and seconds per 1,000 tokens (bottom)."""
     return [
         ([point["seconds"] for point in points], "seconds a step"),
         ([1000 * point["seconds_per_token"] for point in points], "seconds per 1,000 tokens"),

@@ -6,7 +6,9 @@ from typing import Any
 
 from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK
 from benchmarks.results import DOCUMENT, RESULTS, load
+from benchmarks.sampling_table import sampling_lines
 from benchmarks.summary import over_whole_batch
+from benchmarks.telling import failures, gib, ratio, span, times, told
 from limbeck.errors import InputError
 from limbeck.store import write_text
 
@@ -22,7 +24,10 @@ def tables(results: Mapping[str, Any]) -> str:
         "logps": ("Exactness", _logps),
         "sweep": ("Growth", _sweep),
         "gpu": ("DPO on a GPU", _preference),
+        "sampling": ("Sampling", sampling_lines),
     }
+    if "sampling_gpu" in results:
+        writers["sampling_gpu"] = ("Sampling on a GPU", sampling_lines)
     lines = []
     for part, (title, write) in writers.items():
         lines += [f"### {title}", ""]
@@ -63,12 +68,12 @@ def _preference(part: Mapping[str, Any]) -> list[str]:
     ]
     for name, found in summary["contenders"].items():
         lines.append(
-            f"| {name} | {found['pairs_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
-            f"| {_times(found.get('limbeck_is_faster_by'))} | {found['peak_memory_gib']:.2f} GiB "
-            f"| {_ratio(name, found)} "
-            f"| {_gib(found['peak_device_memory_gib'])} |"
+            f"| {name} | {found['pairs_per_second']:.3g} ({span(found['slowest_and_fastest'])}) "
+            f"| {times(found.get('limbeck_is_faster_by'))} | {found['peak_memory_gib']:.2f} GiB "
+            f"| {ratio(name, found)} "
+            f"| {gib(found['peak_device_memory_gib'])} |"
         )
-    lines += [*_whole_batch(part), *_failures(part, summary["contenders"])]
+    lines += [*_whole_batch(part), *failures(part, summary["contenders"])]
     if summary["share_of_matmul_peak"] is not None and "device" not in settings:  # the probe is a CPU's
         lines += ["", f"limbeck's share of the machine's matrix-product rate: {summary['share_of_matmul_peak']:.1%}."]
     lines += [*_runs(part), *_settings(part)]
@@ -89,11 +94,11 @@ def _sft(part: Mapping[str, Any]) -> list[str]:
     ]
     for name, found in summary["contenders"].items():
         lines.append(
-            f"| {name} | {found['target_tokens_per_second']:.3g} ({_range(found['slowest_and_fastest'])}) "
-            f"| {_times(found.get('limbeck_is_faster_by'))} | {found['optimizer_steps']} "
-            f"| {found['peak_memory_gib']:.2f} GiB | {_ratio(name, found)} |"
+            f"| {name} | {found['target_tokens_per_second']:.3g} ({span(found['slowest_and_fastest'])}) "
+            f"| {times(found.get('limbeck_is_faster_by'))} | {found['optimizer_steps']} "
+            f"| {found['peak_memory_gib']:.2f} GiB | {ratio(name, found)} |"
         )
-    lines += _failures(part, summary["contenders"])
+    lines += failures(part, summary["contenders"])
     leak = summary["leak_between_packed_rows_nats"]
     if leak is not None:
         seen = "do not see each other" if leak == 0 else "see each other"
@@ -116,7 +121,7 @@ def _logps(part: Mapping[str, Any]) -> list[str]:
     ]
     for name, found in summary["differences_nats"].items():
         lines.append(f"| {name} | {found['largest']:.2g} | {found['mean']:.2g} |")
-    return lines + _failures(part, {})
+    return lines + failures(part, {})
 
 
 def _sweep(part: Mapping[str, Any]) -> list[str]:
@@ -133,7 +138,7 @@ def _sweep(part: Mapping[str, Any]) -> list[str]:
             f"| {axis} | {first['x']} | {last['x']} | {first['seconds']:.3g} to {last['seconds']:.3g} "
             f"| {found['line']['largest_deviation']:.0%} | {found['dearest_unit_over_median']:.2f} ({unit}) |"
         )
-    return lines + _failures(part, {})
+    return lines + failures(part, {})
 
 
 def _whole_batch(part: Mapping[str, Any]) -> list[str]:
@@ -148,7 +153,7 @@ def _whole_batch(part: Mapping[str, Any]) -> list[str]:
     return [
         "",
         f"Over TRL's fastest settings with all {batch} pairs of a step in one micro-batch, limbeck is faster by "
-        f"{_times(ratio)}: an estimate, since those settings ran in trials alone.",
+        f"{times(ratio)}: an estimate, since those settings ran in trials alone.",
     ]
 
 
@@ -173,26 +178,14 @@ def _settings(part: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, settings in part["trl_settings"].items():
         if name != AS_IT_COMES:
-            lines += ["", f"{name}: {_told(settings)}."]
+            lines += ["", f"{name}: {told(settings)}."]
     trials = [run for run in part["runs"] if "trial" in run]
     if trials:
         lines += ["", "| TRL's settings tried | seconds |", "|---|---|"]
     for run in trials:
         took = f"{run['outcome']['seconds']:.1f}" if "outcome" in run else f"failed: {run['failed']}"
-        lines.append(f"| {_told(run['settings'])} | {took.replace('|', '/')} |")
+        lines.append(f"| {told(run['settings'])} | {took.replace('|', '/')} |")
     return lines
-
-
-def _told(settings: Mapping[str, Any]) -> str:
-    """Settings in words, without those that are off."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False))
-
-
-def _failures(part: Mapping[str, Any], finished: Mapping[str, Any]) -> list[str]:
-    """Runs that did not come to their end; trials have a table of their own."""
-    failed = {run["contender"]: run["failed"] for run in part["runs"] if "failed" in run and "trial" not in run}
-    lines = [f"{name} failed{' once' if name in finished else ''}: {reason}." for name, reason in failed.items()]
-    return [text for line in lines for text in ("", line)]
 
 
 def _measured(part: Mapping[str, Any]) -> str:
@@ -203,23 +196,3 @@ def _measured(part: Mapping[str, Any]) -> str:
         where = f"{part['settings']['device']}; {where}"
     tools = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl") if name in versions)
     return f"Measured on {part['date']}: {where}; {tools}."
-
-
-def _range(values: list[float]) -> str:
-    return f"{values[0]:.3g} to {values[1]:.3g}"
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} times"
-
-
-def _ratio(name: str, found: Mapping[str, Any]) -> str:
-    """limbeck's peak memory over a contender's."""
-    ratio = found.get("limbeck_peak_memory_over")
-    if name == LIMBECK:
-        return ""
-    return "-" if ratio is None else f"{ratio:.2f}"
-
-
-def _gib(value: float) -> str:
-    return f"{value:.2f} GiB" if value else "none"

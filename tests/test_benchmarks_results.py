@@ -17,7 +17,7 @@ from benchmarks.options import Options
 from benchmarks.processes import RunFailedError, run_worker
 from benchmarks.results import DOCUMENT, RESULTS, ROOT, Part, commit_of, load
 from benchmarks.sft import PACKED, headlines, summarise
-from benchmarks.sweep import draw
+from benchmarks.sweep import TITLES, draw, training_curves
 from benchmarks.table import BEGIN, END, tables, with_tables
 from benchmarks.workload import Row
 from limbeck.errors import InputError
@@ -141,7 +141,7 @@ def test_the_tables_tell_ratios_settings_and_failures(tmp_path: Path) -> None:
 def test_the_figure_is_light_and_the_same_for_the_same_points(tmp_path: Path) -> None:
     points = [{"x": x, "seconds": 2.0 * x, "seconds_per_token": 0.01} for x in (1024, 2048)]
     for name in ("a.svg", "b.svg"):
-        draw({"pairs": points, "prompt": points}, tmp_path / name)
+        draw({"pairs": points, "prompt": points}, tmp_path / name, TITLES, training_curves)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.svg").stat().st_size < 60_000
     assert ">2k<" in (tmp_path / "a.svg").read_text(encoding="utf-8")
