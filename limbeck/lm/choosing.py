@@ -22,7 +22,7 @@ class Sampling:
     """How to sample. `temperature` 0 is greedy; `slots` samples are written at once.
 
     `top_k` 0: all tokens. `repetition_penalty`: Keskar et al. 2019, over prompt and response. `stop`: strings that end
-    a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": products in
+    a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": rounded to
     8 bits (products.py), on a CPU.
     """
 

@@ -57,9 +57,12 @@ class Kernels:
         return gates
 
     def quantise(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows [T, K], K a multiple of 16, as int8 and one scale a row [T] fp32: states ~ int8 * scale."""
+        """Rows [T, K], K a multiple of 16, in two bytes and one scale a row [T] fp32.
+
+        Returns int8 [2 T, K], and states ~ (out[:T] + out[T:] / 254) * scale.
+        """
         rows, size = states.shape
-        out = torch.empty(rows, size, dtype=torch.int8)
+        out = torch.empty(2 * rows, size, dtype=torch.int8)
         scales = torch.empty(rows)
         self._call("quantise", states.dtype, _at(states), rows, size, _at(out), _at(scales))
         return out, scales
@@ -67,8 +70,8 @@ class Kernels:
     def dequantise(
         self, products: Tensor, scales: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        """Integer products [T, N] times the scales of their rows [T] and columns [N], plus `bias` [N] fp32."""
-        rows, size = products.shape
+        """[T, N]: products [2 T, N] of such rows, times the scales of rows [T] and columns [N], plus `bias` [N] fp32."""
+        rows, size = len(products) // 2, products.shape[1]
         out = torch.empty(rows, size, dtype=dtype)
         added = None if bias is None else _at(bias)
         self._call("dequantise", dtype, _at(products), *map(_at, scales), added, rows, size, _at(out))

@@ -1,8 +1,8 @@
-"""Matrix products of the fused decoder: the weights' own, or in 8 bits.
+"""Matrix products of the fused decoder: with the model's own weights, or with weights of 8 bits.
 
-In 8 bits a weight is rounded once, with one scale for each of its rows; states are rounded in every product, with one
-scale a token (the vector-wise scheme of LLM.int8, Dettmers et al. 2022, without its treatment of outliers). The sums
-are of integers and exact: a token's bits do not depend on what else is computed. But they are not quite the model's.
+A weight of 8 bits is rounded once, with one scale for each of its rows. States keep 15 bits, as two bytes and one scale
+a token: in 8 bits their few large channels would drown the others (Dettmers et al. 2022, LLM.int8). Products are sums
+of integers and exact: a token's bits do not depend on what else is computed.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class _Weight(NamedTuple):
 
 
 class Int8Products:
-    """Products of the given modules in 8 bits; their own weights stay as they are."""
+    """Products with the given modules' weights in 8 bits; the modules stay as they are."""
 
     def __init__(self, kernels: Kernels, modules: Iterable[nn.Linear]) -> None:
         self._kernels = kernels

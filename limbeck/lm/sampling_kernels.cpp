@@ -279,13 +279,14 @@ void gate(T *gates, const T *ups, int64_t number) {
     }
 }
 
-// Each row in 8 bits: x ~ out * scale, the largest magnitude at 127. Rows of a multiple of sixteen.
+// Each row in two bytes: x ~ (first + second / 254) * scale, the largest magnitude at 127. out [2 * rows, size] holds
+// the first bytes of all rows, then the second ones. Rows of a multiple of sixteen.
 template <typename T>
 void quantise(const T *x, int rows, int size, int8_t *out, float *scales) {
 #pragma omp parallel for
     for (int row = 0; row < rows; ++row) {
         const T *from = x + static_cast<int64_t>(row) * size;
-        int8_t *to = out + static_cast<int64_t>(row) * size;
+        int8_t *first = out + static_cast<int64_t>(row) * size, *second = first + static_cast<int64_t>(rows) * size;
         Lanes most = {};
         for (int d = 0; d < size; d += kLanes) {
             const Lanes part = load(from + d), magnitude = part < 0.0f ? -part : part;
@@ -296,25 +297,30 @@ void quantise(const T *x, int rows, int size, int8_t *out, float *scales) {
         scales[row] = largest / 127.0f;
         const float factor = largest > 0.0f ? 127.0f / largest : 0.0f;
         for (int d = 0; d < size; d += kLanes) {
-            const Lanes rounded = load(from + d) * factor + 12582912.0f;  // see exp_of
-            const Bytes bytes = __builtin_convertvector(__builtin_convertvector(rounded - 12582912.0f, Integers), Bytes);
-            std::memcpy(to + d, &bytes, sizeof bytes);
+            const Lanes exact = load(from + d) * factor;
+            const Lanes whole = exact + 12582912.0f - 12582912.0f;  // rounded, see exp_of
+            const Lanes rest = (exact - whole) * 254.0f + 12582912.0f - 12582912.0f;
+            const Bytes whole_bytes = __builtin_convertvector(__builtin_convertvector(whole, Integers), Bytes);
+            const Bytes rest_bytes = __builtin_convertvector(__builtin_convertvector(rest, Integers), Bytes);
+            std::memcpy(first + d, &whole_bytes, sizeof whole_bytes);
+            std::memcpy(second + d, &rest_bytes, sizeof rest_bytes);
         }
     }
 }
 
-// What integer products [rows, size] stand for: times the scale of their row and of their column, plus a bias if any.
+// What integer products [2 * rows, size] of such rows stand for, times the scale of their column, plus a bias if any.
 template <typename T>
 void dequantise(const int32_t *x, const float *row_scales, const float *column_scales, const float *bias, int rows,
                 int size, T *out) {
 #pragma omp parallel for
     for (int row = 0; row < rows; ++row) {
         const int64_t start = static_cast<int64_t>(row) * size;
-        const float scale = row_scales[row];
-        if (bias)
-            for (int d = 0; d < size; ++d) put(out + start + d, x[start + d] * scale * column_scales[d] + bias[d]);
-        else
-            for (int d = 0; d < size; ++d) put(out + start + d, x[start + d] * scale * column_scales[d]);
+        const int32_t *first = x + start, *second = first + static_cast<int64_t>(rows) * size;
+        const float scale = row_scales[row], small = scale / 254.0f;
+        for (int d = 0; d < size; ++d) {
+            const float value = (first[d] * scale + second[d] * small) * column_scales[d];
+            put(out + start + d, bias ? value + bias[d] : value);
+        }
     }
 }
 
