@@ -6,22 +6,13 @@ Pure data: `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is gen
 import math
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=0, le=10_000_000)]
-Positive = Annotated[int, Field(gt=0, le=10_000_000)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
+from limbeck.recipe_fields import Count, Decoding, Name, Positive, Rate, Section, Share
+
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "on_policy"]
 Judge = Literal["verifier", "nemotron"]
 ALL_LINEAR = "all-linear"
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Model(Section):
@@ -148,7 +139,7 @@ class Sft(Optimisation):
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-4, description="Peak learning rate.")
 
 
-class Mine(Section):
+class Mine(Decoding):
     """Finding the prompts the student fails."""
 
     rule: Literal["failed", "gap", "bottom_quantile"] = Field(
@@ -160,7 +151,6 @@ class Mine(Section):
     max_prompts: Positive = Field(10_000, description="Most pool prompts the student is asked.")
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Nucleus sampling (Holtzman et al. 2020).")
-    max_new_tokens: Positive = Field(200, description="Longest reply, in tokens.")
 
 
 class Endpoint(Section):
@@ -268,12 +258,10 @@ class Dpo(Optimisation):
         return self
 
 
-class Evaluate(Section):
+class Evaluate(Decoding):
     """How the verdict is reached."""
 
     judges: tuple[Judge, ...] = Field(("verifier",), min_length=1, description="Exact verifier, reward API, or both.")
-    temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="0 is greedy (the default verdict).")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling, at temperatures above 0.")
     max_new_tokens: Positive = Field(200, description="Longest reply; replies cut there are counted as truncated.")
     ties: Literal["half", "loss"] = Field("half", description="half: ours; loss: the paper's definition.")
     confidence: Rate = Field(0.95, description="Of every interval.")

@@ -10,7 +10,19 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "limbeck"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "reference", "run_folder"}
-GROUND = {"records", "store", "errors", "seeds", "console", "recipe", "recipe_file", "manifest", "data", "likeness"}
+GROUND = {
+    "records",
+    "store",
+    "errors",
+    "seeds",
+    "console",
+    "recipe",
+    "recipe_fields",
+    "recipe_file",
+    "manifest",
+    "data",
+    "likeness",
+}
 # A room may import what lies on a lower floor, and itself; rooms of one floor do not know each other.
 FLOOR = (
     dict.fromkeys(STREET, 5)

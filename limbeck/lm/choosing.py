@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.lm.kernels import Kernels
+from limbeck.recipe_fields import Decoding
 
 NUCLEUS_CANDIDATES = 256
 
@@ -37,6 +38,11 @@ class Sampling:
     prefill_tokens: int = 1024
     ignore_end_of_turn: bool = False
     weights: Literal["own", "int8"] = "own"
+
+    @staticmethod
+    def of(settings: Decoding, seed: int) -> "Sampling":
+        """What a section of the recipe says, with a seed."""
+        return Sampling(**settings.model_dump(include=set(Decoding.model_fields)), seed=seed)
 
 
 class Chosen(NamedTuple):
@@ -89,7 +95,8 @@ def _draw(scaled: Tensor, uniforms: Sequence[float], sampling: Sampling) -> list
     """One token a row of tempered logits [R, V]."""
     top_k = sampling.top_k or scaled.shape[1]
     number = min(max(NUCLEUS_CANDIDATES, sampling.top_k), scaled.shape[1])
-    values, candidates = scaled.topk(number, dim=-1)
+    candidates = _likeliest(scaled, number)
+    values = scaled.gather(1, candidates)
     shares = (values - torch.logsumexp(scaled, dim=-1, keepdim=True)).exp()
     # One transfer a step; the draws below are made on the CPU, in fp64, which not every device has.
     probabilities, candidates = shares.cpu().double().cumsum(-1), candidates.cpu()
@@ -97,6 +104,19 @@ def _draw(scaled: Tensor, uniforms: Sequence[float], sampling: Sampling) -> list
         _inverse_cdf(scaled[row], probabilities[row][:top_k], candidates[row], uniform, sampling)
         for row, uniform in enumerate(uniforms)
     ]
+
+
+def _likeliest(scaled: Tensor, number: int) -> Tensor:
+    """The likeliest ids [R, number], in order; of equals the smaller, and they first, which `topk` leaves open."""
+    values, ids = scaled.topk(number, dim=-1)
+    last = values[:, -1:]
+    rows, tied = (scaled == last).nonzero(as_tuple=True)  # ids rise within a row
+    starts = torch.searchsorted(rows, torch.arange(len(scaled), device=rows.device))
+    places = (values > last).sum(-1)[rows] + torch.arange(len(rows), device=rows.device) - starts[rows]
+    kept = places < number
+    ids[rows[kept], places[kept]] = tied[kept]
+    ids = ids.sort(dim=-1).values
+    return ids.gather(1, scaled.gather(1, ids).sort(dim=-1, descending=True, stable=True).indices)
 
 
 def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform: float, sampling: Sampling) -> int:

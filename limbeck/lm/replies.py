@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.console import meter
+from limbeck.console import meter, say
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
 from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
@@ -47,12 +47,11 @@ def ask(
         done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
         bar.skip(len(done))
         waiting = [prompt for prompt in fitting if prompt.id not in done]
-        longest = max((len(prompt.ids) for prompt in waiting), default=0) + sampling.max_new_tokens
-        for sample in generate(model, waiting, replace(sampling, slots=slots_for(model, longest))):
+        for sample in generate(model, waiting, _within_memory(model, waiting, sampling)):
             reply = Reply(
                 prompt_id=sample.prompt_id,
                 sample_index=sample.sample_index,
-                text=model.chat.text(sample.ids),
+                text=sample.text,
                 finish_reason=sample.finish_reason,
                 num_tokens=len(sample.ids),
             )
@@ -64,6 +63,14 @@ def ask(
     write_records(path, replies)
     rate = tokens / (time.perf_counter() - started)
     return Replies(replies, drops, sum(reply.num_tokens or 0 for reply in replies), rate)
+
+
+def _within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
+    longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
+    slots = slots_for(model, longest, sampling.slots)
+    if slots < sampling.slots:
+        say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
+    return replace(sampling, slots=slots)
 
 
 class Fitting(NamedTuple):

@@ -37,12 +37,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
         raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
     student = student_for(model, recipe, inputs.get("model"))
     student.check()
-    sampling = Sampling(
-        max_new_tokens=recipe.evaluate.max_new_tokens,
-        temperature=recipe.evaluate.temperature,
-        top_p=recipe.evaluate.top_p,
-        seed=seeds.derive(recipe.seed, "evaluate"),
-    )
+    sampling = Sampling.of(recipe.evaluate, seeds.derive(recipe.seed, "evaluate"))
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", f"evaluating {model}")
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]

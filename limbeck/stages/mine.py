@@ -40,12 +40,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
     student = student_for(model, recipe, inputs.get("student"))
     student.check()
-    sampling = Sampling(
-        max_new_tokens=recipe.mine.max_new_tokens,
-        temperature=recipe.mine.temperature,
-        top_p=recipe.mine.top_p,
-        seed=seeds.derive(recipe.seed, "mine replies"),
-    )
+    sampling = Sampling.of(recipe.mine, seeds.derive(recipe.seed, "mine replies"))
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", "mining: student's replies")
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]

@@ -18,21 +18,16 @@ _REFUSABLE = ("temperature", "top_p", "seed", "stop", *_NEUTRAL)
 
 def parameters(sampling: Sampling, prompt_id: str, sample_index: int = 0) -> dict[str, Any]:
     """What a chat completion is told of the sampling; the seed is the sample's own, whatever else is asked."""
-    settings = asdict(sampling)
     wanted: dict[str, Any] = {
         "max_tokens": sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": seeds.derive(sampling.seed, prompt_id, sample_index) % (1 << SEED_BITS),
     }
-    if stops := stop_strings(sampling):
-        wanted["stop"] = list(stops)
-    return wanted | {name: settings[name] for name, off in _NEUTRAL.items() if settings.get(name, off) != off}
-
-
-def stop_strings(sampling: Sampling) -> tuple[str, ...]:
-    """The strings at which a reply ends."""
-    return tuple(asdict(sampling).get("stop", ()))
+    if sampling.stop:
+        wanted["stop"] = list(sampling.stop)
+    settings = asdict(sampling)
+    return wanted | {name: settings[name] for name, off in _NEUTRAL.items() if settings[name] != off}
 
 
 def finish_reason(answer: Answered, stops: Sequence[str]) -> FinishReason:

@@ -26,7 +26,7 @@ from limbeck.recipe import Model, Server
 from limbeck.records import PromptRow, Reply
 from limbeck.store import RecordStream, refuse_repeated, write_records
 from limbeck.students import served
-from limbeck.students.samples import finish_reason, parameters, refused_parameter, stop_strings
+from limbeck.students.samples import finish_reason, parameters, refused_parameter
 
 Take = Callable[[PromptRow, Answer], None]
 MOST_UNANSWERED = 0.05  # a larger share of prompts unanswered for want of service is an outage, not a few drops
@@ -174,8 +174,7 @@ class ServerStudent:
             )
 
     def _reply(self, row: PromptRow, answer: Answered, sampling: Sampling, tally: _Tally) -> Reply:
-        stops = stop_strings(sampling)
-        reason = finish_reason(answer, stops)
+        reason = finish_reason(answer, sampling.stop)
         tally.untold_ends += reason == "stop_string" and answer.stopped_by is None
         count = answer.tokens_out or None
         if count is None and self._tokens is not None:

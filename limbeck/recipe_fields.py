@@ -1,0 +1,39 @@
+"""What every section of the recipe is built from: its base, the kinds of its values, and how replies are sampled."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+Positive = Annotated[int, Field(gt=0, le=10_000_000)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Decoding(Section):
+    """How a student's replies are sampled."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling (Holtzman et al. 2020).")
+    top_k: Annotated[int, Field(ge=0, le=10_000_000)] = Field(
+        0, description="Draw among this many likeliest tokens only, before `top_p` counts; 0: all."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = Field(
+        1.0, description="Above 1, tokens of the prompt and the reply so far become less likely (Keskar et al. 2019). "
+        "1: the model's own probabilities, which is what is to be judged."
+    )  # fmt: skip
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=16)] = Field(
+        (), description="Strings that end a reply, besides the end of turn; they and what follows are not part of it."
+    )
+    max_new_tokens: Annotated[int, Field(gt=0, le=10_000_000)] = Field(200, description="Longest reply, in tokens.")
+    weights: Literal["own", "int8"] = Field(
+        "own", description="int8: the built-in engine samples with weights rounded to 8 bits, on a CPU, faster and "
+        "nearly the same (docs/performance.md). Llama-like models, and a C++ compiler, only."
+    )  # fmt: skip
