@@ -169,7 +169,7 @@ def _uneven(setup: Setup, part: Part, contenders: list[Contender]) -> dict[str, 
 
 def sweep_points(options: Options, work: Work) -> dict[str, dict[int, tuple[Work, int]]]:
     """By axis and place on it: forced work, and how many slots take it."""
-    number, slots = len(work.timed), options.slots
+    number, slots = max(len(work.timed) // 2, 1), options.slots
     tokens = min(SWEEP_TOKENS, options.max_new_tokens)
 
     def sizes(largest: int, steps: int) -> list[int]:

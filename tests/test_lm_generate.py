@@ -182,6 +182,18 @@ def test_a_network_that_is_not_what_it_looks_like_is_run_as_it_is(fusable: Langu
     assert can_be_fused(other, compiled)
 
 
+def test_a_model_of_odd_sizes_is_not_fused(tmp_path: Path) -> None:
+    compiled = kernels()
+    if compiled is None:
+        pytest.skip("no C++ compiler")
+    for name, sizes in {
+        "hidden": {"hidden_size": 40},
+        "inner": {"intermediate_size": 40},
+        "head": {"head_dim": 24},
+    }.items():
+        assert not can_be_fused(tiny_model(tiny_folder(tmp_path / name, **({"head_dim": 16} | sizes))), compiled)
+
+
 def test_int8_weights_write_nearly_the_same_and_are_refused_where_they_cannot_be_had(
     fusable: LanguageModel, model: LanguageModel
 ) -> None:
@@ -308,11 +320,11 @@ def test_no_prompt_gives_no_sample(model: LanguageModel) -> None:
 
 def test_slots_fit_the_memory_and_are_at_least_one_and_at_most_what_is_asked(model: LanguageModel) -> None:
     token_bytes = 2 * 2 * 2 * 8 * 4  # keys and values, layers, key/value heads, head size, fp32
-    assert slots_for(model, 100, budget_bytes=7 * 100 * token_bytes) == 7
-    assert slots_for(model, 100, budget_bytes=7 * 100 * token_bytes - 1) == 6
-    assert slots_for(model, 100, budget_bytes=1) == 1
-    assert slots_for(model, 100) == 64
-    assert slots_for(model, 100, most=5) == 5
+    assert slots_for(model, 100, 64, budget_bytes=7 * 100 * token_bytes) == 7
+    assert slots_for(model, 100, 64, budget_bytes=7 * 100 * token_bytes - 1) == 6
+    assert slots_for(model, 100, 64, budget_bytes=1) == 1
+    assert slots_for(model, 100, 64) == 64
+    assert slots_for(model, 100, 5) == 5
 
 
 def test_samples_that_outgrow_a_sliding_window_are_those_of_transformers(tmp_path: Path) -> None:

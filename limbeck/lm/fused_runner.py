@@ -16,16 +16,14 @@ from limbeck.lm.kernels import Kernels
 from limbeck.lm.kv_pages import Pages, Shape
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.products import Products, own_products
-from limbeck.lm.runner import Prefill
-from limbeck.lm.span_attention import Plan, Span, attend_spans
+from limbeck.lm.runner import Computed, Prefill
+from limbeck.lm.span_attention import Span
 
 _ALIKE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_MULTIPLE = 16  # of head size and inner size: what the kernels compute at once
+_MULTIPLE = 16  # of all three sizes: what the kernels compute at once
 _LARGEST_HEAD = 256
 _TRIED_IDS = 21  # more than a page of the cache
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the largest logit
-
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class _Layer(NamedTuple):
@@ -37,8 +35,22 @@ class _Layer(NamedTuple):
     mlp: Any
 
 
+class _Rows(NamedTuple):
+    """Tokens side by side, of prompts or one of each slot: embedded [T, H], rotations, and where they stand.
+
+    `angles`: cosines and sines [T, size]. `owners`, `positions` [T]: line of the page table, and place in its sequence.
+    `places` [N, 3]: where keys and values go (kv_pages.py). All integers int32.
+    """
+
+    states: Tensor
+    angles: tuple[Tensor, Tensor]
+    owners: Tensor
+    positions: Tensor
+    places: Tensor
+
+
 class FusedRunner:
-    """Runs rows through the layers. `rows`: a packed row of prompts, or one token of each slot."""
+    """Runs tokens through the layers, each attending to its sequence's pages in the cache."""
 
     def __init__(self, model: LanguageModel, kernels: Kernels, products: Products, slots: int, capacity: int) -> None:
         decoder: Any = model.decoder
@@ -56,53 +68,39 @@ class FusedRunner:
         shape = Shape(attention.k_proj.out_features // self._size, self._size)
         self._pages = Pages(slots, capacity, len(self._layers), shape, self._embedding.dtype)
 
-    def prefill(self, prompts: list[Prefill], num_rows: int) -> None:
-        """One packed row; what `num_rows` is more than the prompts is a sequence that nobody reads."""
-        ids = [token for prompt in prompts for token in prompt.ids]
-        positions = [place for prompt in prompts for place in range(len(prompt.ids))]
-        idle = num_rows - len(ids)
-        lengths = [*(len(prompt.ids) for prompt in prompts), *([idle] if idle else [])]
-        starts = [sum(lengths[:number]) for number in range(len(lengths))]
-        plan = Plan([Span(start, length) for start, length in zip(starts, lengths, strict=True)])
-        places = self._pages.fill([(len(prompt.ids), prompt.slots) for prompt in prompts])
-        angles = self._angles_of(positions + list(range(idle)))
-
-        def store(index: int, keys: Tensor, values: Tensor) -> None:
-            self._kernels.rotate(keys, *angles)
-            self._kernels.store(keys, values, places, *self._pages.layers[index])
-
-        def attend(index: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            store(index, keys, values)
-            self._kernels.rotate(queries, *angles)
-            by_head = [part.transpose(0, 1) for part in (queries, keys, values)]
-            out = attend_spans(by_head[0], by_head[1], by_head[2], plan, self._scaling)
-            return out.transpose(0, 1).reshape(num_rows, -1)
-
+    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
+        """One row of all tokens that no cached page holds; what it is longer than they are belongs to nobody."""
+        ids: list[int] = []
+        positions: list[int] = []
+        owners: list[int] = []
+        places: list[Tensor] = []
+        for prompt in prompts:
+            filled = self._pages.fill(prompt.ids, prompt.slots, len(ids))
+            positions += range(filled.start, len(prompt.ids))
+            owners += [prompt.slots[0]] * (len(prompt.ids) - filled.start)
+            ids += prompt.ids[filled.start :]
+            places.append(filled.places)
+        if not ids:
+            return Computed(0, 0)
+        rows = self._rows(ids, owners, positions, torch.cat(places), rounded_up(len(ids)))
         last = len(self._layers) - 1
-        states = embedding(torch.tensor(ids + [0] * idle), self._embedding)
+        states = rows.states
         for index in range(last):
-            states = self._layer(index, states, attend)
+            states = self._layer(index, states, rows)
+        # The rest of the last layer is of no use: what follows from a prompt is asked with its last token, in a step.
         _, keys, values = self._projected(last, states)
-        store(
-            last, keys, values
-        )  # the rest of the last layer is of no use: the first step reads the prompt's last token
+        self._store(last, keys, values, rows)
+        return Computed(len(states), len(ids))
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
-        """One token a slot; rows beyond the slots write into the scratch page. Returns logits [num_rows, V]."""
+        """One token a slot; rows beyond the slots belong to nobody. Returns logits [num_rows, V]."""
         for slot, position in enumerate(positions):
             self._pages.extend(slot, position)
-        idle = num_rows - len(ids)
-        places = torch.tensor(positions + [0] * idle, dtype=torch.int32)
-        tables = self._pages.tables[:num_rows]
-        angles = self._angles_of(positions + [0] * idle)
-
-        def attend(index: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            pages = self._pages.layers[index]
-            return self._kernels.decode((queries, keys, values), angles, tables, places, pages, self._scaling)
-
-        states = embedding(torch.tensor(ids + [0] * idle), self._embedding)
+        slots = list(range(len(ids)))
+        rows = self._rows(ids, slots, positions, self._pages.places(positions), num_rows)
+        states = rows.states
         for index in range(len(self._layers)):
-            states = self._layer(index, states, attend)
+            states = self._layer(index, states, rows)
         normed = self._kernels.normalise(states, self._norm.weight, self._norm.variance_epsilon)
         return self._products(normed, self._head, torch.float32)
 
@@ -115,18 +113,35 @@ class FusedRunner:
         """Give the slot's pages back."""
         self._pages.release(slot)
 
-    def _angles_of(self, positions: list[int]) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [T, size]."""
-        cosines, sines = self._angles(self._embedding, torch.tensor([positions]))
-        return cosines[0].contiguous(), sines[0].contiguous()
+    def _rows(self, ids: list[int], owners: list[int], positions: list[int], places: Tensor, number: int) -> _Rows:
+        """Rows of these tokens, and as many more as there are to be."""
+        idle = number - len(ids)
+        nobody = len(self._pages.tables) - 1
+        cosines, sines = self._angles(self._embedding, torch.tensor([positions + [0] * idle]))
+        return _Rows(
+            states=embedding(torch.tensor(ids + [0] * idle), self._embedding),
+            angles=(cosines[0].contiguous(), sines[0].contiguous()),
+            owners=torch.tensor(owners + [nobody] * idle, dtype=torch.int32),
+            positions=torch.tensor(positions + [0] * idle, dtype=torch.int32),
+            places=places,
+        )
 
-    def _layer(self, index: int, states: Tensor, attend: Attend) -> Tensor:
+    def _layer(self, index: int, states: Tensor, rows: _Rows) -> Tensor:
         """Hidden states [T, H] to those of the next layer."""
         _, attention, between, mlp = self._layers[index]
-        states = states + self._products(attend(index, *self._projected(index, states)), attention.o_proj)
+        queries, keys, values = self._projected(index, states)
+        self._store(index, keys, values, rows)
+        self._kernels.rotate(queries, *rows.angles)
+        where = (rows.owners, rows.positions)
+        attended = self._kernels.attend(queries, where, self._pages.tables, self._pages.layers[index], self._scaling)
+        states = states + self._products(attended, attention.o_proj)
         normed = self._kernels.normalise(states, between.weight, between.variance_epsilon)
         gates, ups = (self._products(normed, part) for part in (mlp.gate_proj, mlp.up_proj))
         return states + self._products(self._kernels.gate(gates, ups), mlp.down_proj)
+
+    def _store(self, index: int, keys: Tensor, values: Tensor, rows: _Rows) -> None:
+        self._kernels.rotate(keys, *rows.angles)
+        self._kernels.store(keys, values, rows.places, *self._pages.layers[index])
 
     def _projected(self, index: int, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values [T, heads, size] of a layer, before rotation."""
@@ -152,7 +167,7 @@ def can_be_fused(model: LanguageModel, kernels: Kernels) -> bool:
         hidden = model.hidden(torch.tensor([ids]), positions, Layout([Span(0, _TRIED_IDS)]))
         own = model.head(hidden[-1]).float()
         tried = FusedRunner(model, kernels, own_products, 1, _TRIED_IDS)
-        tried.prefill([Prefill(tuple(ids[:-1]), (0,))], _TRIED_IDS + 2)
+        tried.prefill([Prefill(tuple(ids[:-1]), (0,))], lambda needed: needed + 2)
         ours = tried.decode(ids[-1:], [_TRIED_IDS - 1], 1)[0]
     return float((ours - own).abs().max() / own.abs().max()) <= _TOLERANCE[model.head.weight.dtype]
 
@@ -166,7 +181,7 @@ def _looks_alike(model: LanguageModel) -> bool:
     size: int = attention.head_dim
     return (
         config.hidden_act == "silu"
-        and size % _MULTIPLE == config.intermediate_size % _MULTIPLE == 0
+        and size % _MULTIPLE == config.hidden_size % _MULTIPLE == config.intermediate_size % _MULTIPLE == 0
         and size <= _LARGEST_HEAD
         and not any(_window(layer.self_attn, config) for layer in cast(Any, decoder).layers)
         and all(parameter.dtype == model.head.weight.dtype for parameter in decoder.parameters())

@@ -1,12 +1,14 @@
 """Any decoder on any device: transformers' own modules, limbeck's attention, a static cache."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from limbeck.lm.attention import Cache, Decoding, Layout
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.machine import on_device
-from limbeck.lm.runner import Prefill
+from limbeck.lm.runner import Computed, Prefill
 from limbeck.lm.span_attention import Span
 
 
@@ -17,17 +19,20 @@ class GeneralRunner:
         self._model = model
         self._cache = Cache(slots, capacity)
 
-    def prefill(self, prompts: list[Prefill], num_rows: int) -> None:
-        """One packed row; what `num_rows` is more than the prompts is a sequence that nobody reads."""
+    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
+        """One packed row; what it is longer than the prompts is a sequence that nobody reads."""
+        needed = sum(len(prompt.ids) for prompt in prompts)
+        num_rows = rounded_up(needed)
         ids: list[int] = []
         positions: list[int] = []
         spans: list[Span] = []
-        for prompt in [*prompts, Prefill((0,) * (num_rows - sum(len(prompt.ids) for prompt in prompts)), ())]:
+        for prompt in [*prompts, Prefill((0,) * (num_rows - needed), ())]:
             if prompt.ids:
                 spans.append(Span(len(ids), len(prompt.ids), slots=prompt.slots))
                 ids += prompt.ids
                 positions += range(len(prompt.ids))
         self._hidden(ids, torch.tensor(positions), Layout(spans, cache=self._cache))
+        return Computed(num_rows, needed)
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """One token a slot; rows beyond the slots write at the beginning of free ones."""

@@ -24,6 +24,7 @@ from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import ModelError
 from limbeck.lm.choosing import Sampling, choose
+from limbeck.lm.free_memory import device_memory
 from limbeck.lm.fused_runner import FusedRunner, can_be_fused
 from limbeck.lm.general_runner import GeneralRunner
 from limbeck.lm.kernels import kernels
@@ -192,9 +193,7 @@ class _Engine:
                 begun.append(Prefill(task.prompt.ids[:-1], tuple(range(first, len(self.active)))))
                 tokens += length
         if begun:
-            rows = self.prefill_rows.at_least(tokens)
-            self.runner.prefill(begun, rows)
-            self._count(rows, tokens)
+            self._count(*self.runner.prefill(begun, self.prefill_rows.at_least))
 
     def _step(self) -> None:
         """One token for every active sample."""
@@ -271,10 +270,14 @@ def _linears(network: nn.Module) -> list[nn.Linear]:
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
-def slots_for(model: LanguageModel, longest_tokens: int, budget_bytes: int = 2 << 30, most: int = 64) -> int:
-    """How many cache slots of `longest_tokens` fit in `budget_bytes`, at most `most`, at least one."""
+def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes: int | None = None) -> int:
+    """How many samples of `longest_tokens` may be written at once: at most `most`, at least one.
+
+    `budget_bytes`: for their keys and values; half of what is free, where it is not given.
+    """
     config = model.network.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * size * model.head.weight.element_size()
-    return max(1, min(most, int(budget_bytes // (token_bytes * longest_tokens))))
+    budget = device_memory(model.device).free // 2 if budget_bytes is None else budget_bytes
+    return max(1, min(most, int(budget // (token_bytes * longest_tokens))))

@@ -70,7 +70,7 @@ class Kernels:
     def dequantise(
         self, products: Tensor, scales: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        """[T, N]: products [2 T, N] of such rows, times the scales of rows [T] and columns [N], plus `bias` [N] fp32."""
+        """Products [2 T, N] of such rows, times the scales of rows [T] and columns [N], plus `bias` [N]: [T, N]."""
         rows, size = len(products) // 2, products.shape[1]
         out = torch.empty(rows, size, dtype=dtype)
         added = None if bias is None else _at(bias)
@@ -88,28 +88,20 @@ class Kernels:
         arguments = (_at(places), len(places), groups, size, _at(key_pages), _at(value_pages))
         self._call("store", keys.dtype, _at(keys), _at(values), *arguments)
 
-    def decode(
-        self,
-        states: tuple[Tensor, Tensor, Tensor],
-        angles: tuple[Tensor, Tensor],
-        tables: Tensor,
-        positions: Tensor,
-        pages: tuple[Tensor, Tensor],
-        scaling: float,
+    def attend(
+        self, queries: Tensor, rows: tuple[Tensor, Tensor], tables: Tensor, pages: tuple[Tensor, Tensor], scaling: float
     ) -> Tensor:
-        """One token a row: rotate, write into the cache, attend to it; returns [R, heads * size].
+        """Attention of rotated queries [T, heads, size] to the cache, up to their own positions: [T, heads * size].
 
-        `states`: queries [R, heads, size], keys and values [R, groups, size], before rotation; `angles`: cosines and
-        sines [R, size]; `tables` [R, W] and `positions` [R] int32; `pages`: keys [P, groups, size, 16] and values
-        [P, groups, 16, size].
+        `rows`: the sequence of each query, a line of `tables` [S, W], and its position, both [T]; all int32. `pages`:
+        keys [P, groups, size, 16] and values [P, groups, 16, size].
         """
-        queries, keys, values = states
-        rows, heads, size = queries.shape
         out = torch.empty_like(queries)
-        shape = (ctypes.c_int32 * 5)(rows, heads, keys.shape[1], size, tables.shape[1])
-        tensors = (queries, keys, values, *angles, tables, positions, *pages, out)
-        self._call("decode", queries.dtype, *map(_at, tensors), shape, ctypes.c_float(scaling))
-        return out.view(rows, heads * size)
+        number, heads, size = queries.shape
+        shape = (ctypes.c_int32 * 5)(number, heads, pages[0].shape[1], size, tables.shape[1])
+        tensors = map(_at, (queries, *rows, tables, *pages, out))
+        self._call("attend", queries.dtype, *tensors, shape, ctypes.c_float(scaling))
+        return out.view(number, heads * size)
 
     def choose(
         self,

@@ -1,5 +1,6 @@
 """What the sampling engine asks of a model: prefill prompts, and compute the next hidden state of each sample."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -12,11 +13,18 @@ class Prefill(NamedTuple):
     slots: tuple[int, ...]
 
 
+class Computed(NamedTuple):
+    """Rows that were computed, and those of them that were needed."""
+
+    rows: int
+    needed: int
+
+
 class Runner(Protocol):
     """A model and its cache of keys and values, for a fixed number of slots."""
 
-    def prefill(self, prompts: list[Prefill], num_rows: int) -> None:
-        """Fill the cache of the prompts' slots; compute `num_rows` rows, at least as many as there are tokens."""
+    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
+        """Fill the cache of the prompts' slots; `rounded_up`: how many rows to compute where so many are needed."""
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """Write one token of each of the first slots; returns fp32 logits [num_rows, V] of the next.

@@ -182,39 +182,28 @@ void attend_group(const float *query, const Cached<T> &cached, int group, int si
 
 struct Shape {
     int rows, heads, groups, size, table_width;
-    float scale;
 };
 
-// One token a row: rotate query and key, write key and value into the cache, attend to all positions up to its own.
+// Rotated queries [rows, heads, size] attend to the positions up to their own of the sequence that `owners` names.
 template <typename T>
-void decode(const T *query, const T *key, const T *value, const T *cosines, const T *sines, const int32_t *tables,
-            const int32_t *positions, T *keys, T *values, T *out, const Shape &s) {
+void attend_rows(const T *queries, const int32_t *owners, const int32_t *positions, const int32_t *tables,
+                 const T *keys, const T *values, T *out, const Shape &s, float scale) {
     const int together = s.heads / s.groups;
     const int64_t head_stride = static_cast<int64_t>(kLanes) * s.size, page_stride = head_stride * s.groups;
 #pragma omp parallel
     {
-        std::vector<float> scores, rotated(static_cast<size_t>(together) * s.size);
+        std::vector<float> scores, scaled(static_cast<size_t>(together) * s.size);
 #pragma omp for schedule(dynamic, 1)
         for (int task = 0; task < s.rows * s.groups; ++task) {
             const int row = task / s.groups, group = task % s.groups, position = positions[row];
-            const int32_t *pages = tables + static_cast<int64_t>(row) * s.table_width;
-            const T *cosine = cosines + static_cast<int64_t>(row) * s.size;
-            const T *sine = sines + static_cast<int64_t>(row) * s.size;
-            float *turned = rotated.data();
-            const int64_t at = pages[position / kLanes] * page_stride + group * head_stride;
-            const int place = position % kLanes;
-            rotate(key + (static_cast<int64_t>(row) * s.groups + group) * s.size, cosine, sine, s.size, turned);
-            for (int d = 0; d < s.size; ++d) put(keys + at + d * kLanes + place, turned[d]);
-            std::memcpy(values + at + place * s.size, value + (static_cast<int64_t>(row) * s.groups + group) * s.size,
-                        sizeof(T) * s.size);
-            const T *first = query + (static_cast<int64_t>(row) * s.heads + group * together) * s.size;
-            for (int g = 0; g < together; ++g) rotate(first + g * s.size, cosine, sine, s.size, turned + g * s.size);
-            for (int i = 0; i < together * s.size; ++i) turned[i] *= s.scale;
-            const Cached<T> cached{keys + group * head_stride, values + group * head_stride, pages, page_stride,
+            const int64_t first = (static_cast<int64_t>(row) * s.heads + group * together) * s.size;
+            for (int i = 0; i < together * s.size; ++i) scaled[i] = to_float(queries[first + i]) * scale;
+            const Cached<T> cached{keys + group * head_stride, values + group * head_stride,
+                                   tables + static_cast<int64_t>(owners[row]) * s.table_width, page_stride,
                                    position + 1};
             const size_t needed = 4 * static_cast<size_t>(position + kLanes);
             if (scores.size() < needed) scores.resize(2 * needed);
-            attend_group(turned, cached, together, s.size, scores.data(), out + (first - query));
+            attend_group(scaled.data(), cached, together, s.size, scores.data(), out + first);
         }
     }
 }
@@ -287,14 +276,15 @@ void quantise(const T *x, int rows, int size, int8_t *out, float *scales) {
     for (int row = 0; row < rows; ++row) {
         const T *from = x + static_cast<int64_t>(row) * size;
         int8_t *first = out + static_cast<int64_t>(row) * size, *second = first + static_cast<int64_t>(rows) * size;
-        Lanes most = {};
+        Lanes most = {}, nothing = {};
         for (int d = 0; d < size; d += kLanes) {
             const Lanes part = load(from + d), magnitude = part < 0.0f ? -part : part;
             most = magnitude > most ? magnitude : most;
+            nothing += part * 0.0f;  // but not where a state is no number: bytes cannot say so, the scale can
         }
         float largest = 0.0f;
         for (int lane = 0; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
-        scales[row] = largest / 127.0f;
+        scales[row] = largest / 127.0f + sum_of(nothing);
         const float factor = largest > 0.0f ? 127.0f / largest : 0.0f;
         for (int d = 0; d < size; d += kLanes) {
             const Lanes exact = load(from + d) * factor;
@@ -389,11 +379,10 @@ inline int32_t draw(const float *shares, double total, int number, int top_k, do
 }  // namespace
 
 #define FOR_EACH_TYPE(T, NAME)                                                                                         \
-    void decode_##NAME(const T *query, const T *key, const T *value, const T *cosines, const T *sines,                 \
-                       const int32_t *tables, const int32_t *positions, T *keys, T *values, T *out,                    \
-                       const int32_t *shape, float scale) {                                                            \
-        decode(query, key, value, cosines, sines, tables, positions, keys, values, out,                                \
-               Shape{shape[0], shape[1], shape[2], shape[3], shape[4], scale});                              \
+    void attend_##NAME(const T *queries, const int32_t *owners, const int32_t *positions, const int32_t *tables,       \
+                       const T *keys, const T *values, T *out, const int32_t *shape, float scale) {                    \
+        attend_rows(queries, owners, positions, tables, keys, values, out,                                             \
+                    Shape{shape[0], shape[1], shape[2], shape[3], shape[4]}, scale);                                   \
     }                                                                                                                  \
     void rotate_##NAME(T *x, const T *cosines, const T *sines, int rows, int heads, int size) {                        \
         rotate_rows(x, cosines, sines, rows, heads, size);                                                             \
