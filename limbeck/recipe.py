@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.recipe_fields import Count, Decoding, Name, Positive, Rate, Section, Share
+from limbeck.recipe_fields import Count, Name, Positive, Rate, Sampled, Section, Share
 
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "on_policy"]
 Judge = Literal["verifier", "nemotron"]
@@ -139,7 +139,7 @@ class Sft(Optimisation):
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-4, description="Peak learning rate.")
 
 
-class Mine(Decoding):
+class Mine(Sampled):
     """Finding the prompts the student fails."""
 
     rule: Literal["failed", "gap", "bottom_quantile"] = Field(
@@ -258,7 +258,7 @@ class Dpo(Optimisation):
         return self
 
 
-class Evaluate(Decoding):
+class Evaluate(Sampled):
     """How the verdict is reached."""
 
     judges: tuple[Judge, ...] = Field(("verifier",), min_length=1, description="Exact verifier, reward API, or both.")
@@ -318,6 +318,11 @@ class Recipe(Section):
         if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip
+        for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
+            if self.servers and section.weights == "int8":
+                server = next(iter(self.servers))
+                raise ValueError(f"{name}.weights 'int8' is the built-in engine's, and servers.{server} samples "
+                                 "elsewhere: models would be asked in different ways")  # fmt: skip
         return self
 
     def pairs_to_ask(self, kind: PairKind) -> int:

@@ -17,7 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Decoding(Section):
+class Sampled(Section):
     """How a student's replies are sampled."""
 
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="0 is greedy.")

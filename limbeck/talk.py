@@ -60,4 +60,4 @@ def _read_line() -> str:
 def _reply(model: LanguageModel, history: list[Message], sampling: Sampling) -> str:
     prompt = PromptIds("chat", model.chat.prompt_ids(history))
     (sample,) = generate(model, [prompt], sampling)
-    return model.chat.text(sample.ids)
+    return sample.text

@@ -143,16 +143,16 @@ def test_sweeps_hold_the_rest_while_one_thing_grows() -> None:
     work = WORK._replace(timed=[Prompt(str(n), [5], 200) for n in range(512)])
     points = sweep_points(Options(), work)
     assert {axis: list(found) for axis, found in points.items()} == {
-        "prompts": [64, 128, 256, 512],
+        "prompts": [32, 64, 128, 256],
         "new_tokens": [25, 50, 100, 200, 400],
-        "slots": [16, 32, 64, 128, 256],
+        "slots": [8, 16, 32, 64, 128],
     }
     sizes = {
         axis: {(len(w.timed), w.num_forced_tokens, slots) for w, slots in p.values()} for axis, p in points.items()
     }
-    assert sizes["prompts"] == {(n, 64 * n, 64) for n in (64, 128, 256, 512)}
+    assert sizes["prompts"] == {(n, 64 * n, 64) for n in (32, 64, 128, 256)}
     assert sizes["new_tokens"] == {(64, 64 * n, 64) for n in (25, 50, 100, 200, 400)}
-    assert sizes["slots"] == {(256, 256 * 64, n) for n in (16, 32, 64, 128, 256)}
+    assert sizes["slots"] == {(128, 128 * 64, n) for n in (8, 16, 32, 64, 128)}
 
 
 def test_a_change_of_settings_reaches_the_job_and_its_sampler(tmp_path: Path) -> None:
@@ -255,5 +255,5 @@ def test_the_whole_part_runs_without_vllm_and_says_that_it_is_left_out(folder: P
     assert "2 prompts of gsm_symbolic" in told
     if "ignore_end_of_turn" in Sampling.__dataclass_fields__:
         assert summary["uneven"]["contenders"].keys() == {LIMBECK}
-        assert [point["tokens"] for point in summary["sweep"]["prompts"]["points"]] == [4]
+        assert [point["tokens"] for point in summary["sweep"]["prompts"]["points"]] == [2]
         assert (tmp_path / "results.sampling.svg").is_file()

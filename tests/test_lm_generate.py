@@ -1,6 +1,7 @@
 """Sampling: greedy equals transformers' own, the exact distribution otherwise, whatever shares the batch."""
 
 import copy
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,14 @@ from tiny_models import ARCHITECTURES, plain_logps, plain_model, random_ids, tin
 from transformers import PreTrainedModel
 
 from limbeck.errors import ModelError
-from limbeck.lm.fused_runner import can_be_fused
+from limbeck.lm.fused_runner import FusedRunner, can_be_fused
+from limbeck.lm.general_runner import GeneralRunner
 from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, slots_for
-from limbeck.lm.kernels import kernels
+from limbeck.lm.kernels import Kernels, kernels
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.products import own_products
+from limbeck.lm.row_counts import RowCounts
+from limbeck.lm.runner import Prefill
 
 LENGTHS = (3, 11, 1, 40, 7, 7)
 
@@ -47,7 +52,10 @@ def fusable(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 @pytest.fixture(scope="module", params=["general", "fused"])
 def any_model(request: pytest.FixtureRequest, model: LanguageModel, fusable: LanguageModel) -> LanguageModel:
-    return fusable if request.param == "fused" else model
+    if request.param == "general":
+        return model
+    assert can_be_fused(fusable, request.getfixturevalue("compiled"))
+    return fusable
 
 
 def stopping_at(model: LanguageModel, *tokens: int) -> LanguageModel:
@@ -142,38 +150,92 @@ def test_more_samples_of_a_prompt_than_slots_are_the_same_samples(any_model: Lan
     }
 
 
-def test_with_one_number_of_slots_logps_are_the_same_bits_whatever_else_is_asked_for(any_model: LanguageModel) -> None:
-    asked = prompts(num_samples=3)
-    settings = Sampling(max_new_tokens=20, temperature=0.9, top_p=0.9, seed=2, slots=16)
+def families() -> list[PromptIds]:
+    """Prompts of which some begin alike, for pages of sixteen tokens to be shared, and some are long."""
+    draw = torch.Generator().manual_seed(9)
+    common = random_ids(draw, 40)
+    alike = [common + random_ids(draw, length) for length in (1, 9, 30)] + [common, common[:20] + random_ids(draw, 50)]
+    return [*prompts(2), *(PromptIds(f"alike/{number}", ids, 2) for number, ids in enumerate(alike))]
+
+
+@pytest.mark.parametrize("slots", [16, 40, 64])
+@pytest.mark.parametrize("prefill_tokens", [30, 1024])
+def test_with_one_number_of_slots_logps_are_the_same_bits_whatever_else_is_asked_for(
+    any_model: LanguageModel, slots: int, prefill_tokens: int
+) -> None:
+    asked = families()
+    settings = Sampling(20, temperature=0.9, top_p=0.9, seed=2, slots=slots, prefill_tokens=prefill_tokens)
     together = sample_all(any_model, asked, settings)
     assert sample_all(any_model, asked[::-1], settings) == together
-    for prompt in asked:
-        assert sample_all(any_model, [prompt], settings).items() <= together.items()
-    one = replace(asked[3], num_samples=1)
-    assert sample_all(any_model, [one], settings)[one.id, 0] == together[one.id, 0]
+    for some in (asked[:1], asked[3:5], asked[-4:-2], [replace(asked[-1], num_samples=1)]):
+        assert sample_all(any_model, some, settings).items() <= together.items()
+
+
+def test_int8_samples_are_the_same_bits_whatever_else_is_asked_for(fusable: LanguageModel, compiled: Kernels) -> None:
+    asked = families()
+    settings = Sampling(20, temperature=0.9, seed=2, slots=40, prefill_tokens=30, weights="int8")
+    together = sample_all(fusable, asked, settings)
+    assert sample_all(fusable, asked[::-1], settings) == together
+    assert sample_all(fusable, asked[-2:], settings).items() <= together.items()
+
+
+def test_prompts_that_begin_alike_are_computed_once(fusable: LanguageModel, compiled: Kernels) -> None:
+    asked = [PromptIds(str(number), (*range(50, 98), number)) for number in range(5)]  # 48 tokens: three pages
+    tally = Tally()
+    list(generate(fusable, asked, Sampling(max_new_tokens=1), tally))
+    assert tally.useful_rows == 48 + len(asked)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+def test_each_architecture_that_is_fused_writes_what_its_own_modules_write(
+    architecture: str, dtype: torch.dtype, tmp_path: Path, compiled: Kernels
+) -> None:
+    folder = tiny_folder(tmp_path / architecture, architecture, head_dim=16, sliding_window=None)
+    model = tiny_model(folder, dtype)
+    with torch.no_grad():  # biases are born as zeros
+        for name, parameter in model.network.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.2)
+    assert can_be_fused(model, compiled)
+    runners = [FusedRunner(model, compiled, own_products, 16, 80), GeneralRunner(model, 16, 80)]
+    begun = [Prefill(prompt.ids[:-1], (slot,)) for slot, prompt in enumerate(prompts()) if len(prompt.ids) > 1]
+    with torch.inference_mode():
+        for runner in runners:
+            runner.prefill(begun, RowCounts([], 64))
+        ids, positions = [prompt.ids[-1] for prompt in prompts()], [length - 1 for length in LENGTHS]
+        for step in range(20):  # over the end of a page
+            fused, general = (runner.decode(ids, positions, 16)[: len(ids)] for runner in runners)
+            torch.testing.assert_close(fused, general, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.25)
+            ids, positions = [10 + step] * len(ids), [position + 1 for position in positions]
+
+
+def test_models_whose_attention_or_angles_need_more_are_not_fused(tmp_path: Path, compiled: Kernels) -> None:
+    windowed = tiny_folder(tmp_path / "mistral", "mistral", head_dim=16, sliding_window=16)
+    assert not can_be_fused(tiny_model(windowed), compiled)
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    restless = tiny_folder(tmp_path / "dynamic", "llama", head_dim=16, rope_parameters=scaling)
+    assert not can_be_fused(tiny_model(restless), compiled)
 
 
 def test_compiled_and_torchs_own_operators_write_the_same(
-    fusable: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    fusable: LanguageModel, compiled: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kernels() is None:
-        pytest.skip("no C++ compiler")
     asked = prompts(num_samples=2)
     settings = Sampling(max_new_tokens=20, temperature=0.8, top_p=0.9, slots=8)
-    compiled = sample_all(fusable, asked, settings)
+    fast = sample_all(fusable, asked, settings)
     monkeypatch.setenv("LIMBECK_KERNELS", "off")
     kernels.cache_clear()
-    plain = sample_all(fusable, asked, settings)
-    kernels.cache_clear()
-    assert {key: sample.ids for key, sample in compiled.items()} == {key: sample.ids for key, sample in plain.items()}
-    for key, sample in compiled.items():
+    try:
+        plain = sample_all(fusable, asked, settings)
+    finally:
+        kernels.cache_clear()
+    assert {key: sample.ids for key, sample in fast.items()} == {key: sample.ids for key, sample in plain.items()}
+    for key, sample in fast.items():
         assert sample.logps == pytest.approx(plain[key].logps, abs=1e-4)
 
 
-def test_a_network_that_is_not_what_it_looks_like_is_run_as_it_is(fusable: LanguageModel) -> None:
-    compiled = kernels()
-    if compiled is None:
-        pytest.skip("no C++ compiler")
+def test_a_network_that_is_not_what_it_looks_like_is_run_as_it_is(fusable: LanguageModel, compiled: Kernels) -> None:
     assert can_be_fused(fusable, compiled)
     other = copy.deepcopy(fusable)
     handle = other.decoder.layers[1].mlp.register_forward_hook(lambda _, __, out: 2 * out)
@@ -182,10 +244,7 @@ def test_a_network_that_is_not_what_it_looks_like_is_run_as_it_is(fusable: Langu
     assert can_be_fused(other, compiled)
 
 
-def test_a_model_of_odd_sizes_is_not_fused(tmp_path: Path) -> None:
-    compiled = kernels()
-    if compiled is None:
-        pytest.skip("no C++ compiler")
+def test_a_model_of_odd_sizes_is_not_fused(tmp_path: Path, compiled: Kernels) -> None:
     for name, sizes in {
         "hidden": {"hidden_size": 40},
         "inner": {"intermediate_size": 40},
@@ -195,10 +254,8 @@ def test_a_model_of_odd_sizes_is_not_fused(tmp_path: Path) -> None:
 
 
 def test_int8_weights_write_nearly_the_same_and_are_refused_where_they_cannot_be_had(
-    fusable: LanguageModel, model: LanguageModel
+    fusable: LanguageModel, model: LanguageModel, compiled: Kernels
 ) -> None:
-    if kernels() is None:
-        pytest.skip("no C++ compiler")
     asked = prompts()
     own = sample_all(fusable, asked, Sampling(max_new_tokens=1, slots=16))
     rounded = sample_all(fusable, asked, Sampling(max_new_tokens=1, slots=16, weights="int8"))
@@ -220,6 +277,40 @@ def test_a_stop_string_ends_a_sample_and_is_not_in_the_text(any_model: LanguageM
     assert got.ids == free.ids[: len(got.ids)]
     assert stop not in any_model.chat.text(got.ids[:-1])
     assert stop in any_model.chat.text(got.ids)
+
+
+def test_the_first_of_several_stop_strings_wins_also_at_the_last_token_and_across_tokens(model: LanguageModel) -> None:
+    tokenizer = model.chat.tokenizer
+    said = tuple(tokenizer.encode("What? \u00e9t\u00e9 is five.", add_special_tokens=False))
+    assert len(tokenizer.encode("\u00e9", add_special_tokens=False)) > 1  # a letter of two tokens
+    whole = len(said)
+    for stops, text in {
+        ("five", "\u00e9"): "What? ",
+        ("is", "t\u00e9 is"): "What? \u00e9",
+        (".",): "What? \u00e9t\u00e9 is five",
+    }.items():
+        sample = written(model, said, Sampling(max_new_tokens=whole, stop=stops))
+        assert (sample.text, sample.finish_reason) == (text, "stop_string")
+    assert written(model, said, Sampling(max_new_tokens=whole, stop=("six",))).finish_reason == "length"
+
+
+def written(model: LanguageModel, said: tuple[int, ...], sampling: Sampling) -> Sample:
+    """The sample of a model that says just this, whatever it is asked."""
+    step = 0
+
+    def say(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal step
+        out = torch.zeros_like(logits)
+        out[:, said[min(step, len(said) - 1)]] = 9
+        step += 1
+        return out
+
+    handle = model.head.register_forward_hook(say)
+    try:
+        (sample,) = generate(model, prompts()[:1], sampling)
+    finally:
+        handle.remove()
+    return sample
 
 
 def test_a_prompts_own_limit_counts_and_the_end_of_turn_can_be_ignored(model: LanguageModel) -> None:
@@ -248,27 +339,51 @@ def test_repetition_is_penalised_as_transformers_does(model: LanguageModel, tmp_
         assert ours[prompt.id, 0].ids == tuple(theirs.tolist())
 
 
+NO_MEMORY = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
 def test_where_memory_runs_out_half_the_slots_go_on_and_no_sample_is_lost(
-    model: LanguageModel, capsys: pytest.CaptureFixture[str]
+    model: LanguageModel, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
-    asked = prompts(num_samples=2)
-    settings = Sampling(max_new_tokens=7, temperature=1.0, slots=8)
+    asked = prompts(num_samples=4)
+    settings = Sampling(max_new_tokens=7, temperature=1.0, slots=32)
     whole = sample_all(model, asked, settings)
     rows: list[int] = []
 
     def out_of_memory(_: object, given: tuple[torch.Tensor, ...]) -> None:
         rows.append(len(given[0]))
-        if len(given[0]) > 4 and len(rows) > 9:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        if len(given[0]) > 16 and len(rows) > 3:
+            raise error
 
     handle = model.head.register_forward_pre_hook(out_of_memory)
     tally = Tally()
-    samples = list(generate(model, asked, settings, tally))
-    handle.remove()
+    try:
+        samples = list(generate(model, asked, settings, tally))
+    finally:
+        handle.remove()
     assert tally.halvings == 1
-    assert "going on with 4 samples at once" in capsys.readouterr().err
+    assert "going on with 16 samples at once" in capsys.readouterr().err
     assert len(samples) == len(whole)  # none twice
     assert {key: sample.ids for key, sample in by_key(samples).items()} == {k: s.ids for k, s in whole.items()}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), OSError(errno.ENOSPC, "disk full")])
+def test_other_errors_are_not_taken_for_want_of_memory(model: LanguageModel, error: Exception) -> None:
+    def fail(_: object, __: object) -> None:
+        raise error
+
+    handle = model.head.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(type(error), match=r"match|full"):
+            list(generate(model, prompts(), Sampling(max_new_tokens=3)))
+    finally:
+        handle.remove()
 
 
 def test_memory_too_small_for_one_sample_is_one_sentence(model: LanguageModel) -> None:
@@ -323,8 +438,7 @@ def test_slots_fit_the_memory_and_are_at_least_one_and_at_most_what_is_asked(mod
     assert slots_for(model, 100, 64, budget_bytes=7 * 100 * token_bytes) == 7
     assert slots_for(model, 100, 64, budget_bytes=7 * 100 * token_bytes - 1) == 6
     assert slots_for(model, 100, 64, budget_bytes=1) == 1
-    assert slots_for(model, 100, 64) == 64
-    assert slots_for(model, 100, 5) == 5
+    assert slots_for(model, 100, 64, budget_bytes=1 << 40) == 64
 
 
 def test_samples_that_outgrow_a_sliding_window_are_those_of_transformers(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ KEY = "sk-secret-1234567890"
 ROWS = [PromptRow(id=f"row/{n}", prompt=user_prompt(f"What is {n}?"), source="test") for n in range(8)]
 SAMPLING = Sampling(max_new_tokens=6, temperature=0.8, top_p=0.9, seed=3)
 SETTINGS = Model(device="cpu", dtype="fp32")
-
-
-@dataclass(frozen=True)
-class FullSampling(Sampling):
-    """Sampling with what only some servers take."""
-
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    stop: tuple[str, ...] = ()
 
 
 def echo(body: Body) -> httpx.Response:
@@ -97,9 +87,9 @@ def test_the_rows_own_messages_and_the_sampling_go_out_and_nothing_else(tmp_path
 
 
 def test_what_only_some_servers_take_is_sent_only_where_it_is_set() -> None:
-    plain = parameters(FullSampling(max_new_tokens=6), "a")
+    plain = parameters(Sampling(max_new_tokens=6), "a")
     assert set(plain) == {"max_tokens", "temperature", "top_p", "seed"}
-    full = parameters(FullSampling(max_new_tokens=6, top_k=40, repetition_penalty=1.1, stop=("\n\n", "Q:")), "a")
+    full = parameters(Sampling(max_new_tokens=6, top_k=40, repetition_penalty=1.1, stop=("\n\n", "Q:")), "a")
     assert {name: full[name] for name in set(full) - set(plain)} == {
         "top_k": 40,
         "repetition_penalty": 1.1,
@@ -246,7 +236,7 @@ def test_a_stop_string_is_told_from_an_end_of_turn(
     more: dict[str, Any], finish: FinishReason, untold: int, tmp_path: Path
 ) -> None:
     bench = Bench(lambda _: completion("five", more=more))
-    (reply,) = bench.ask(tmp_path, ROWS[:1], FullSampling(max_new_tokens=6, stop=("Q:",))).replies
+    (reply,) = bench.ask(tmp_path, ROWS[:1], Sampling(max_new_tokens=6, stop=("Q:",))).replies
     assert reply.finish_reason == finish
     assert bench.student.facts().get("ends_not_told_from_stop_strings", 0) == untold
 
@@ -302,7 +292,7 @@ def test_a_served_students_weights_are_loaded_only_when_they_are_asked_for(
 def test_a_parameter_that_a_server_does_not_take_is_one_sentence(said: str, status: int, tmp_path: Path) -> None:
     bench = Bench(lambda _: error(status, said), concurrency=1)
     with pytest.raises(TeacherError) as caught:
-        bench.ask(tmp_path, sampling=FullSampling(max_new_tokens=6, top_k=40))
+        bench.ask(tmp_path, sampling=Sampling(max_new_tokens=6, top_k=40))
     assert str(caught.value) == (
         f"servers.sft: http://fake/v1 does not take the parameter top_k ({said}); leave it at its default in the "
         "recipe, or sample on a server that takes it, such as vLLM"
@@ -317,10 +307,12 @@ def test_temperature_is_never_left_out_for_a_server_that_refuses_it(tmp_path: Pa
 
 
 def test_a_complaint_is_about_a_parameter_only_where_it_names_one_that_was_sent() -> None:
-    sent = parameters(FullSampling(max_new_tokens=6, stop=("Q:",)), "a")
+    sent = parameters(Sampling(max_new_tokens=6, stop=("Q:",)), "a")
     assert refused_parameter("top_k is not permitted", sent) is None
     assert refused_parameter("please stop sending such prompts", sent) is None
+    assert refused_parameter("bad prompt: at what temperature does a seed sprout?", sent) is None
     assert refused_parameter("unknown field 'stop'", sent) == "stop"
+    assert refused_parameter("unsupported parameter: temperature", sent) == "temperature"
     assert refused_parameter("the seed must be below 2^31", sent) == "seed"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.lm.kernels import Kernels
-from limbeck.recipe_fields import Decoding
+from limbeck.recipe_fields import Sampled
 
 NUCLEUS_CANDIDATES = 256
 
@@ -40,9 +40,9 @@ class Sampling:
     weights: Literal["own", "int8"] = "own"
 
     @staticmethod
-    def of(settings: Decoding, seed: int) -> "Sampling":
+    def of(settings: Sampled, seed: int) -> "Sampling":
         """What a section of the recipe says, with a seed."""
-        return Sampling(**settings.model_dump(include=set(Decoding.model_fields)), seed=seed)
+        return Sampling(**settings.model_dump(include=set(Sampled.model_fields)), seed=seed)
 
 
 class Chosen(NamedTuple):
@@ -61,7 +61,7 @@ def penalised(logits: Tensor, seen: Sequence[Tensor], penalty: float) -> Tensor:
         return logits
     lengths = torch.tensor([len(ids) for ids in seen], device=logits.device)
     rows = torch.arange(len(seen), device=logits.device).repeat_interleave(lengths)
-    ids = torch.cat(list(seen))
+    ids = torch.cat(list(seen)).to(logits.device)
     values = logits[rows, ids]
     out = logits.clone()
     out[rows, ids] = torch.where(values > 0, values / penalty, values * penalty)

@@ -4,7 +4,6 @@ The same arithmetic as transformers' modules, whose weights it reads. Whether a 
 `can_be_fused` compares logits with the network's own before it is used.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,10 +15,12 @@ from limbeck.lm.kernels import Kernels
 from limbeck.lm.kv_pages import Pages, Shape
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.products import Products, own_products
+from limbeck.lm.row_counts import RowCounts
 from limbeck.lm.runner import Computed, Prefill
 from limbeck.lm.span_attention import Span
 
 _ALIKE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_RESTLESS_ANGLES = frozenset({"dynamic", "longrope"})
 _MULTIPLE = 16  # of all three sizes: what the kernels compute at once
 _LARGEST_HEAD = 256
 _TRIED_IDS = 21  # more than a page of the cache
@@ -68,21 +69,29 @@ class FusedRunner:
         shape = Shape(attention.k_proj.out_features // self._size, self._size)
         self._pages = Pages(slots, capacity, len(self._layers), shape, self._embedding.dtype)
 
-    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
-        """One row of all tokens that no cached page holds; what it is longer than they are belongs to nobody."""
+    def prefill(self, prompts: list[Prefill], counts: RowCounts) -> Computed:
+        """Passes over all tokens that no cached page holds; where one ends does not matter: attention reads pages."""
         ids: list[int] = []
         positions: list[int] = []
         owners: list[int] = []
-        places: list[Tensor] = []
+        places = [torch.empty((0, 3), dtype=torch.int32)]
         for prompt in prompts:
             filled = self._pages.fill(prompt.ids, prompt.slots, len(ids))
             positions += range(filled.start, len(prompt.ids))
             owners += [prompt.slots[0]] * (len(prompt.ids) - filled.start)
             ids += prompt.ids[filled.start :]
             places.append(filled.places)
-        if not ids:
-            return Computed(0, 0)
-        rows = self._rows(ids, owners, positions, torch.cat(places), rounded_up(len(ids)))
+        where = torch.cat(places)
+        computed = 0
+        for start in range(0, len(ids), counts.usual):
+            part = slice(start, min(start + counts.usual, len(ids)))
+            number = counts.at_least(part.stop - start)
+            own = where[(where[:, 0] >= start) & (where[:, 0] < part.stop)] - torch.tensor([start, 0, 0])
+            self._prefill(self._rows(ids[part], owners[part], positions[part], own.int().contiguous(), number))
+            computed += number
+        return Computed(computed, len(ids))
+
+    def _prefill(self, rows: _Rows) -> None:
         last = len(self._layers) - 1
         states = rows.states
         for index in range(last):
@@ -90,7 +99,6 @@ class FusedRunner:
         # The rest of the last layer is of no use: what follows from a prompt is asked with its last token, in a step.
         _, keys, values = self._projected(last, states)
         self._store(last, keys, values, rows)
-        return Computed(len(states), len(ids))
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """One token a slot; rows beyond the slots belong to nobody. Returns logits [num_rows, V]."""
@@ -167,7 +175,7 @@ def can_be_fused(model: LanguageModel, kernels: Kernels) -> bool:
         hidden = model.hidden(torch.tensor([ids]), positions, Layout([Span(0, _TRIED_IDS)]))
         own = model.head(hidden[-1]).float()
         tried = FusedRunner(model, kernels, own_products, 1, _TRIED_IDS)
-        tried.prefill([Prefill(tuple(ids[:-1]), (0,))], lambda needed: needed + 2)
+        tried.prefill([Prefill(tuple(ids[:-1]), (0,))], RowCounts([], _TRIED_IDS))
         ours = tried.decode(ids[-1:], [_TRIED_IDS - 1], 1)[0]
     return float((ours - own).abs().max() / own.abs().max()) <= _TOLERANCE[model.head.weight.dtype]
 
@@ -181,6 +189,8 @@ def _looks_alike(model: LanguageModel) -> bool:
     size: int = attention.head_dim
     return (
         config.hidden_act == "silu"
+        # Angles that depend on the longest position of a pass would make a sample depend on its neighbours.
+        and getattr(cast(Any, decoder).rotary_emb, "rope_type", None) not in _RESTLESS_ANGLES
         and size % _MULTIPLE == config.hidden_size % _MULTIPLE == config.intermediate_size % _MULTIPLE == 0
         and size <= _LARGEST_HEAD
         and not any(_window(layer.self_attn, config) for layer in cast(Any, decoder).layers)

@@ -1,6 +1,6 @@
 """Any decoder on any device: transformers' own modules, limbeck's attention, a static cache."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from limbeck.lm.attention import Cache, Decoding, Layout
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.machine import on_device
+from limbeck.lm.row_counts import RowCounts
 from limbeck.lm.runner import Computed, Prefill
 from limbeck.lm.span_attention import Span
 
@@ -19,20 +20,27 @@ class GeneralRunner:
         self._model = model
         self._cache = Cache(slots, capacity)
 
-    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
-        """One packed row; what it is longer than the prompts is a sequence that nobody reads."""
-        needed = sum(len(prompt.ids) for prompt in prompts)
-        num_rows = rounded_up(needed)
+    def prefill(self, prompts: list[Prefill], counts: RowCounts) -> Computed:
+        """Packed rows of whole prompts; one that is longer than usual has a row for itself."""
+        computed = needed = 0
+        for row in _rows(prompts, counts.usual):
+            length = sum(len(prompt.ids) for prompt in row)
+            number = length if length > counts.usual else counts.at_least(length)
+            # What the row is longer than its prompts is a sequence that nobody reads.
+            self._prefill([*row, Prefill((0,) * (number - length), ())])
+            computed, needed = computed + number, needed + length
+        return Computed(computed, needed)
+
+    def _prefill(self, prompts: list[Prefill]) -> None:
         ids: list[int] = []
         positions: list[int] = []
         spans: list[Span] = []
-        for prompt in [*prompts, Prefill((0,) * (num_rows - needed), ())]:
+        for prompt in prompts:
             if prompt.ids:
                 spans.append(Span(len(ids), len(prompt.ids), slots=prompt.slots))
                 ids += prompt.ids
                 positions += range(len(prompt.ids))
         self._hidden(ids, torch.tensor(positions), Layout(spans, cache=self._cache))
-        return Computed(num_rows, needed)
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """One token a slot; rows beyond the slots write at the beginning of free ones."""
@@ -55,3 +63,15 @@ class GeneralRunner:
         return self._model.hidden(
             on_device(torch.tensor(ids), device)[None], on_device(positions, device)[None], layout
         )
+
+
+def _rows(prompts: list[Prefill], most_tokens: int) -> Iterator[list[Prefill]]:
+    """Prompts in their order, as many together as fit."""
+    row: list[Prefill] = []
+    for prompt in prompts:
+        if row and sum(len(one.ids) for one in row) + len(prompt.ids) > most_tokens:
+            yield row
+            row = []
+        row.append(prompt)
+    if row:
+        yield row

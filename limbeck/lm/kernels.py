@@ -21,8 +21,8 @@ from torch import Tensor
 from limbeck.console import say
 from limbeck.lm.pull import cache_folder
 
-TOKENS_A_PAGE = 16  # kLanes of the source
-_SOURCE = Path(__file__).with_name("sampling_kernels.cpp")
+TOKENS_A_PAGE = 16  # kLanes of the sources
+_SOURCES = Path(__file__).with_name("native")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _COMPILE_SECONDS = 120
@@ -149,21 +149,23 @@ def kernels() -> Kernels | None:
 
 
 def build(compiler: str, folder: Path) -> Path:
-    """Compile the kernels into `folder`, unless they are there: one file for a source, compiler and processor.
+    """Compile the kernels into `folder`, unless they are there: one file for sources, compiler and processor.
 
     Raises:
         OSError: where the folder cannot be written.
         subprocess.SubprocessError: where the compiler fails; its words are in `stderr`.
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
-    identity = "\0".join([_SOURCE.read_text(encoding="utf-8"), version, *_FLAGS, _processor()])
+    sources = sorted(_SOURCES.glob("*.cpp"))
+    texts = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(_SOURCES.glob("*.h")))]
+    identity = "\0".join([*texts, version, *_FLAGS, _processor()])
     target = folder / f"sampling-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.so"
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         built = Path(temporary) / "built.so"
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
+        command = [compiler, *_FLAGS, *map(str, sources), "-o", str(built)]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=_COMPILE_SECONDS)
         built.replace(target)  # whole or not at all, whoever else builds it now
     return target

@@ -146,7 +146,7 @@ def untouched(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     Raises:
         OSError: where there is no room for them at all.
     """
-    held = mmap.mmap(-1, prod(shape) * dtype.itemsize)
+    held = mmap.mmap(-1, prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel may be built without them
             held.madvise(mmap.MADV_HUGEPAGE)  # one fault in two megabytes, not five hundred

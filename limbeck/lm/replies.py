@@ -10,6 +10,7 @@ from typing import NamedTuple
 from limbeck.console import meter, say
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
+from limbeck.lm.free_memory import device_memory
 from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
 from limbeck.lm.items import REFUSED
 from limbeck.lm.load import LanguageModel
@@ -67,7 +68,9 @@ def ask(
 
 def _within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
-    slots = slots_for(model, longest, sampling.slots)
+    # Weights in 8 bits are a second copy, a byte each.
+    rounded = model.network.num_parameters() if sampling.weights == "int8" else 0
+    slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
     if slots < sampling.slots:
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
     return replace(sampling, slots=slots)

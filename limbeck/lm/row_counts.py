@@ -1,53 +1,65 @@
 """How many rows a matrix product may have, so that a row's bits are those it has in a product of the usual size.
 
-A library's product sums a row in another order where it takes another kernel for another number of rows. Which numbers
-share one order is not documented, and differs between libraries and processors: it is tried, once for each.
+A library's product sums a row in another order where it takes another kernel, for another number of rows or for the
+rows that are left over of a multiple. Which numbers share one order is not documented, and differs between libraries
+and processors: it is tried, once for each.
 """
 
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
-_STEP = 16  # numbers of rows that are tried: multiples of it
+_STEP = 16  # more than one row: a multiple of it
+_CONTENTS = 13  # different rows, repeated; prime to the step, so that each comes to stand in every place of it
 
 
 class RowCounts:
-    """Numbers of rows that give every one of `weights` (matrices [out, in]) the bits of `usual` rows."""
+    """Numbers of rows that give the products with each of `modules` the same bits, wherever in them a row stands.
 
-    def __init__(self, weights: Iterable[Tensor], usual: int) -> None:
-        self._usual = usual
-        self._weights = list({(weight.shape, weight.dtype): weight for weight in weights}.values())
-        self._alike: dict[int, bool] = {usual: True}
+    `usual`: the number to compare with, rounded up.
+    """
+
+    def __init__(self, modules: Iterable[nn.Linear], usual: int) -> None:
+        self.usual = 1 if usual == 1 else _multiple(usual)
+        kinds = {(module.weight.shape, module.weight.dtype, module.bias is None): module for module in modules}
+        self._modules = list(kinds.values())
+        self._alike: dict[int, bool] = {self.usual: True}
         self._expected: list[tuple[Tensor, Tensor]] = []
 
     def at_least(self, wanted: int) -> int:
-        """The smallest number that is tried, holds `wanted` rows and gives the usual bits; else the usual one.
-
-        More rows than usual are taken as they are: a prompt of that length always is alone in its row.
-        """
-        if wanted >= self._usual:
-            return wanted
-        number = -(-wanted // _STEP) * _STEP
-        while number < self._usual and not self._is_alike(number):
+        """The smallest number that is tried, holds `wanted` rows, at most the usual ones, and gives the usual bits."""
+        number = min(_multiple(wanted), self.usual)
+        while number < self.usual and not self._is_alike(number):
             number += _STEP
-        return min(number, self._usual)
+        return number
 
     def _is_alike(self, number: int) -> bool:
         if number not in self._alike:
             with torch.inference_mode():
                 self._alike[number] = all(
-                    torch.equal(linear(rows[:number], weight), expected[:number])
-                    for weight, (rows, expected) in zip(self._weights, self._tried(), strict=True)
+                    torch.equal(linear(rows[_content(number)], module.weight, module.bias), expected[_content(number)])
+                    for module, (rows, expected) in zip(self._modules, self._tried(), strict=True)
                 )
         return self._alike[number]
 
     def _tried(self) -> list[tuple[Tensor, Tensor]]:
-        """For each weight: random rows, and what they give in a product of the usual size."""
+        """For each module: random rows, and what they give in a product of the usual size."""
         if not self._expected:
             generator = torch.Generator().manual_seed(0)
-            for weight in self._weights:
-                rows = torch.randn(self._usual, weight.shape[1], generator=generator).to(weight)
-                self._expected.append((rows, linear(rows, weight)))
+            for module in self._modules:
+                weight = module.weight
+                rows = torch.randn(_CONTENTS, weight.shape[1], generator=generator).to(weight)
+                usual = linear(rows[_content(self.usual)], weight, module.bias)
+                self._expected.append((rows, usual[:_CONTENTS].clone()))
         return self._expected
+
+
+def _content(number: int) -> Tensor:
+    """Which of the different rows stands in each of `number` places."""
+    return torch.arange(number) % _CONTENTS
+
+
+def _multiple(number: int) -> int:
+    return -(-number // _STEP) * _STEP

@@ -1,9 +1,10 @@
 """What the sampling engine asks of a model: prefill prompts, and compute the next hidden state of each sample."""
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
+
+from limbeck.lm.row_counts import RowCounts
 
 
 class Prefill(NamedTuple):
@@ -23,8 +24,8 @@ class Computed(NamedTuple):
 class Runner(Protocol):
     """A model and its cache of keys and values, for a fixed number of slots."""
 
-    def prefill(self, prompts: list[Prefill], rounded_up: Callable[[int], int]) -> Computed:
-        """Fill the cache of the prompts' slots; `rounded_up`: how many rows to compute where so many are needed."""
+    def prefill(self, prompts: list[Prefill], counts: RowCounts) -> Computed:
+        """Fill the cache of the prompts' slots, in passes of about the usual number of rows at most."""
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """Write one token of each of the first slots; returns fp32 logits [num_rows, V] of the next.

@@ -14,6 +14,11 @@ SEED_BITS = 31  # llama.cpp holds a seed in 32 bits and takes the largest for "a
 # No parameters of OpenAI's: sent only where they are set to something else than these.
 _NEUTRAL = {"top_k": 0, "repetition_penalty": 1.0}
 _REFUSABLE = ("temperature", "top_p", "seed", "stop", *_NEUTRAL)
+# In quotes, or beside a word that is said of parameters.
+_SPOKEN_OF = (
+    r"[`'\"]{name}[`'\"]|\b(?:parameter|param|field|argument|value)\W+{name}\b"
+    r"|\b{name}\s+(?:must|should|cannot|parameter|field|value)\b"
+)
 
 
 def parameters(sampling: Sampling, prompt_id: str, sample_index: int = 0) -> dict[str, Any]:
@@ -44,10 +49,10 @@ def finish_reason(answer: Answered, stops: Sequence[str]) -> FinishReason:
 def refused_parameter(said: str, sent: Mapping[str, Any]) -> str | None:
     """The parameter of the sampling that a server's complaint about a request names, if any.
 
-    `stop` is a word of every day's use: it counts only in quotes.
+    A word of every day's use counts only where it is spoken of as a parameter: a complaint may repeat the prompt.
     """
     for name in _REFUSABLE:
-        pattern = rf"[`'\"]{name}[`'\"]" if name == "stop" else rf"\b{name}\b"
+        pattern = rf"\b{name}\b" if "_" in name else _SPOKEN_OF.format(name=name)
         if name in sent and re.search(pattern, said):
             return name
     return None
