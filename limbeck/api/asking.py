@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from limbeck.api.answers import Answer
 from limbeck.api.reply_store import ReplyStore
+from limbeck.api.workers import run_workers
 
 Payload = TypeVar("Payload")
 Send = Callable[[Payload], Awaitable[Answer]]
@@ -77,13 +78,7 @@ async def _send_all(
         async def work() -> None:
             await _work(queue, send, store, answers, on_answer)
 
-        workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(calls)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await run_workers(work, min(concurrency, len(calls)))
     return answers
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from limbeck.api.answers import WORTH_ASKING_AGAIN, Answer, Answered, Failed
 from limbeck.api.client import ChatClient, ChatRequest
+from limbeck.api.workers import run_workers
 from limbeck.console import meter
 from limbeck.errors import ModelError, TeacherError
 from limbeck.lm.chat import Chat, chat_of
@@ -138,16 +139,7 @@ class ServerStudent:
     async def _ask_all(self, rows: Sequence[PromptRow], sampling: Sampling, take: Take) -> None:
         left = iter(rows)
         async with self._client:
-            workers = [
-                asyncio.create_task(self._work(left, sampling, take))
-                for _ in range(min(self._server.concurrency, len(rows)))
-            ]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await run_workers(lambda: self._work(left, sampling, take), min(self._server.concurrency, len(rows)))
 
     async def _work(self, rows: Iterator[PromptRow], sampling: Sampling, take: Take) -> None:
         for row in rows:
