@@ -3,14 +3,13 @@
 Registered with transformers' attention interface under the name `limbeck`, so that any decoder that uses the interface
 runs unpatched. What may see what is not a mask but a `Layout`, which travels through the model's keyword arguments:
 
-    row of T tokens:  [ decode: one token for each active cache slot | span | span | ... ]
+    row of T tokens:  [ span | span | ... ]    or    [ one token for each active cache slot ]
 
 A span sees its prefix (an earlier span of the same row) and itself causally; a decode token sees its cache slot.
 Knows nothing of losses, templates or sampling.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -75,15 +74,15 @@ class Decoding:
 
 
 class Layout:
-    """What each token of a row may see: decode tokens first, then the spans in the order of the row."""
+    """What each token of a row may see: a row of spans in their order (`cache`: where prompts' keys and values go), or,
+    where `decoding` is given, one token of each of its slots.
+    """
 
-    def __init__(self, spans: Sequence[Span], cache: Cache | None = None, decoding: Decoding | None = None) -> None:
+    def __init__(
+        self, spans: Sequence[Span] = (), cache: Cache | None = None, decoding: Decoding | None = None
+    ) -> None:
         self.spans, self.cache, self.decoding = spans, cache, decoding
-        # The plan counts from the first span: decode tokens are no part of it.
-        ahead = len(decoding) if decoding is not None else 0
-        self.plan = Plan(
-            [replace(s, start=s.start - ahead, prefix_start=max(s.prefix_start - ahead, 0)) for s in spans]
-        )
+        self.plan = Plan(spans)
 
 
 class _States(NamedTuple):
@@ -117,17 +116,11 @@ def attend(
     if softcap is not None:
         raise ModelError("this model caps its attention logits, which the packed attention does not do")
     states = _States(query, key, value, query.shape[3] ** -0.5 if scaling is None else scaling)
-    parts: list[Tensor] = []
-    decoded = 0
     if layout.decoding is not None:
-        decoded = len(layout.decoding)
-        parts.append(_decode(module, layout.decoding, states, sliding_window))
-    if layout.spans:
-        if layout.cache is not None:
-            _store(module, layout.cache, layout.spans, states)
-        q, k, v = (s[0, :, decoded:] for s in (query, key, value))
-        parts.append(attend_spans(q, k, v, layout.plan, states.scaling, sliding_window)[None])
-    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return _decode(module, layout.decoding, states, sliding_window).transpose(1, 2), None
+    if layout.cache is not None:
+        _store(module, layout.cache, layout.spans, states)
+    out = attend_spans(query[0], key[0], value[0], layout.plan, states.scaling, sliding_window)[None]
     return out.transpose(1, 2), None
 
 
@@ -144,11 +137,11 @@ def _store(module: nn.Module, cache: Cache, spans: Sequence[Span], states: _Stat
 def _decode(module: nn.Module, decoding: Decoding, states: _States, window: int | None) -> Tensor:
     n, heads, size = len(decoding), states.query.shape[1], states.query.shape[3]
     keys, values = decoding.cache.layer(_layer_index(module), states.key)
-    keys[decoding.slots, :, decoding.positions] = states.key[0, :, :n].transpose(0, 1)  # [n, key/value heads, size]
-    values[decoding.slots, :, decoding.positions] = states.value[0, :, :n].transpose(0, 1)
+    keys[decoding.slots, :, decoding.positions] = states.key[0].transpose(0, 1)  # [n, key/value heads, size]
+    values[decoding.slots, :, decoding.positions] = states.value[0].transpose(0, 1)
     # Queries that share a key/value head become the "tokens" of that head: no key is repeated.
     groups = keys.shape[1]
-    query = states.query[0, :, :n].transpose(0, 1).reshape(n, groups, heads // groups, size)
+    query = states.query[0].transpose(0, 1).reshape(n, groups, heads // groups, size)
     out = scaled_dot_product_attention(
         query,
         keys[:n, :, : decoding.seen],

@@ -47,7 +47,7 @@ class GeneralRunner:
         idle = num_rows - len(ids)
         places = torch.tensor(positions + [0] * idle)
         decoding = Decoding(self._cache, on_device(places, self._model.device))
-        hidden = self._hidden(ids + [0] * idle, places, Layout([], cache=self._cache, decoding=decoding))
+        hidden = self._hidden(ids + [0] * idle, places, Layout(decoding=decoding))
         logits: Tensor = self._model.head(hidden).float()
         return logits
 
