@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--trial-rows", type=int, help="pairs in one trial of TRL's settings (8)")
     run.add_argument("--prompts", type=int, help="prompts to sample from (512)")
     run.add_argument("--max-new-tokens", type=int, help="limit of a reply (200)")
-    run.add_argument("--slots", type=int, help="samples that limbeck writes at once (64)")
+    run.add_argument("--slots", type=int, help="samples that limbeck writes at once (96)")
     run.add_argument("--trial-prompts", type=int, help="prompts in one trial of others' samplers (128)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where sampling runs (cpu)")
     run.add_argument("--vllm-python", help="interpreter that has vLLM; without it, LIMBECK_VLLM_PYTHON, or no vLLM")

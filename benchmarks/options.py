@@ -27,7 +27,7 @@ class Options:
     seed: int = 1
     prompts: int = 512
     max_new_tokens: int = 200
-    slots: int = 64
+    slots: int = 96
     trial_prompts: int = 128
     sampling_repeats: int = 1  # long on a small machine: every contender writes all replies
     device: Literal["cpu", "cuda"] = "cpu"  # for sampling

@@ -103,6 +103,27 @@ def test_store_puts_every_token_where_its_place_says_and_touches_nothing_else(
     assert torch.equal(value_pages, wanted_values)
 
 
+def test_pages_of_several_layers_are_stored_to_side_by_side_and_others_left_alone(compiled: Kernels) -> None:
+    keys, values = normal(16, 1, 16), normal(16, 1, 16, seed=1)
+    both = torch.full((3, 2, 2, 256), 9.0)  # pages, layers, keys and values
+    places = torch.tensor([[token, 2, token] for token in range(16)], dtype=torch.int32)
+    key_pages, value_pages = both[:, 1, 0].view(3, 1, 16, 16), both[:, 1, 1].view(3, 1, 16, 16)
+    compiled.store(keys, values, places, key_pages, value_pages)
+    assert torch.equal(both[2, 1, 0].view(16, 16), keys[:, 0].T)
+    assert torch.equal(both[2, 1, 1].view(16, 16), values[:, 0])
+    both[2, 1] = 9.0
+    assert bool((both == 9.0).all())
+
+
+def test_pages_that_are_not_whole_are_refused(compiled: Kernels) -> None:
+    states, places = normal(16, 1, 16), torch.zeros(1, 3, dtype=torch.int32)
+    pages, turned = torch.zeros(2, 1, 16, 16), torch.zeros(2, 1, 16, 16).transpose(2, 3)
+    with pytest.raises(ValueError, match="contiguous each"):
+        compiled.store(states, states, places, turned, pages)
+    with pytest.raises(ValueError, match="equally far apart"):
+        compiled.store(states, states, places, pages, torch.zeros(2, 2, 16, 16)[:, :1])
+
+
 class Batch(NamedTuple):
     """One token a row, and the keys [n, groups, size] and values of each row's earlier positions."""
 
@@ -146,8 +167,9 @@ def decode(compiled: Kernels, given: Batch, scaling: float, seed: int) -> Decode
     number = rows * width + 3
     draw = torch.Generator().manual_seed(seed)
     tables = torch.randperm(number, generator=draw)[: rows * width].view(rows, width).to(torch.int32).contiguous()
-    key_pages = normal(number, groups, size, TOKENS_A_PAGE, seed=seed, dtype=dtype) * 100
-    value_pages = normal(number, groups, TOKENS_A_PAGE, size, seed=seed, dtype=dtype) * 100
+    of_layers = normal(number, 3, 2, groups * size * TOKENS_A_PAGE, seed=seed, dtype=dtype) * 100
+    key_pages = of_layers[:, 1, 0].unflatten(1, (groups, size, TOKENS_A_PAGE))
+    value_pages = of_layers[:, 1, 1].unflatten(1, (groups, TOKENS_A_PAGE, size))
     for row, (keys, values) in enumerate(zip(given.keys, given.values, strict=True)):
         for place in range(len(keys)):
             page = int(tables[row, place // TOKENS_A_PAGE])

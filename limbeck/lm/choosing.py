@@ -34,7 +34,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
-    slots: int = 64
+    slots: int = 96
     prefill_tokens: int = 1024
     ignore_end_of_turn: bool = False
     weights: Literal["own", "int8"] = "own"

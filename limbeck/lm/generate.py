@@ -62,7 +62,7 @@ def _tasks(prompts: Sequence[PromptIds], sampling: Sampling, slots: int, done: s
         most = sampling.max_new_tokens if prompt.max_new_tokens is None else prompt.max_new_tokens
         left = [index for index in range(prompt.num_samples) if (prompt.id, index) not in done]
         tasks += [Task(prompt, tuple(left[n : n + slots]), most) for n in range(0, len(left), slots)]
-    return deque(sorted(tasks, key=lambda task: (-task.most, -len(task.prompt.ids), task.prompt.id)))
+    return deque(sorted(tasks, key=lambda task: -task.most))
 
 
 def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes: int) -> int:

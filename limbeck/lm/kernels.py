@@ -34,8 +34,25 @@ def _at(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
+def _at_pages(pages: Tensor) -> ctypes.c_void_p:
+    if not pages[0].is_contiguous():
+        raise ValueError("the kernels read pages that are contiguous each")
+    return ctypes.c_void_p(pages.data_ptr())
+
+
+def _stride(keys: Tensor, values: Tensor) -> int:
+    """Numbers from one page to the next, the same for keys and values."""
+    if keys.stride(0) != values.stride(0):
+        raise ValueError("pages of keys and of values lie equally far apart")
+    return keys.stride(0)
+
+
 class Kernels:
-    """The loaded library. Tensors are contiguous, on the CPU, and all of one dtype, fp32 or bf16."""
+    """The loaded library. Tensors are contiguous, on the CPU, and all of one dtype, fp32 or bf16.
+
+    Pages of the cache, keys [P, groups, size, 16] and values [P, groups, 16, size], are contiguous each, and may lie
+    apart.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -85,8 +102,8 @@ class Kernels:
     def store(self, keys: Tensor, values: Tensor, places: Tensor, key_pages: Tensor, value_pages: Tensor) -> None:
         """Copy tokens' keys and values [T, groups, size] into pages; `places` [N, 3] int32: token, page, offset."""
         _, groups, size = keys.shape
-        arguments = (_at(places), len(places), groups, size, _at(key_pages), _at(value_pages))
-        self._call("store", keys.dtype, _at(keys), _at(values), *arguments)
+        pages = (_at_pages(key_pages), _at_pages(value_pages), ctypes.c_int64(_stride(key_pages, value_pages)))
+        self._call("store", keys.dtype, _at(keys), _at(values), _at(places), len(places), groups, size, *pages)
 
     def attend(
         self, queries: Tensor, rows: tuple[Tensor, Tensor], tables: Tensor, pages: tuple[Tensor, Tensor], scaling: float
@@ -94,12 +111,12 @@ class Kernels:
         """Attention of rotated queries [T, heads, size] to the cache, up to their own positions: [T, heads * size].
 
         `rows`: the sequence of each query, a line of `tables` [S, W], and its position, both [T]; all int32. `pages`:
-        keys [P, groups, size, 16] and values [P, groups, 16, size].
+        keys and values.
         """
         out = torch.empty_like(queries)
         number, heads, size = queries.shape
-        shape = (ctypes.c_int32 * 5)(number, heads, pages[0].shape[1], size, tables.shape[1])
-        tensors = map(_at, (queries, *rows, tables, *pages, out))
+        shape = (ctypes.c_int32 * 6)(number, heads, pages[0].shape[1], size, tables.shape[1], _stride(*pages))
+        tensors = (*map(_at, (queries, *rows, tables)), *map(_at_pages, pages), _at(out))
         self._call("attend", queries.dtype, *tensors, shape, ctypes.c_float(scaling))
         return out.view(number, heads * size)
 

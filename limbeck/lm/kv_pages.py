@@ -44,7 +44,7 @@ class Pages:
     """The page table of `slots` samples of at most `capacity` tokens, and the pages of each layer.
 
     `tables` [slots + 1, W] int32: the pages of each slot, in order; the last line is nobody's. `layers`: keys
-    [P, groups, size, 16] and values [P, groups, 16, size] of each layer.
+    [P, groups, size, 16] and values [P, groups, 16, size] of each layer, views of one tensor.
     """
 
     def __init__(self, slots: int, capacity: int, num_layers: int, shape: Shape, dtype: torch.dtype) -> None:
@@ -57,9 +57,13 @@ class Pages:
         heapify(self._free)
         self._known: dict[_Beginning, int] = {}  # full pages of prompts by what they hold and what comes before them
         self._beginnings: dict[int, _Beginning] = {}
-        key_shape = (number, shape.groups, shape.size, TOKENS_A_PAGE)
-        value_shape = (number, shape.groups, TOKENS_A_PAGE, shape.size)
-        self.layers = [(untouched(key_shape, dtype), untouched(value_shape, dtype)) for _ in range(num_layers)]
+        # All layers of a page side by side: what is touched ends in one place, not once in each layer.
+        both = untouched((number, num_layers, 2, prod(shape) * TOKENS_A_PAGE), dtype)
+        keys, values = (shape.groups, shape.size, TOKENS_A_PAGE), (shape.groups, TOKENS_A_PAGE, shape.size)
+        self.layers = [
+            (both[:, layer, 0].unflatten(1, keys), both[:, layer, 1].unflatten(1, values))
+            for layer in range(num_layers)
+        ]
 
     def fill(self, ids: Sequence[int], slots: Sequence[int], row: int) -> Filled:
         """Take pages for the tokens `ids`, those that others hold shared; `row`: where in a row the rest will begin."""

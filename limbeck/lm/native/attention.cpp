@@ -102,7 +102,7 @@ void attend_group(const float *query, const Cached<T> &cached, int group, int si
 }
 
 struct Shape {
-    int rows, heads, groups, size, table_width;
+    int rows, heads, groups, size, table_width, page_stride;
 };
 
 // Rotated queries [rows, heads, size] attend to the positions up to their own of the sequence that `owners` names.
@@ -110,7 +110,7 @@ template <typename T>
 void attend_rows(const T *queries, const int32_t *owners, const int32_t *positions, const int32_t *tables,
                  const T *keys, const T *values, T *out, const Shape &s, float scale) {
     const int together = s.heads / s.groups;
-    const int64_t head_stride = static_cast<int64_t>(kLanes) * s.size, page_stride = head_stride * s.groups;
+    const int64_t head_stride = static_cast<int64_t>(kLanes) * s.size;
 #pragma omp parallel
     {
         std::vector<float> scores, scaled(static_cast<size_t>(together) * s.size);
@@ -120,7 +120,7 @@ void attend_rows(const T *queries, const int32_t *owners, const int32_t *positio
             const int64_t first = (static_cast<int64_t>(row) * s.heads + group * together) * s.size;
             for (int i = 0; i < together * s.size; ++i) scaled[i] = to_float(queries[first + i]) * scale;
             const Cached<T> cached{keys + group * head_stride, values + group * head_stride,
-                                   tables + static_cast<int64_t>(owners[row]) * s.table_width, page_stride,
+                                   tables + static_cast<int64_t>(owners[row]) * s.table_width, s.page_stride,
                                    position + 1};
             const size_t needed = 4 * static_cast<size_t>(position + kLanes);
             if (scores.size() < needed) scores.resize(2 * needed);
@@ -148,14 +148,14 @@ void rotate_rows(T *x, const T *cosines, const T *sines, int rows, int heads, in
 // Copy tokens' keys and values [tokens, groups, size] to where `places` says: token, page, place in the page.
 template <typename T>
 void store_rows(const T *keys, const T *values, const int32_t *places, int number, int groups, int size, T *key_pages,
-                T *value_pages) {
+                T *value_pages, int64_t page_stride) {
     const int64_t head_stride = static_cast<int64_t>(kLanes) * size;
 #pragma omp parallel for
     for (int i = 0; i < number; ++i) {
         const int64_t token = places[3 * i], page = places[3 * i + 1];
         const int place = places[3 * i + 2];
         for (int group = 0; group < groups; ++group) {
-            const int64_t from = (token * groups + group) * size, to = (page * groups + group) * head_stride;
+            const int64_t from = (token * groups + group) * size, to = page * page_stride + group * head_stride;
             for (int d = 0; d < size; ++d) key_pages[to + d * kLanes + place] = keys[from + d];
             std::memcpy(value_pages + to + place * size, values + from, sizeof(T) * size);
         }
@@ -168,14 +168,14 @@ void store_rows(const T *keys, const T *values, const int32_t *places, int numbe
     void attend_##NAME(const T *queries, const int32_t *owners, const int32_t *positions, const int32_t *tables,       \
                        const T *keys, const T *values, T *out, const int32_t *shape, float scale) {                    \
         attend_rows(queries, owners, positions, tables, keys, values, out,                                             \
-                    Shape{shape[0], shape[1], shape[2], shape[3], shape[4]}, scale);                                   \
+                    Shape{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]}, scale);                         \
     }                                                                                                                  \
     void rotate_##NAME(T *x, const T *cosines, const T *sines, int rows, int heads, int size) {                        \
         rotate_rows(x, cosines, sines, rows, heads, size);                                                             \
     }                                                                                                                  \
     void store_##NAME(const T *keys, const T *values, const int32_t *places, int number, int groups, int size,         \
-                      T *key_pages, T *value_pages) {                                                                  \
-        store_rows(keys, values, places, number, groups, size, key_pages, value_pages);                                \
+                      T *key_pages, T *value_pages, int64_t page_stride) {                                             \
+        store_rows(keys, values, places, number, groups, size, key_pages, value_pages, page_stride);                   \
     }
 
 extern "C" {
