@@ -17,7 +17,8 @@ from limbeck.lm.machine import matmul_flops_per_second, place
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, StepLoss, Trainer, Values
-from limbeck.recipe import Dpo, Model, Sft
+from limbeck.recipe import Model
+from limbeck.recipe_training import Dpo, Sft
 
 _PROBES = 5
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck import pipeline
+from limbeck import conductor, pipeline
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.lm import lora
@@ -50,9 +50,9 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         if not (out / name / MANIFEST).is_file():  # one that is fresh needs no server
             served.look(recipe.servers)
         if any(_made_here(path) for path in inputs.values()):
-            pipeline.run_unit(corpus, recipe, out)
+            conductor.run_unit(corpus, recipe, out)
         part = pipeline.whole_part(recipe)
-        pipeline.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
+        conductor.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
 
 

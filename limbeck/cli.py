@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from limbeck import pipeline
+from limbeck import conductor
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, results, say
 from limbeck.errors import LimbeckError, RunFolderError
@@ -83,7 +83,7 @@ def run(
 def status(folder: RunFolder) -> None:
     """Say which stage stands where, what is stale and why."""
     recipe = recipe_of(folder)
-    show_standings(pipeline.standings(recipe, model_folder(recipe.model.student), folder))
+    show_standings(conductor.standings(recipe, model_folder(recipe.model.student), folder))
 
 
 @app.command()
@@ -92,7 +92,7 @@ def report(folder: RunFolder) -> None:
     from limbeck.stages.report import REPORT
 
     recipe = recipe_of(folder)
-    pipeline.call_stage("report", recipe, {"run": folder}, folder / "report", None)
+    conductor.call_stage("report", recipe, {"run": folder}, folder / "report", None)
     results.print(str((folder / "report" / REPORT).resolve()), markup=False, soft_wrap=True)
 
 

@@ -1,31 +1,25 @@
 """The pipeline as one list: every unit of work, what it reads, which part of the recipe decides it, who does it.
 
 Read `units` from top to bottom: it is the table of contents. A unit is fresh when its inputs, its part of the recipe
-and its outputs have the digests that its manifest names; only stale ones run. Stages are imported when they run.
+and its outputs have the digests that its manifest names; only stale ones run (conductor.py).
 """
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from limbeck.api import reply_store
-from limbeck.console import clock, say
 from limbeck.errors import RecipeError
 from limbeck.judges import make_judge
 from limbeck.lm import lora
-from limbeck.manifest import MANIFEST, StageResult, carry_out, unit_key, why_stale
-from limbeck.recipe import Recipe, Server
-from limbeck.run_folder import MACHINE_FILE, claimed, settled
-from limbeck.store import digest_path
+from limbeck.manifest import MANIFEST
+from limbeck.recipe import Recipe
 from limbeck.students import served
 from limbeck.teachers import teacher_for
 
 BASE = "base"
 SFT = "sft"
-_ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -46,15 +40,6 @@ class Unit:
     def stage(self) -> str:
         """The stage that does the work: the first part of the name."""
         return self.name.partition("/")[0]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a unit stands: fresh, or to be run and why."""
-
-    unit: Unit
-    why: str | None
-    state: Literal["fresh", "stale", "waiting"]
 
 
 def check(recipe: Recipe) -> None:
@@ -225,99 +210,3 @@ def _local_sources(recipe: Recipe) -> dict[str, Path]:
     sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation)
     paths = [Path(source.path).expanduser() for source in sources]
     return {f"source_{number}": path.resolve() for number, path in enumerate(paths) if path.exists()}
-
-
-def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
-    """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one."""
-    stale: list[str] = []
-    if (folder / MACHINE_FILE).is_file():
-        recipe = settled(recipe, folder)
-    for unit in units(recipe, base):
-        inputs = {name: folder / path for name, path in unit.inputs.items()}
-        waits = [name for name in stale if any(_lies_in(path, folder / name) for path in inputs.values())]
-        missing = [path for path in inputs.values() if not path.exists()]
-        if waits or missing:
-            stale.append(unit.name)
-            reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
-            yield Standing(unit, reason, "waiting")
-            continue
-        digests = {name: digest_path(path) for name, path in inputs.items()}
-        why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
-        if why:
-            stale.append(unit.name)
-        yield Standing(unit, why, "stale" if why else "fresh")
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return folder == path or folder in path.parents
-
-
-def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> None:
-    """Carry the recipe out in `folder`: run what is stale, in order, up to and including the stage `until`.
-
-    Raises:
-        RunFolderError: where the folder belongs to another recipe or another process is at work in it.
-        RecipeError: where the recipe cannot be carried out as a whole, or `until` names no stage of it.
-        TeacherError: where a server that can be at work already is not.
-    """
-    check(recipe)
-    stages = list(dict.fromkeys(unit.stage for unit in units(recipe, base)))
-    if until is not None and until not in stages:
-        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(stages)}")
-    with claimed(folder, recipe):
-        recipe = settled(recipe, folder)
-        served.look(_servers_needed(recipe, base, folder, stages[: stages.index(until) + 1] if until else stages))
-        for unit in units(recipe, base):
-            if until is not None and stages.index(unit.stage) > stages.index(until):
-                continue  # not the end: the stages of the next arm come after those of this one
-            run_unit(unit, recipe, folder)
-
-
-def _servers_needed(recipe: Recipe, base: Path, folder: Path, stages: Sequence[str]) -> dict[str, Server]:
-    """The servers that units yet to run will ask, of models that are there already. One whose model is yet to be
-    trained is looked for when its turn comes: only then can it hold that model.
-    """
-    if not recipe.servers:
-        return {}
-    due = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
-    asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(stages)}
-    untrained = {SFT if unit.stage == "sft" else unit.argument for unit in due if unit.stage in ("sft", "dpo")}
-    return {name: server for name, server in recipe.servers.items() if name in asked - untrained}
-
-
-def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
-    """Run one unit in `folder` unless it is fresh."""
-    inputs = {name: folder / path for name, path in unit.inputs.items()}
-    place = folder / unit.name
-    digests = {name: digest_path(path) for name, path in inputs.items()}
-    why = why_stale(place, unit_key(unit.name, unit.part, recipe.seed, digests))
-    if why is None:
-        say(f"{unit.name}: fresh", style="dim")
-        return
-    say(f"{unit.name}: {why}")
-    given = {"run": folder} if unit.stage == "report" else inputs
-    manifest = carry_out(
-        unit=unit.name,
-        folder=place,
-        inputs=inputs,
-        recipe_part=unit.part,
-        seed=recipe.seed,
-        keep=unit.keep,
-        work=lambda out: call_stage(unit.stage, recipe, given, out, unit.argument),
-    )
-    say(f"{unit.name}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
-
-
-def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path, argument: str | None) -> StageResult:
-    """Import a stage and run it."""
-    work: Callable[..., StageResult] = importlib.import_module(f"limbeck.stages.{stage}").run
-    result = work(recipe, inputs, out) if argument is None else work(recipe, inputs, out, argument)
-    if "torch" in sys.modules:
-        importlib.import_module("limbeck.lm.machine").release()
-    return result
-
-
-def _summary(result: StageResult) -> str:
-    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in result.counts_out.items())
-    dropped = sum(result.drops.values())
-    return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""

@@ -1,18 +1,20 @@
 """The typed recipe: what a run is, field by field, with meaning, unit and why this default.
 
-Pure data: `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
+Pure data; the larger sections stand in `recipe_corpus`, `recipe_pairs` and `recipe_training`. `limbeck.recipe_file`
+reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
 import math
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Count, Name, Positive, Rate, Sampled, Section, Share
+from limbeck.recipe_corpus import Corpus
+from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section
+from limbeck.recipe_pairs import Arm, Endpoint, Mix, PairKind, Screen, Teach
+from limbeck.recipe_training import Dpo, Sft
 
-PairKind = Literal["human", "random", "zero_shot", "few_shot", "on_policy"]
 Judge = Literal["verifier", "nemotron"]
-ALL_LINEAR = "all-linear"
 
 
 class Model(Section):
@@ -30,115 +32,6 @@ class Model(Section):
     max_response_tokens: Positive = Field(1024, description="Longer responses are dropped from training and counted.")
 
 
-class Tasks(Section):
-    """Verifiable reasoning problems, drawn per split; total rows, spread evenly over the families."""
-
-    families: tuple[str, ...] = Field((), description="Task families to train on; empty: all of them.")
-    sft: Count = Field(600, description="Problems with worked solutions for SFT.")
-    pool: Count = Field(600, description="Problems among which the student's failures are sought.")
-    fresh: Count = Field(400, description="Problems only the teacher has, for few-shot generation.")
-    validation: Count = Field(200, description="Problems on which choices are made.")
-    test: Count = Field(500, description="Held-out problems of the trained families, for the verdict.")
-    transfer: Count = Field(150, description="Held-out problems of families and templates never trained on.")
-
-
-class Chat(Section):
-    """Everyday chat prompts that come with limbeck; the base model's own replies keep conversation alive in SFT."""
-
-    train: Count = Field(160, description="Prompts whose base replies are mixed into SFT.")
-    heldout: Count = Field(60, description="Prompts whose base replies measure retention.")
-    max_new_tokens: Positive = Field(160, description="Longest reply asked for, in tokens; longer ones are dropped.")
-    temperature: Annotated[float, Field(ge=0, le=5)] = Field(
-        0.7, description="Of these replies; greedy ones of a small model repeat themselves."
-    )
-
-
-class Dataset(Section):
-    """A data set: hub id, local folder of parquet files, or a JSON, JSONL or parquet file."""
-
-    path: str = Field(description="Hub id or local path.")
-    config: str | None = Field(
-        None,
-        description="Hub configuration, for instance `all` of SmolTalk; of a local folder, the parquet files below a "
-        "folder of that name.",
-    )
-    split: str = Field(
-        "train",
-        description="Split of a hub data set; of a local folder, the parquet files whose name or folder says so.",
-    )
-    limit: Positive | None = Field(None, description="Take at most this many rows, a uniform sample by the seed.")
-
-
-class Corpus(Section):
-    """Where prompts, demonstrations and human preference pairs come from."""
-
-    tasks: Tasks | None = Field(None, description="Built-in verifiable problems; leave out to use only your own data.")
-    chat: Chat | None = Field(None, description="Built-in everyday chat, for retention; leave out to skip it.")
-    demonstrations: tuple[Dataset, ...] = Field((), description="Prompt and response rows for SFT.")
-    preferences: tuple[Dataset, ...] = Field((), description="Preference pairs of kind `human`.")
-    prompts: tuple[Dataset, ...] = Field((), description="Prompts to mine; empty: those of `preferences`.")
-    evaluation: tuple[Dataset, ...] = Field((), description="Held-out prompts for the verdict.")
-    validation_share: Share = Field(0.02, description="Share of demonstrations held out to pick checkpoints.")
-
-
-class Lora(Section):
-    """Low-rank adapters (Hu et al. 2021): each weight W learns as W + (alpha / rank) B A, with W frozen.
-
-    Needs `pip install limbeck[lora]`. An empty section asks for the defaults. The saved model is the sum; the adapters
-    alone lie beside it, in `adapter/`.
-    """
-
-    rank: Annotated[int, Field(ge=1, le=1024)] = Field(
-        16, description="Rows of A and columns of B: how much an adapter can hold. 16 is usual for thousands of rows."
-    )  # fmt: skip
-    alpha: Annotated[int, Field(ge=1, le=4096)] = Field(
-        32, description="Adapters count alpha / rank times; 32, twice the default rank, is usual. Learning rates are "
-        "then some ten times those of full training."
-    )  # fmt: skip
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        (ALL_LINEAR,), description="Names of linear layers, such as `q_proj`; `all-linear`: every one but the head. "
-        "Neither the head nor the embeddings can carry adapters."
-    )  # fmt: skip
-
-    @field_validator("target_modules", mode="before")
-    @classmethod
-    def _one_name(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-
-class Optimisation(Section):
-    """What SFT and DPO have in common. AdamW (Loshchilov & Hutter 2019), linear warm-up, then linear decay to zero."""
-
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(1e-5, description="Peak learning rate.")
-    warmup_steps: Count = Field(20, description="Steps of linear warm-up; at most half of all steps are used.")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled, on matrices only.")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are scaled down to this norm.")
-    batch_size: Positive = Field(16, description="Rows (SFT) or pairs (DPO) an optimizer step.")
-    micro_batch_tokens: Positive = Field(
-        4096, description="Most tokens in one packed forward pass; bounds memory, does not change the result."
-    )
-    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        "auto", description="on: keep only the layers' inputs and compute the rest again in backward: far less memory, "
-        "more time, the same gradients. auto: only where an estimate says that memory demands it."
-    )  # fmt: skip
-    epochs: Annotated[float, Field(gt=0, le=100)] = Field(2, description="Passes over the training rows.")
-    max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
-    validate_every_steps: Positive = Field(40, description="Steps between validations; the best checkpoint is kept.")
-    patience: Positive | None = Field(
-        None, description="Stop after this many validations without improvement; leave out to train to the end."
-    )
-    checkpoint_every_minutes: Annotated[float, Field(gt=0)] = Field(
-        3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
-    )
-    lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
-
-
-class Sft(Optimisation):
-    """Supervised fine-tuning: cross-entropy on response tokens only."""
-
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-4, description="Peak learning rate.")
-
-
 class Mine(Sampled):
     """Finding the prompts the student fails."""
 
@@ -151,111 +44,6 @@ class Mine(Sampled):
     max_prompts: Positive = Field(10_000, description="Most pool prompts the student is asked.")
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Nucleus sampling (Holtzman et al. 2020).")
-
-
-class Endpoint(Section):
-    """An OpenAI-compatible server. The key is read from the environment and never written anywhere."""
-
-    base_url: str | None = Field(None, description="Leave out for the provider's own address.")
-    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be unset for "
-                             "keyless local servers.")  # fmt: skip
-    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(120.0, description="Of one request.")
-    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(6, description="For 429, 5xx and lost connections.")
-    concurrency: Annotated[int, Field(gt=0, le=512)] = Field(8, description="Requests in flight.")
-
-
-class Teach(Section):
-    """Who writes the pairs, and how."""
-
-    teacher: str = Field(
-        "worked", description="`worked` (embedded: worked solutions, no key) or `openai:MODEL` (any compatible server)."
-    )
-    endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
-    temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="Of the teacher.")
-    max_tokens: Positive = Field(2048, description="Longest teacher reply, in tokens.")
-    weak_prompts_shown: Annotated[int, Field(ge=1, le=32)] = Field(
-        3, description="Weak prompts shown when a new prompt is asked for."
-    )
-    example_pairs_shown: Annotated[int, Field(ge=0, le=32)] = Field(
-        4, description="In-context pairs of a few-shot request (paper: 4)."
-    )
-    spare_share: Share = Field(0.1, description="Extra requests, for those that screening drops.")
-
-
-class Screen(Section):
-    """Which pairs are kept."""
-
-    min_response_characters: Count = Field(1, description="Shorter responses are dropped as empty.")
-    max_length_ratio: Annotated[float, Field(ge=1)] = Field(
-        20.0, description="A pair whose longer side exceeds the shorter by this factor is dropped."
-    )
-    on_verifier_disagreement: Literal["drop", "keep"] = Field(
-        "drop", description="What to do where the task's scorer calls the chosen wrong or the rejected right."
-    )
-
-
-class Mix(Section):
-    """How arms are filled."""
-
-    heldout_pairs: Count = Field(24, description="Pairs of each kind kept out of every arm, to validate DPO (paper: "
-                                 "200 few-shot pairs).")  # fmt: skip
-
-
-class Arm(Section):
-    """One training mixture: how many pairs of each kind."""
-
-    human: Count = Field(0, description="Pairs from `corpus.preferences`.")
-    random: Count = Field(0, description="Teacher's pairs on randomly drawn prompts (stand where human pairs stand).")
-    zero_shot: Count = Field(0, description="Teacher's pairs on mined prompts.")
-    few_shot: Count = Field(0, description="Teacher's pairs on new prompts like the mined ones.")
-    on_policy: Count = Field(0, description="Chosen: reference solution; rejected: the student's own failing reply.")
-
-    def counts(self) -> dict[PairKind, int]:
-        """Pairs by kind, those asked for only."""
-        asked: dict[PairKind, int] = {kind: getattr(self, kind) for kind in get_args(PairKind)}
-        return {kind: number for kind, number in asked.items() if number}
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if not self.counts():
-            raise ValueError("an arm needs at least one pair of some kind")
-        return self
-
-
-class Dpo(Optimisation):
-    """Direct preference optimisation (Rafailov et al. 2023, equation 7) and its kin."""
-
-    loss: Literal["sigmoid", "ipo", "apo_zero"] = Field(
-        "sigmoid", description="sigmoid: the DPO paper's. ipo: draws the margin to 1/2 instead of ever further apart "
-        "(Azar et al. 2023). apo_zero: pushes chosen up and rejected down, each by itself (D'Oosterlinck et al. 2024)."
-    )  # fmt: skip
-    beta: Annotated[float, Field(gt=0, le=100)] = Field(
-        0.1, description="Strength of the pull to the reference (of ipo: tau); reward = beta times log-ratio. With "
-        "`length_normalised` the ratio is one of a token, and 5 is usual."
-    )  # fmt: skip
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        0.0, description="Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); `sigmoid` "
-        "only. 0: the labels are trusted, as worked solutions are."
-    )  # fmt: skip
-    length_normalised: bool = Field(
-        False, description="Log-ratios in nats a token instead of nats a response, so that length alone earns no "
-        "margin (Tulu 3: Lambert et al. 2024); `sigmoid` and `ipo` only. false: both papers' as printed; TRL's ipo is "
-        "true."
-    )  # fmt: skip
-    nll_weight: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "
-        "log-probabilities falling)."
-    )  # fmt: skip
-    reference: Literal["sft", "base"] = Field("sft", description="sft: the DPO paper's; base: as printed in the "
-                                              "distillation paper.")  # fmt: skip
-
-    @model_validator(mode="after")
-    def _combines(self) -> Self:
-        if self.label_smoothing and self.loss != "sigmoid":
-            raise ValueError(f"label_smoothing above 0 goes with loss 'sigmoid' only, and loss is {self.loss!r}")
-        if self.length_normalised and self.loss == "apo_zero":
-            raise ValueError("length_normalised goes with loss 'sigmoid' or 'ipo' only, and loss is 'apo_zero'")
-        return self
 
 
 class Evaluate(Sampled):

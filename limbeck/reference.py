@@ -21,7 +21,7 @@ def recipe_reference() -> str:
     lines = [
         "# The recipe",
         "",
-        "Written from `limbeck/recipe.py` by `make docs`. One TOML file describes a whole run; what it leaves out has",
+        "Written from `limbeck/recipe*.py` by `make docs`. One TOML file describes a whole run; what it leaves out has",
         "the default given here. An unknown key is an error that names the nearest known one.",
     ]
     _section(lines, "", Recipe)

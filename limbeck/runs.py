@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from limbeck import pipeline
+from limbeck import conductor, pipeline
 from limbeck.console import results
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
@@ -15,7 +15,7 @@ def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
 
     folder = folder.expanduser()
     pipeline.check(recipe)
-    pipeline.run(recipe, model_folder(recipe.model.student), folder, until)
+    conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
         show_verdict(folder / "verdict" / "verdict.json")
         results.print(f"Report: {(folder / 'report' / REPORT).resolve()}", markup=False, soft_wrap=True)

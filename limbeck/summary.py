@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from limbeck.conductor import Standing
 from limbeck.console import results
 from limbeck.errors import InputError
-from limbeck.pipeline import Standing
 from limbeck.records import Comparison, Estimate, Judgement, ModelScore, Verdict
 from limbeck.statistics import proportion
 from limbeck.store import first_problem, read_records

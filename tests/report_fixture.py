@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.manifest import MANIFEST, Manifest, StageResult
-from limbeck.recipe import Arm, Chat, Corpus, Recipe, Tasks
+from limbeck.recipe import Recipe
+from limbeck.recipe_corpus import Chat, Corpus, Tasks
+from limbeck.recipe_pairs import Arm
 from limbeck.records import (
     Comparison,
     Estimate,

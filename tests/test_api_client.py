@@ -12,7 +12,7 @@ import pytest
 from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed, ReplyStore
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import TeacherError
-from limbeck.recipe import Endpoint
+from limbeck.recipe_pairs import Endpoint
 from limbeck.records import user_prompt
 
 KEY = "sk-secret-1234567890"

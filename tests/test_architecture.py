@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "limbeck"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "reference", "run_folder"}
+STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "conductor", "reference", "run_folder"}
 GROUND = {
     "records",
     "store",
@@ -17,8 +17,11 @@ GROUND = {
     "seeds",
     "console",
     "recipe",
+    "recipe_corpus",
     "recipe_fields",
     "recipe_file",
+    "recipe_pairs",
+    "recipe_training",
     "manifest",
     "data",
     "likeness",

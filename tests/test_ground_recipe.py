@@ -7,8 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import RecipeError
-from limbeck.recipe import Arm, Corpus, Dataset, Dpo, Lora, Mix, Model, Recipe, Tasks
+from limbeck.recipe import Model, Recipe
+from limbeck.recipe_corpus import Corpus, Dataset, Tasks
 from limbeck.recipe_file import load_recipe, write_recipe
+from limbeck.recipe_pairs import Arm, Mix
+from limbeck.recipe_training import Dpo, Lora
 
 GOOD = """
 name = "mine"

@@ -14,7 +14,9 @@ from limbeck.errors import TeacherError
 from limbeck.judges import Exchange, Judge, make_judge
 from limbeck.judges.nemotron import NVIDIA_URL
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
-from limbeck.recipe import Corpus, Endpoint, Evaluate, Recipe, Tasks
+from limbeck.recipe import Evaluate, Recipe
+from limbeck.recipe_corpus import Corpus, Tasks
+from limbeck.recipe_pairs import Endpoint
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 
 KEY = "nvapi-secret-1234567890"

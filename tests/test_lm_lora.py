@@ -18,7 +18,8 @@ from limbeck.lm.lora import Adapters, attach, check_installed
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.train import Trainer
-from limbeck.recipe import Dpo, Lora, Recipe, Sft
+from limbeck.recipe import Recipe
+from limbeck.recipe_training import Dpo, Lora, Sft
 
 RANK_4 = Lora(rank=4, alpha=8)
 ARCHITECTURES = ("llama", "qwen2")  # with a head of its own; with a tied one, and biases

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.recipe import Corpus, Dataset, Evaluate, Recipe
+from limbeck.recipe import Evaluate, Recipe
+from limbeck.recipe_corpus import Corpus, Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus import run
 from limbeck.stages.corpus.sources import Sources

@@ -10,7 +10,9 @@ from street import SMALL, curve, limbeck, outputs, process, settings, student, w
 from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 
 from limbeck.lm.items import pair_items
-from limbeck.recipe import Arm, Dpo, Lora, Model, Recipe
+from limbeck.recipe import Model, Recipe
+from limbeck.recipe_pairs import Arm
+from limbeck.recipe_training import Dpo, Lora
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import dpo
 from limbeck.store import write_records

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from limbeck.errors import InputError
 from limbeck.likeness import prompt_identity
-from limbeck.recipe import PairKind, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import PairKind
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import mix
 from limbeck.store import read_records, write_records

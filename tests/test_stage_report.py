@@ -16,7 +16,8 @@ from report_fixture import HOSTILE, MODELS, SENTENCE, build_run, recipe
 
 from limbeck.errors import InputError, RunFolderError
 from limbeck.manifest import StageResult
-from limbeck.recipe import Corpus, Dataset, Evaluate, Recipe
+from limbeck.recipe import Evaluate, Recipe
+from limbeck.recipe_corpus import Corpus, Dataset
 from limbeck.records import Comparison, Estimate, Judgement, Metric, ModelScore, PromptRow, Reply, Verdict, user_prompt
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather

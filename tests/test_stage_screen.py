@@ -7,7 +7,8 @@ import pytest
 
 from limbeck import tasks
 from limbeck.likeness import EvaluationPrompts
-from limbeck.recipe import Recipe, Screen
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import Screen
 from limbeck.records import Message, Pair, Problem, PromptRow, user_prompt
 from limbeck.stages import screen
 from limbeck.store import read_records, write_records

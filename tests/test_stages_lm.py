@@ -18,7 +18,10 @@ from limbeck import tasks
 from limbeck.errors import InputError, ModelError, TrainingError
 from limbeck.lm.items import pair_items
 from limbeck.lm.reference_logps import ReferenceLogps
-from limbeck.recipe import Arm, Chat, Corpus, Dpo, Evaluate, Mine, Model, Recipe, Sft
+from limbeck.recipe import Evaluate, Mine, Model, Recipe
+from limbeck.recipe_corpus import Chat, Corpus
+from limbeck.recipe_pairs import Arm
+from limbeck.recipe_training import Dpo, Sft
 from limbeck.records import (
     Comparison,
     Demonstration,

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from limbeck.api import wire
 from limbeck.api.answers import Answer, Failed
 from limbeck.errors import TeacherError
-from limbeck.recipe import Endpoint
+from limbeck.recipe_pairs import Endpoint
 from limbeck.records import Message
 
 OPENAI_URL = "https://api.openai.com/v1"

@@ -14,7 +14,7 @@ from limbeck.api.asking import Send
 from limbeck.console import meter
 from limbeck.judges.protocol import Exchange, unscored
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
-from limbeck.recipe import Endpoint
+from limbeck.recipe_pairs import Endpoint
 from limbeck.records import Judgement, Reply
 
 NVIDIA_URL = "https://integrate.api.nvidia.com/v1"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import ModelError, RecipeError
-from limbeck.recipe import ALL_LINEAR, Lora, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_training import ALL_LINEAR, Lora
 from limbeck.store import atomic_folder, disk_errors
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, r
 from limbeck.lm.machine import on_device
 from limbeck.lm.packing import Item, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
-from limbeck.recipe import Dpo, Optimisation
+from limbeck.recipe_training import Dpo, Optimisation
 
 
 def rows_of_step(

@@ -27,7 +27,7 @@ from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.manifest import StageResult
-from limbeck.recipe import Optimisation
+from limbeck.recipe_training import Optimisation
 from limbeck.records import Metric
 from limbeck.store import RecordStream, atomic_path, write_json, write_records
 

@@ -20,7 +20,8 @@ from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
-from limbeck.recipe import Dpo, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from limbeck.errors import InputError
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
-from limbeck.recipe import PairKind, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import PairKind
 from limbeck.records import Pair
 from limbeck.seeds import derive, rng
 from limbeck.store import read_records, refuse_repeated, write_records

@@ -14,7 +14,8 @@ from limbeck import tasks
 from limbeck.console import meter
 from limbeck.likeness import EvaluationPrompts, PromptIdentity, normalised, prompt_identity, same_answer
 from limbeck.manifest import StageResult
-from limbeck.recipe import Recipe, Screen
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, Problem, PromptRow, Record
 from limbeck.store import read_records, write_records
 

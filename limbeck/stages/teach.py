@@ -17,7 +17,8 @@ from limbeck.console import meter
 from limbeck.errors import InputError, TeacherError
 from limbeck.likeness import normalised, same_answer
 from limbeck.manifest import StageResult
-from limbeck.recipe import PairKind, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import PairKind
 from limbeck.records import Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.store import AnyRecord, digest_json, read_records, write_records
 from limbeck.teachers import NewPromptRow, Replied, Request, Teacher, ask, teacher_for

@@ -11,7 +11,8 @@ from typing import Any
 from limbeck.api.client import ChatClient
 from limbeck.api.wire import read_sample
 from limbeck.errors import RecipeError, TeacherError
-from limbeck.recipe import Endpoint, Recipe, Server
+from limbeck.recipe import Recipe, Server
+from limbeck.recipe_pairs import Endpoint
 
 NAMES_SHOWN = 10
 

@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Send
 from limbeck.api.client import ChatClient, ChatRequest
-from limbeck.recipe import Teach
+from limbeck.recipe_pairs import Teach
 from limbeck.teachers.protocol import Request
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 from limbeck import seeds
 from limbeck.likeness import EvaluationPrompts, prompt_identity
 from limbeck.manifest import StageResult
-from limbeck.recipe import Corpus, Recipe, Tasks
+from limbeck.recipe import Recipe
+from limbeck.recipe_corpus import Corpus, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow, Record
 from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat
 from limbeck.stages.corpus.reading import Reader
