@@ -4,9 +4,10 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Count, Positive, Section, Share
+from limbeck.recipe_fields import Count, Positive, Rate, Section, Share
 
-PairKind = Literal["human", "random", "zero_shot", "few_shot", "on_policy"]
+PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
+Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 
 
 class Endpoint(Section):
@@ -58,13 +59,30 @@ class Mix(Section):
 
 
 class Arm(Section):
-    """One training mixture: how many pairs of each kind."""
+    """One training mixture: how many pairs of each kind, and how human and synthetic ones come together."""
 
     human: Count = Field(0, description="Pairs from `corpus.preferences`.")
     random: Count = Field(0, description="Teacher's pairs on randomly drawn prompts (stand where human pairs stand).")
     zero_shot: Count = Field(0, description="Teacher's pairs on mined prompts.")
     few_shot: Count = Field(0, description="Teacher's pairs on new prompts like the mined ones.")
-    on_policy: Count = Field(0, description="Chosen: reference solution; rejected: the student's own failing reply.")
+    rolling: Count = Field(0, description="Teacher's pairs on new prompts, each written with the human pairs that come "
+                           "before it in the stream as context.")  # fmt: skip
+    revise: Count = Field(0, description="Chosen: the teacher's minimal correction of the student's own failing reply; "
+                          "rejected: that reply.")  # fmt: skip
+    on_policy: Count = Field(0, description="Chosen: the student's own verified best reply where it has one, else the "
+                             "reference solution; rejected: its own failing reply.")  # fmt: skip
+    contrast: Count = Field(0, description="Chosen: the teacher's answer to a mined prompt; rejected: the answer of "
+                            "`teach.contrast_with`.")  # fmt: skip
+    mixing: Mixing = Field(
+        "uniform", description="uniform: every mini-batch a uniform draw across kinds (paper, step 6). append: human "
+        "pairs, then the synthetic. sequential: a second training on the synthetic, from the checkpoint of the "
+        "first. ratio: `synthetic_share` of every mini-batch. interleave: a synthetic pair at every other position."
+    )  # fmt: skip
+    synthetic_share: Rate = Field(0.5, description='Of every mini-batch, with `mixing = "ratio"`.')
+    trains: Literal["dpo", "sft"] = Field(
+        "dpo", description="sft: chosen responses join the demonstrations, and the arm is trained from the base model "
+        "and judged against the plain SFT."
+    )  # fmt: skip
 
     def counts(self) -> dict[PairKind, int]:
         """Pairs by kind, those asked for only."""

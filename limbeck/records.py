@@ -99,13 +99,19 @@ class Judgement(Record):
 
 
 class WeakPrompt(PromptRow):
-    """A mined prompt with the student's failing replies to it."""
+    """A mined prompt with the student's failing replies to it, and those that a verifier calls right."""
 
     failures: tuple[str, ...] = ()
+    successes: tuple[str, ...] = ()
 
 
 class Pair(PromptRow):
-    """A preference pair with its provenance. `source` is the kind of pair (`random`, `zero_shot`, `on_policy`, ...)."""
+    """A preference pair with its provenance. `source` is the kind of pair (`random`, `zero_shot`, `on_policy`, ...).
+
+    `placed_after`: id of the human pair that a rolling pair follows in the stream, the last of those it was written
+    from.
+    `scores`: what judges say of it, by name, for instance `margin`.
+    """
 
     chosen: str
     rejected: str
@@ -113,6 +119,8 @@ class Pair(PromptRow):
     template: str | None = None
     request_key: str | None = None
     mined_from: str | None = None
+    placed_after: str | None = None
+    scores: dict[str, float] = {}
 
 
 class Metric(Record):

@@ -25,11 +25,22 @@ GROUND = {
     "manifest",
     "data",
     "likeness",
+    "stream",
 }
 # A room may import what lies on a lower floor, and itself; rooms of one floor do not know each other.
 FLOOR = (
     dict.fromkeys(STREET, 5)
-    | {"stages": 4, "judges": 3, "teachers": 3, "students": 3, "lm": 2, "tasks": 2, "api": 2, "statistics": 1}
+    | {
+        "stages": 4,
+        "judges": 3,
+        "teachers": 3,
+        "students": 3,
+        "screening": 3,
+        "lm": 2,
+        "tasks": 2,
+        "api": 2,
+        "statistics": 1,
+    }
     | dict.fromkeys(GROUND, 0)
 )
 SHARED_FLOORS = {FLOOR["cli"], FLOOR["records"]}  # within the street and on the ground, modules use each other

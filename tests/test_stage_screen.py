@@ -10,6 +10,7 @@ from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Message, Pair, Problem, PromptRow, user_prompt
+from limbeck.screening import reason_to_drop, screen_pairs
 from limbeck.stages import screen
 from limbeck.store import read_records, write_records
 
@@ -27,7 +28,7 @@ def says_four(_problem: Problem, text: str) -> bool:
 
 
 def reason(candidate: Pair, *held_out: PromptRow, **rules: Any) -> str | None:
-    return screen.reason_to_drop(candidate, EvaluationPrompts(held_out), Screen(**rules), says_four)
+    return reason_to_drop(candidate, EvaluationPrompts(held_out), Screen(**rules), says_four)
 
 
 def held(text: str, problem: Problem | None = None) -> PromptRow:
@@ -115,7 +116,7 @@ def test_a_system_turn_does_not_hide_an_evaluation_prompt() -> None:
 
 def test_a_duplicate_gives_way_to_the_first_good_pair_not_to_a_dropped_one() -> None:
     rows = [pair(id="bad", chosen=""), pair(id="good"), pair(id="second")]
-    reasons = screen.screen_pairs(rows, EvaluationPrompts([]), Screen(), says_four)
+    reasons = screen_pairs(rows, EvaluationPrompts([]), Screen(), says_four)
     assert reasons == ["too short (chosen)", None, "duplicate prompt"]
 
 

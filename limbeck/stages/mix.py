@@ -15,8 +15,9 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import PairKind
 from limbeck.records import Pair
-from limbeck.seeds import derive, rng
+from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records
+from limbeck.stream import stream_order
 
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
@@ -74,7 +75,7 @@ def mix_pairs(
     """
     # Preference training finds a pair's reference log-probabilities by its id.
     refuse_repeated([pair.id for kind in counts for pair in pairs[kind]], "pair")
-    ordered = {kind: shuffled(pairs[kind], seed) for kind in counts}
+    ordered = {kind: stream_order(pairs[kind], seed) for kind in counts}
     validation = [pair for kind in counts for pair in ordered[kind][:heldout]]
     held_prompts = {prompt_identity(pair) for pair in validation}
     train: list[Pair] = []
@@ -85,15 +86,6 @@ def mix_pairs(
         train += rest[:count]
     rng(seed, "mix", arm, "order").shuffle(train)
     return Mixture(train, validation)
-
-
-def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """Shuffle by a seeded hash of each pair's prompt, whatever the order of the file.
-
-    Kinds that share prompts thus come in the same order: they hold out the same prompts, which costs the fewest pairs,
-    and arms that compare kinds train on the same prompts.
-    """
-    return sorted(pairs, key=lambda pair: (derive(seed, "mix", *prompt_identity(pair)), pair.id))
 
 
 def _too_few(arm: str, kind: PairKind, count: int, heldout: int, there: int, left: int) -> str:
