@@ -6,6 +6,7 @@ LimbeckError                 exit code 2, shown as one sentence, never as a trac
 ├── ModelError               a model folder or hub id: missing, no chat template, unsupported attention, bad hash
 ├── RunFolderError           a run folder that belongs to another recipe, is in use, or is damaged
 ├── TrainingError            training cannot go on: a loss that is not finite, nothing left to train on
+├── BudgetError              the money or the tokens that the recipe allows are used up; what was paid for is kept
 ├── TeacherError             a teacher, judge or student's server cannot be reached, refused the key, or has gone
 └── DiskFullError            nothing more can be written; what was finished before is kept
 """
@@ -39,6 +40,10 @@ class TrainingError(LimbeckError):
 
 class TeacherError(LimbeckError):
     """A teacher, a judge or the server of a student gives no usable service."""
+
+
+class BudgetError(LimbeckError):
+    """Nothing more may be spent, or a server makes a budget impossible to keep."""
 
 
 class DiskFullError(LimbeckError):

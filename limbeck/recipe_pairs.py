@@ -11,14 +11,39 @@ Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 
 
 class Endpoint(Section):
-    """An OpenAI-compatible server. The key is read from the environment and never written anywhere."""
+    """An OpenAI-compatible server. The key is read from the environment or a file and never written anywhere."""
 
     base_url: str | None = Field(None, description="Leave out for the provider's own address.")
     api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be unset for "
                              "keyless local servers.")  # fmt: skip
+    api_key_file: str | None = Field(None, description="File that holds the key and nothing else, instead of the "
+                                     "environment variable.")  # fmt: skip
+    style: Literal["openai", "azure"] = Field(
+        "openai", description="azure: the model is a deployment in the address, the key goes in the header `api-key`; "
+        "base_url is then `https://NAME.openai.azure.com`."
+    )  # fmt: skip
+    azure_api_version: str = Field("2024-10-21", description="Of an `azure` endpoint.")
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(120.0, description="Of one request.")
     max_retries: Annotated[int, Field(ge=0, le=20)] = Field(6, description="For 429, 5xx and lost connections.")
-    concurrency: Annotated[int, Field(gt=0, le=512)] = Field(8, description="Requests in flight.")
+    concurrency: Annotated[int, Field(gt=0, le=512)] = Field(
+        64, description="Most requests in flight: they begin at 8, grow while answers are good, and are halved on 429, "
+        "5xx and time-outs."
+    )  # fmt: skip
+    requests_per_minute: Positive | None = Field(None, description="The account's limit, in any 60 seconds.")
+    tokens_per_minute: Positive | None = Field(
+        None, description="The account's limit, prompts and replies together, in any 60 seconds."
+    )
+
+
+class Budget(Section):
+    """What a teacher may cost. Every request's worst case is set aside before it is sent; limits hold over resumes."""
+
+    usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="Most money, in US dollars by the list of prices."
+    )
+    tokens: Annotated[int, Field(gt=0, le=10**12)] | None = Field(
+        None, description="Most tokens, of prompts and replies together; the only limit where no price is known."
+    )
 
 
 class Teach(Section):
@@ -28,6 +53,10 @@ class Teach(Section):
         "worked", description="`worked` (embedded: worked solutions, no key) or `openai:MODEL` (any compatible server)."
     )
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
+    budget: Budget = Field(Budget(), description="Most that may be spent; a provider's own address wants one.")
+    prices: str | None = Field(
+        None, description="Your own price list, a copy of the packaged `prices.toml`, corrected."
+    )
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="Of the teacher.")
     max_tokens: Positive = Field(2048, description="Longest teacher reply, in tokens.")
     weak_prompts_shown: Annotated[int, Field(ge=1, le=32)] = Field(

@@ -176,7 +176,7 @@ def test_the_key_appears_in_no_repr_no_error_and_no_answer() -> None:
     texts = []
     for response in leaky:
         bench = Bench(in_turn(*[response] * 4))
-        texts += [str(bench.ask()), repr(bench.client), repr(vars(bench.client)["_key"])]
+        texts += [str(bench.ask()), repr(bench.client), repr(bench.client._address), repr(bench.client._address.key)]
     with pytest.raises(TeacherError) as caught:
         Bench(lambda _: error(451, f"for {KEY}")).ask()
     assert KEY not in " ".join([*texts, str(caught.value)])
@@ -230,7 +230,7 @@ def test_half_a_surrogate_pair_in_an_error_or_a_finish_reason_can_be_stored_too(
     (answered,) = Bench(in_turn(httpx.Response(200, content=json.dumps({"choices": [choice]}).encode()))).ask()
     with ReplyStore(tmp_path / "replies.sqlite") as store:
         for key, answer in {"failed": failed, "answered": answered}.items():
-            store.journal(key, "zero_shot", "{}")
+            store.begin(key, "zero_shot", "{}")
             store.finish(key, answer)
         stored = store.get("answered")
     assert isinstance(failed, Failed) and failed.detail == "no ??? here".replace("?", "\ufffd")

@@ -12,6 +12,7 @@ import pytest
 
 from limbeck.api import Answer, Answered, Call, Failed, ReplyStore, ask_all, reply_key
 from limbeck.api.asking import Send
+from limbeck.api.budget import Account
 from limbeck.api.reply_store import FILE_NAMES
 from limbeck.errors import RunFolderError, TeacherError
 
@@ -21,7 +22,8 @@ CALLS = [Call(f"k{number}", "zero_shot", "{}", number) for number in range(12)]
 def ask_until_killed(path: Path, report: Connection) -> None:
     """Runs in a process of its own: answers five requests, then hangs with three in flight, and says so."""
 
-    async def send(number: int) -> Answer:
+    async def send(number: int, account: Account) -> Answer:
+        await account.begin(0, 0)
         if number >= 5:
             report.send(number)
             await asyncio.sleep(600)
@@ -48,7 +50,8 @@ class Recorder:
         self.opened += 1
         yield self._send
 
-    async def _send(self, number: int) -> Answer:
+    async def _send(self, number: int, account: Account) -> Answer:
+        await account.begin(0, 0)
         if number == self._broken_at:
             raise TeacherError("gone")
         self.sent.append(number)
@@ -113,7 +116,7 @@ def test_a_failure_of_the_reply_is_stored_and_a_failure_of_transport_is_not(path
     truncated = Failed(reason="truncated", text="half", tokens_out=9)
     with ReplyStore(path) as store:
         for key, answer in {"a": truncated, "b": Failed(reason="timed_out")}.items():
-            store.journal(key, "zero_shot", "{}")
+            store.begin(key, "zero_shot", "{}")
             store.finish(key, answer)
         assert store.get("a") == truncated
         assert store.get("b") is None
@@ -123,7 +126,7 @@ def test_a_failure_of_the_reply_is_stored_and_a_failure_of_transport_is_not(path
 def test_of_two_runs_that_ask_at_once_both_keep_the_first_reply(path: Path) -> None:
     with ReplyStore(path) as one, ReplyStore(path) as two:
         for store in (one, two):
-            store.journal("a", "zero_shot", "{}")
+            store.begin("a", "zero_shot", "{}")
         one.finish("a", Answered(text="first"))
         two.finish("a", Answered(text="second"))
         assert one.get("a") == two.get("a") == Answered(text="first")
@@ -148,7 +151,7 @@ def test_a_file_that_is_no_store_and_one_of_another_version_are_refused_by_name(
 
 def test_the_files_a_kill_leaves_behind_are_all_named_as_what_to_keep(path: Path) -> None:
     store = ReplyStore(path)
-    store.journal("a", "zero_shot", "{}")
+    store.begin("a", "zero_shot", "{}")
     assert {file.name for file in path.parent.iterdir()} == set(FILE_NAMES)
     store.close()
     assert [file.name for file in path.parent.iterdir()] == [FILE_NAMES[0]]

@@ -92,11 +92,20 @@ def test_a_model_without_a_chat_template_is_refused(recipe: Path, tmp_path: Path
                    "--out", tmp_path / "sft").complaint == complaint  # fmt: skip
 
 
+def test_a_paid_teacher_without_a_budget_is_refused_before_anything_is_spent(recipe: Path) -> None:
+    complaint = refuse(recipe, "--set", "teach.teacher=openai:gpt-4o")
+    assert complaint == (
+        "openai:gpt-4o costs money: say with teach.budget.usd or teach.budget.tokens how much may be spent"
+    )
+    complaint = refuse(recipe, "--set", "teach.teacher=openai:new", "--set", "teach.budget.usd=5")
+    assert complaint.startswith("teach.budget.usd: no price for 'new' is known in the packaged list")
+
+
 def test_a_teacher_without_its_key_is_refused_before_anything_is_spent(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    complaint = refuse(recipe, "--set", "teach.teacher=openai:gpt-4o")
+    complaint = refuse(recipe, "--set", "teach.teacher=openai:gpt-4o", "--set", "teach.budget.usd=5")
     assert complaint == (
         "https://api.openai.com/v1 needs a key: set the environment variable OPENAI_API_KEY, or name your own server "
         "as base_url"

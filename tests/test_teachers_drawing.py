@@ -30,7 +30,10 @@ def draw(count: int, *, fresh: list[PromptRow] | None = None, shown: int = 3, se
 
 
 def pool(**per_topic: int) -> list[Pair]:
-    return [Pair(**row.model_dump(exclude={"failures"}), chosen="g", rejected="b") for row in weak_rows(**per_topic)]
+    return [
+        Pair(**row.model_dump(exclude={"failures", "successes"}), chosen="g", rejected="b")
+        for row in weak_rows(**per_topic)
+    ]
 
 
 def test_a_request_shows_distinct_weak_prompts_of_one_topic() -> None:

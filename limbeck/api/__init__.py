@@ -1,7 +1,8 @@
 """What teachers and judges share: the answers' types, the client of an OpenAI-compatible server, the reply store.
 
-Reading order: `answers` (what can come back), `client` (one server, with retries), `reply_store` (what was paid for),
-`workers`, `asking` (many calls at once, through the store). Knows nothing of pairs, prompts or rewards.
+Reading order: `answers` (what can come back), `client` (one server, with retries; its `address`, `flow` and `wire`),
+`reply_store` (what was paid for), `prices` and `budget` (what may be spent), `workers`, `asking` (many calls at once,
+through the store). Knows nothing of pairs, prompts or rewards.
 """
 
 from limbeck.api.answers import Answer, Answered, Failed, FailureReason

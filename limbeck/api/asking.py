@@ -4,17 +4,19 @@ The one path by which teachers and judges ask anything. Knows nothing of HTTP: w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from limbeck.api.answers import Answer
+from limbeck.api.budget import UNLIMITED, Account, Budget, Purse
 from limbeck.api.reply_store import ReplyStore
 from limbeck.api.workers import run_workers
+from limbeck.errors import BudgetError
 
 Payload = TypeVar("Payload")
-Send = Callable[[Payload], Awaitable[Answer]]
+Send = Callable[[Payload, Account], Awaitable[Answer]]
 Session = Callable[[], AbstractAsyncContextManager[Send[Payload]]]
 OnAnswer = Callable[[str, bool], None]
 
@@ -40,18 +42,22 @@ def ask_all(
     *,
     concurrency: int,
     on_answer: OnAnswer = ignore,
+    budget: Budget = UNLIMITED,
 ) -> dict[str, Answer]:
     """Return the answer of every call by key; `session` is opened only if something has to be sent.
 
     At most `concurrency` calls are in flight. `on_answer` is called once an answer, with its key and True
-    where it was stored.
+    where it was stored. `send` gets the call's account with its payload, and books each attempt there.
 
     Raises:
         TeacherError: whatever `session` or its `send` raises as final for all; answers that came before are stored.
+        BudgetError: the budget allows no further request; what was in flight then is answered and stored first.
     """
     answers: dict[str, Answer] = {}
     missing: dict[str, Call[Payload]] = {}
     for call in calls:
+        if call.key in answers or call.key in missing:
+            continue
         stored = store.get(call.key)
         if stored is None:
             missing[call.key] = call
@@ -59,39 +65,44 @@ def ask_all(
             answers[call.key] = stored
             on_answer(call.key, True)
     if missing:
-        bought = asyncio.run(_send_all(list(missing.values()), session, store, concurrency, on_answer))
-        answers.update(bought)
+        run = _Run(store, budget, on_answer, answers)
+        asyncio.run(run.send_all(list(missing.values()), session, concurrency))
     return answers
 
 
-async def _send_all(
-    calls: Sequence[Call[Payload]],
-    session: Session[Payload],
-    store: ReplyStore,
-    concurrency: int,
-    on_answer: OnAnswer,
-) -> dict[str, Answer]:
-    answers: dict[str, Answer] = {}
-    queue = iter(calls)
-    async with session() as send:
+class _Run:
+    """The calls of one run that are sent."""
 
-        async def work() -> None:
-            await _work(queue, send, store, answers, on_answer)
+    def __init__(self, store: ReplyStore, budget: Budget, on_answer: OnAnswer, answers: dict[str, Answer]) -> None:
+        self._store, self._budget, self._on_answer, self._answers = store, budget, on_answer, answers
+        self._used_up: BudgetError | None = None
 
-        await run_workers(work, min(concurrency, len(calls)))
-    return answers
+    async def send_all(self, calls: Sequence[Call[Payload]], session: Session[Payload], concurrency: int) -> None:
+        """Send them, in order, and keep each answer."""
+        queue = iter(calls)
+        purse = Purse(self._store, self._budget)
+        async with session() as send:
 
+            async def work() -> None:
+                for call in queue:
+                    if self._used_up is not None:
+                        return
+                    await self._ask(call, send, purse)
 
-async def _work(
-    queue: Iterator[Call[Payload]],
-    send: Send[Payload],
-    store: ReplyStore,
-    answers: dict[str, Answer],
-    on_answer: OnAnswer,
-) -> None:
-    for call in queue:
-        store.journal(call.key, call.kind, call.request)
-        answer = await send(call.payload)
-        store.finish(call.key, answer)
-        answers[call.key] = store.get(call.key) or answer  # where two runs asked at once, both use the first reply
-        on_answer(call.key, False)
+            await run_workers(work, min(concurrency, len(calls)))
+        if self._used_up is not None:
+            raise self._used_up
+
+    async def _ask(self, call: Call[Payload], send: Send[Payload], purse: Purse) -> None:
+        account = purse.account(call.key, call.kind, call.request)
+        try:
+            answer = await send(call.payload, account)
+            if not account.begun:  # what is asked within this process is free
+                account.settle(await account.begin(0, 0), 0, 0, "")
+        except BudgetError as error:
+            self._used_up = error  # the others finish what they have begun
+            return
+        self._store.finish(call.key, answer)
+        # Where two runs asked at once, both use the first reply.
+        self._answers[call.key] = self._store.get(call.key) or answer
+        self._on_answer(call.key, False)

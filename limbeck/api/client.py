@@ -1,11 +1,13 @@
 """One OpenAI-compatible server: chat completions with bounded retries and typed outcomes.
 
 A bad reply is a value (`Failed`); only what is final for every request is an exception (`TeacherError`): no usable
-key, no such model, no connection. The key is read from the environment and appears nowhere else: not in `repr`, not
-in an error, not in a reply (server texts are scrubbed). Redirects are not followed, so it goes to no other host.
+key, no such model, no connection. How fast is asked is `flow`'s business, what it may cost the account's, which is told
+of every attempt before it is sent. Server texts are scrubbed of the key. Redirects are not followed, so it goes to no
+other host.
 """
 
 import asyncio
+import json
 import os
 import random
 import time
@@ -15,19 +17,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from pydantic import SecretStr
 
 from limbeck.api import wire
+from limbeck.api.address import OPENAI_URL, Address
 from limbeck.api.answers import Answer, Failed
+from limbeck.api.budget import Account, Unbooked
+from limbeck.api.flow import Flow, Turn
 from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Endpoint
 from limbeck.records import Message
 
-OPENAI_URL = "https://api.openai.com/v1"
 RETRIED_STATUSES = frozenset({408, 409, 429})  # and every 5xx
 FIRST_DELAY_SECONDS = 0.5  # doubled at every retry, with jitter (the schedule of OpenAI's own client)
 LONGEST_DELAY_SECONDS = 30.0
+BYTES_A_TOKEN = 4  # of English, for limits a minute; a budget counts the worst case
 LONGEST_LOOK_SECONDS = 30.0  # a list of models needs no sampling
+FREE_STATUSES = frozenset({429, 500, 503})  # and every 4xx: refused before a token was written, which nobody bills
 LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for an hour is asked again after two minutes
 
 
@@ -52,6 +57,23 @@ class _Retry:
     unreachable: bool = False
 
 
+_UNBOOKED = Unbooked()
+
+
+class _Adapted:
+    """The server takes no such parameter: ask again without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What belongs to one request under way: its body, its turn, and its booking in the account."""
+
+    body: Mapping[str, Any]
+    turn: Turn
+    account: Account
+    number: int
+
+
 class ChatClient:
     """A client of one server. Use as an async context manager; `complete` may be awaited many times at once.
 
@@ -71,21 +93,25 @@ class ChatClient:
         now: Callable[[], float] = time.time,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self.base_url = (endpoint.base_url or default_base_url).rstrip("/")
         self.adaptations: set[wire.Adaptation] = set()
+        self._address = Address(endpoint, default_base_url, environ)
         self._endpoint = endpoint
         self._read = read
         self._adapts = adapts
         self._transport = transport
         self._sleep = sleep
         self._now = now
-        self._environ = environ
         self._jitter = random.Random()  # its own, so that waiting moves no other random choice
-        self._key: SecretStr | None = None
+        self._flow = self._new_flow()
         self._http: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
-        return f"ChatClient(base_url={self.base_url!r}, key from {self._endpoint.api_key_env})"
+        return f"ChatClient(base_url={self.base_url!r}, key from {self._address.key_place})"
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is."""
+        return self._address.base_url
 
     def check(self) -> None:
         """Say at once, before anything is sent, whether address and key can be used.
@@ -93,38 +119,21 @@ class ChatClient:
         Raises:
             TeacherError: no key for a provider's own address, a key no header can carry, or no http(s) address.
         """
-        self._key = self._read_key()
-        try:
-            address = httpx.URL(self.base_url)
-        except httpx.InvalidURL:
-            address = httpx.URL()
-        if address.scheme not in ("http", "https") or not address.host:
-            raise TeacherError(f"{self.base_url!r} is no address of a server: base_url looks like {OPENAI_URL}")
-        if address.userinfo or address.query:
-            raise TeacherError(
-                f"the base_url for {address.host} must not carry a name, password or query: "
-                f"put the key into the environment variable {self._endpoint.api_key_env or 'that api_key_env names'}"
-            )
+        self._address.check()
 
-    def _read_key(self) -> SecretStr | None:
-        name = self._endpoint.api_key_env
-        key = self._environ.get(name, "").strip()
-        if not key:
-            if self._endpoint.base_url is None:
-                raise TeacherError(
-                    f"{self.base_url} needs a key: set the environment variable {name}, or name your own server "
-                    "as base_url"
-                )
-            return None
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise TeacherError(f"the environment variable {name} holds characters that no key has; set it again")
-        return SecretStr(key)
+    def _new_flow(self) -> Flow:
+        return Flow(
+            self._endpoint.concurrency,
+            self._endpoint.requests_per_minute,
+            self._endpoint.tokens_per_minute,
+            sleep=self._sleep,
+        )
 
     async def __aenter__(self) -> Self:
         self.check()
-        headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"} if self._key else {}
+        self._flow = self._new_flow()  # its waiting places belong to this event loop
         self._http = httpx.AsyncClient(
-            headers=headers,
+            headers={"Content-Type": "application/json", **self._address.headers()},
             timeout=self._endpoint.timeout_seconds,
             transport=self._transport,
             limits=httpx.Limits(max_connections=self._endpoint.concurrency),
@@ -138,20 +147,23 @@ class ChatClient:
             await self._http.aclose()
             self._http = None
 
-    async def complete(self, request: ChatRequest) -> Answer:
+    async def complete(self, request: ChatRequest, account: Account = _UNBOOKED) -> Answer:
         """Ask for one completion; retries connections, timeouts, 408, 409, 429 and 5xx up to `max_retries` times.
 
         Raises:
             TeacherError: what no other request would survive either (401, 403, 404, 410, no credit, no connection).
+            BudgetError: the account has no room for another attempt.
         """
-        attempt = 0
+        attempt, waited_for = 0, 0.0
         while True:
-            outcome = await self._once(request)
+            outcome = await self._attempt(request, account, waited_for)
+            if isinstance(outcome, _Adapted):
+                continue  # each parameter is left out once
             if not isinstance(outcome, _Retry):
                 return outcome
             if attempt == self._endpoint.max_retries:
                 break
-            await self._sleep(self._delay_seconds(attempt, outcome.retry_after_seconds))
+            waited_for = await self._wait(attempt, outcome.retry_after_seconds)
             attempt += 1
         if outcome.unreachable:
             raise TeacherError(
@@ -176,7 +188,7 @@ class ChatClient:
             raise TeacherError(f"no server answers at {self.base_url} ({why})") from None
         names = wire.read_models(response.content) if response.is_success else None
         if response.status_code in (401, 403):
-            raise TeacherError(self._key_sentence(response.status_code))
+            raise TeacherError(self._address.key_sentence(response.status_code))
         if names is None:
             raise TeacherError(
                 f"{self.base_url}/models gives no list of models ({response.status_code}); base_url looks like "
@@ -184,53 +196,87 @@ class ChatClient:
             )
         return names
 
-    def _delay_seconds(self, attempt: int, retry_after_seconds: float | None) -> float:
+    async def _wait(self, attempt: int, retry_after_seconds: float | None) -> float:
+        """Wait before the next attempt. What the server asks for by Retry-After holds for every request."""
         backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS) * self._jitter.uniform(0.5, 1.0)
-        return max(backoff, min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS))
+        asked = min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
+        mark = self._flow.pause(asked) if asked else 0.0
+        await self._sleep(max(backoff, asked))
+        return mark
 
-    async def _once(self, request: ChatRequest) -> Answer | _Retry:
+    async def _attempt(self, request: ChatRequest, account: Account, waited_for: float) -> Answer | _Retry | _Adapted:
         if self._http is None:
             raise RuntimeError("a ChatClient is used inside `async with`")
         body = wire.adapt(request.body(), self.adaptations)
-        try:
-            async with asyncio.timeout(self._endpoint.timeout_seconds):
-                response = await self._http.post(f"{self.base_url}/chat/completions", json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            return _Retry(Failed(reason="server_error", detail=self._scrub(str(error))), unreachable=True)
-        except (TimeoutError, httpx.TimeoutException):
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or 0)
+        async with self._flow.turn(len(content) / BYTES_A_TOKEN + most_out, waited_for) as turn:
+            number = await account.begin(len(content), most_out)
+            attempt = _Attempt(body, turn, account, number)
+            try:
+                async with asyncio.timeout(self._endpoint.timeout_seconds):
+                    response = await self._http.post(self._address.chat_url(request.model), content=content)
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+                account.settle(number, 0, 0, "")
+                return _Retry(Failed(reason="server_error", detail=self._scrub(str(error))), unreachable=True)
+            except (TimeoutError, httpx.RequestError) as error:
+                return self._lost(attempt, error)
+            if response.is_success:
+                return self._success(attempt, response)
+            return self._refusal(attempt, request.model, response)
+
+    def _lost(self, attempt: _Attempt, error: Exception) -> _Retry:
+        """No answer to what was sent, which may have been paid for."""
+        attempt.account.give_up(attempt.number)
+        attempt.turn.pushed_back()
+        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
             seconds = self._endpoint.timeout_seconds
             return _Retry(Failed(reason="timed_out", detail=f"no reply within {seconds:g} seconds"))
-        except httpx.RequestError as error:
-            return _Retry(Failed(reason="server_error", detail=self._scrub(f"{type(error).__name__}: {error}")))
-        return await self._outcome(request, body, response)
+        return _Retry(Failed(reason="server_error", detail=self._scrub(f"{type(error).__name__}: {error}")))
 
-    async def _outcome(
-        self, request: ChatRequest, body: Mapping[str, Any], response: httpx.Response
-    ) -> Answer | _Retry:
+    def _success(self, attempt: _Attempt, response: httpx.Response) -> Answer | _Retry:
+        answer = self._read(response.content, self._address.secret)
+        raw = wire.without(response.content, self._address.secret)
+        tokens = answer.tokens_in + answer.tokens_out
+        if tokens:
+            attempt.account.settle(attempt.number, answer.tokens_in, answer.tokens_out, raw)
+        else:
+            attempt.account.give_up(attempt.number, raw)  # it does not say: the worst case stands
+        if isinstance(answer, Failed) and not answer.about_the_reply:
+            attempt.turn.pushed_back()
+            return _Retry(answer)
+        attempt.turn.good(tokens)
+        return answer
+
+    def _refusal(self, attempt: _Attempt, model: str, response: httpx.Response) -> Answer | _Retry | _Adapted:
         status = response.status_code
-        if response.is_success:
-            answer = self._read(response.content, self._secret())
-            return _Retry(answer) if isinstance(answer, Failed) and not answer.about_the_reply else answer
-        error = wire.read_error(response.content, self._secret())
-        adaptation = wire.find_adaptation(body, error) if status in (400, 422) else None
+        raw = wire.without(response.content, self._address.secret)
+        if status < 500 or status in FREE_STATUSES:
+            attempt.account.settle(attempt.number, 0, 0, raw)
+        else:
+            attempt.account.give_up(attempt.number, raw)
+        error = wire.read_error(response.content, self._address.secret)
+        adaptation = wire.find_adaptation(attempt.body, error) if status in (400, 422) else None
         if adaptation and (self._adapts or adaptation == "max_completion_tokens for max_tokens"):
             self.adaptations.add(adaptation)
-            return await self._once(request)
+            return _Adapted()
         if error.code == "content_filter":
             return Failed(reason="content_filter", detail=error.message)
         if status in (400, 413, 422):
             return Failed(reason="bad_request", detail=error.message)
         retried = status in RETRIED_STATUSES or status >= 500
         if not retried or error.code == "insufficient_quota":
-            raise TeacherError(self._final_sentence(status, request.model, error))
-        detail = f"{status}: {error.message}"
-        failure = Failed(reason="rate_limited" if status == 429 else "server_error", detail=detail)
+            raise TeacherError(self._final_sentence(status, model, error))
+        attempt.turn.pushed_back()
+        failure = Failed(
+            reason="rate_limited" if status == 429 else "server_error", detail=f"{status}: {error.message}"
+        )
         return _Retry(failure, wire.retry_after_seconds(response.headers.get("Retry-After"), self._now()))
 
     def _final_sentence(self, status: int, model: str, error: wire.ServerError) -> str:
-        name, server = self._endpoint.api_key_env, self.base_url
-        if status == 401 or (status == 403 and self._key is None):
-            return self._key_sentence(status)
+        name, server = self._address.key_place, self.base_url
+        if status == 401 or (status == 403 and self._address.key is None):
+            return self._address.key_sentence(status)
         sentences = {
             403: f"{server} does not allow the key in {name} to use {model!r} (403)",
             404: f"{server} does not know the model {model!r}, or is no chat-completions address (404)",
@@ -239,16 +285,5 @@ class ChatClient:
         }
         return sentences.get(status, f"{server} answered {status}, which no retry mends: {error.message}")
 
-    def _key_sentence(self, status: int) -> str:
-        name, server = self._endpoint.api_key_env, self.base_url
-        if not name:
-            return f"{server} asks for a key ({status}): name with api_key_env the environment variable that holds it"
-        if self._key is None:
-            return f"{server} asks for a key ({status}): set the environment variable {name}"
-        return f"{server} refused the key in {name} ({status}): check that it is the key of this server"
-
-    def _secret(self) -> str | None:
-        return self._key.get_secret_value() if self._key else None
-
     def _scrub(self, text: str) -> str:
-        return wire.scrub(text, self._secret())
+        return wire.scrub(text, self._address.secret)

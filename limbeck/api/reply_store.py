@@ -1,8 +1,9 @@
 """The reply store: every reply that was paid for, keyed by everything that decides it. One SQLite file.
 
 A request is journaled (state `sent`) before it goes out and becomes `done` with its raw reply before anybody parses it,
-so after a kill at most what was in flight is sent again. SQLite's write-ahead log (WAL) makes a committed row survive
-the death of the process, and lets two runs share the file. Knows nothing of HTTP and nothing of what a reply means.
+so after a kill at most what was in flight is sent again. Each attempt at it is booked too: its worst case until it is
+settled, so that the books hold whenever the run dies. SQLite's write-ahead log (WAL) makes a committed row survive the
+death of the process, and lets two runs share the file. Knows nothing of HTTP and nothing of what a reply means.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from limbeck.api.answers import Answer, Answered, Failed
 from limbeck.errors import DiskFullError, RunFolderError
@@ -21,7 +22,7 @@ FILE_NAME = "replies.sqlite"
 # A killed run leaves its last replies in the log beside the file: who keeps the file must keep all three.
 FILE_NAMES = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm")
 BUSY_TIMEOUT_SECONDS = 30.0  # a write takes under a millisecond; 30 s outlasts a checkpoint on a slow disk
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
     key           TEXT PRIMARY KEY,
@@ -38,6 +39,28 @@ CREATE TABLE IF NOT EXISTS replies (
     tokens_out    INTEGER
 ) WITHOUT ROWID
 """
+_BOOKS = (
+    """
+CREATE TABLE IF NOT EXISTS attempts (
+    id           INTEGER PRIMARY KEY,
+    key          TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('open', 'settled', 'lost')),
+    sent_at      REAL NOT NULL,
+    tokens_in    INTEGER NOT NULL,
+    tokens_out   INTEGER NOT NULL,
+    nano_dollars INTEGER NOT NULL,
+    body         TEXT
+)
+""",
+    # One row of sums, so that a reservation need not add up all attempts.
+    "CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), tokens INTEGER, nano_dollars INTEGER)",
+    "INSERT OR IGNORE INTO spent VALUES (1, 0, 0)",
+)
+_RESERVE = """
+UPDATE spent SET tokens = tokens + :tokens, nano_dollars = nano_dollars + :nano
+WHERE (:most_tokens IS NULL OR tokens + :tokens <= :most_tokens)
+  AND (:most_nano IS NULL OR nano_dollars + :nano <= :most_nano)
+"""
 _JOURNAL = """
 INSERT INTO replies (key, state, kind, request, times_sent, sent_at) VALUES (?, 'sent', ?, ?, 1, ?)
 ON CONFLICT (key) DO UPDATE SET state = 'sent', times_sent = times_sent + 1, sent_at = excluded.sent_at
@@ -47,6 +70,12 @@ _FINISH = """
 UPDATE replies SET state = ?, failure = ?, text = ?, detail = ?, finish_reason = ?, tokens_in = ?, tokens_out = ?
 WHERE key = ? AND state <> 'done'
 """
+_ATTEMPT = """
+INSERT INTO attempts (key, state, sent_at, tokens_in, tokens_out, nano_dollars) VALUES (?, 'open', ?, ?, ?, ?)
+"""
+_SETTLE = (
+    "UPDATE attempts SET state = 'settled', tokens_in = ?, tokens_out = ?, nano_dollars = ?, body = ? WHERE id = ?"
+)
 _GET = """
 SELECT failure, text, detail, finish_reason, tokens_in, tokens_out FROM replies WHERE key = ? AND state = 'done'
 """
@@ -55,6 +84,37 @@ SELECT failure, text, detail, finish_reason, tokens_in, tokens_out FROM replies 
 def reply_key(identity: object) -> str:
     """The key of a reply: SHA-256 of the canonical JSON of everything that decides it."""
     return digest_json(identity)
+
+
+class Limits(NamedTuple):
+    """The most that may be spent; None: any amount."""
+
+    tokens: int | None = None
+    nano_dollars: int | None = None
+
+
+class Cost(NamedTuple):
+    """What an attempt costs, or at most can."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    nano_dollars: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of prompt and reply."""
+        return self.tokens_in + self.tokens_out
+
+
+class Spent(NamedTuple):
+    """What attempts cost, the worst cases of those that are not settled included."""
+
+    tokens: int
+    nano_dollars: int
+
+
+_NOTHING = Cost()
+_NO_LIMITS = Limits()
 
 
 class ReplyStore:
@@ -81,9 +141,11 @@ class ReplyStore:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")  # safe against a kill; a power cut may lose the last rows
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
+        if version not in (0, 1, _VERSION):
             raise RunFolderError(f"{self.path} was written by another version of limbeck; move it away and run again")
         self._database.execute(_SCHEMA)
+        for statement in _BOOKS:  # version 1 had none
+            self._database.execute(statement)
         self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def get(self, key: str) -> Answer | None:
@@ -97,10 +159,62 @@ class ReplyStore:
             return Failed(reason=failure, text=text, detail=detail, tokens_in=tokens_in, tokens_out=tokens_out)
         return Answered(text=text, finish_reason=finish_reason, tokens_in=tokens_in, tokens_out=tokens_out)
 
-    def journal(self, key: str, kind: str, request: str) -> None:
-        """Note that `request` (JSON, no secrets) is about to be sent. To be called before anything leaves."""
+    def begin(
+        self, key: str, kind: str, request: str, worst: Cost = _NOTHING, limits: Limits = _NO_LIMITS
+    ) -> int | None:
+        """Note that `request` (JSON, no secrets) is about to be sent, and set its worst case aside; before it leaves.
+
+        Returns the attempt's number, or None where that would exceed `limits`: nothing is noted then.
+        """
+        asked = {"tokens": worst.tokens, "nano": worst.nano_dollars, "most_tokens": limits[0], "most_nano": limits[1]}
+        with _sqlite_errors(self.path), self._transaction() as database:
+            if not database.execute(_RESERVE, asked).rowcount:
+                return None
+            now = time.time()
+            database.execute(_JOURNAL, (key, kind, request, now))
+            return database.execute(_ATTEMPT, (key, now, *worst)).lastrowid
+
+    def settle(self, attempt: int, cost: Cost, body: str = "") -> bool:
+        """Keep the server's answer as it came, and book its cost instead of the worst case; False where it is more."""
+        with _sqlite_errors(self.path), self._transaction() as database:
+            row = database.execute("SELECT tokens_in, tokens_out, nano_dollars FROM attempts WHERE id = ?", (attempt,))
+            worst = Cost(*row.fetchone())
+            database.execute(_SETTLE, (*cost, body, attempt))
+            more = (cost.tokens - worst.tokens, cost.nano_dollars - worst.nano_dollars)
+            database.execute("UPDATE spent SET tokens = tokens + ?, nano_dollars = nano_dollars + ?", more)
+        return cost.tokens_in <= worst.tokens_in and cost.tokens_out <= worst.tokens_out
+
+    def lose(self, attempt: int, body: str = "") -> None:
+        """Give the attempt up; it may have been paid for, so its worst case stays booked."""
         with _sqlite_errors(self.path):
-            self._database.execute(_JOURNAL, (key, kind, request, time.time()))
+            self._database.execute("UPDATE attempts SET state = 'lost', body = ? WHERE id = ?", (body, attempt))
+
+    def spent(self) -> Spent:
+        """What all attempts cost together, in this run and in earlier ones."""
+        with _sqlite_errors(self.path):
+            return Spent(*self._database.execute("SELECT tokens, nano_dollars FROM spent").fetchone())
+
+    def attempts(self) -> dict[str, int]:
+        """How many attempts are `open` (in flight, or were when a run was killed), `settled` and `lost`."""
+        with _sqlite_errors(self.path):
+            rows = self._database.execute("SELECT state, COUNT(*) FROM attempts GROUP BY state").fetchall()
+        return {str(state): int(count) for state, count in rows}
+
+    def bodies(self, key: str) -> list[str]:
+        """What the server sent for `key`, as it came, attempt by attempt."""
+        with _sqlite_errors(self.path):
+            rows = self._database.execute("SELECT body FROM attempts WHERE key = ? ORDER BY id", (key,)).fetchall()
+        return [str(body) for (body,) in rows if body is not None]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     def finish(self, key: str, answer: Answer) -> None:
         """Keep the answer of a journaled key. The first one stays; after a failure of transport it is asked again."""
@@ -108,9 +222,9 @@ class ReplyStore:
         state = "failed" if isinstance(answer, Failed) and not answer.about_the_reply else "done"
         detail = answer.detail if isinstance(answer, Failed) else ""
         finish_reason = answer.finish_reason if isinstance(answer, Answered) else None
-        values = (state, failure, answer.text, detail, finish_reason, answer.tokens_in, answer.tokens_out, key)
+        values = (state, failure, answer.text, detail, finish_reason, answer.tokens_in, answer.tokens_out)
         with _sqlite_errors(self.path):
-            self._database.execute(_FINISH, values)
+            self._database.execute(_FINISH, (*values, key))
 
     def states(self) -> dict[str, int]:
         """How many requests are `sent` (in flight, or were when a run was killed), `done` and `failed`."""

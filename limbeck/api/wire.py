@@ -33,6 +33,11 @@ def scrub(text: str, secret: str | None) -> str:
     return " ".join(_LOOKS_LIKE_A_KEY.sub("[key]", text).split())[:_ERROR_CHARACTERS]
 
 
+def without(content: bytes, secret: str | None) -> str:
+    """A server's answer as text, as it came but for the key."""
+    return _clean(content.decode("utf-8", "replace"), secret)
+
+
 def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, Any]:
     """The body as this server takes it."""
     adapted = dict(body)

@@ -6,8 +6,10 @@ from typing import Any
 
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Send
+from limbeck.api.budget import Account
 from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.recipe_pairs import Teach
+from limbeck.teachers.costs import budget_of
 from limbeck.teachers.protocol import Request
 
 
@@ -23,6 +25,7 @@ class OpenAITeacher:
         self.name = f"openai:{model}"
         self.concurrency = settings.endpoint.concurrency
         self._model = model
+        self.budget = budget_of(model, settings)
         self._client = client or ChatClient(settings.endpoint)
         self._parameters: dict[str, Any] = {
             "temperature": settings.temperature,
@@ -55,7 +58,7 @@ class OpenAITeacher:
         """Open the connection pool; the key is checked first."""
         async with self._client as client:
 
-            async def send(request: Request) -> Answer:
-                return await client.complete(ChatRequest(self._model, request.messages, self._parameters))
+            async def send(request: Request, account: Account) -> Answer:
+                return await client.complete(ChatRequest(self._model, request.messages, self._parameters), account)
 
             yield send

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Call, OnAnswer, Send, ask_all, ignore
+from limbeck.api.budget import Budget
 from limbeck.api.reply_store import ReplyStore, reply_key
 from limbeck.records import Message, PromptRow, Record, WeakPrompt
 
@@ -36,11 +37,15 @@ class Request:
 
 
 class Teacher(Protocol):
-    """Whoever can write pairs. `invents_prompts` is False where new prompts have to be handed to it (`fresh`)."""
+    """Whoever can write pairs. `invents_prompts` is False where new prompts have to be handed to it (`fresh`).
+
+    `budget`: what it may cost; it counts over everything in a store.
+    """
 
     name: str
     concurrency: int
     invents_prompts: bool
+    budget: Budget
 
     def check(self) -> None:
         """Raise `TeacherError` where this teacher cannot be asked at all; sends nothing."""
@@ -76,9 +81,17 @@ def ask(
 
     Raises:
         TeacherError: the teacher gives no service at all; what it answered before is stored.
+        BudgetError: the budget is used up; so is that.
     """
     calls = [_call(teacher, request) for request in requests]
-    answers = ask_all(calls, teacher.session, store, concurrency=teacher.concurrency, on_answer=on_answer)
+    answers = ask_all(
+        calls,
+        teacher.session,
+        store,
+        concurrency=teacher.concurrency,
+        on_answer=on_answer,
+        budget=teacher.budget,
+    )
     return [Replied(call.key, answers[call.key]) for call in calls]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from limbeck import tasks
 from limbeck.api.answers import Answer, Answered, Failed
 from limbeck.api.asking import Send
+from limbeck.api.budget import UNLIMITED, Account
 from limbeck.records import PromptRow
 from limbeck.seeds import rng
 from limbeck.teachers.protocol import NewPromptRow, Request
@@ -24,6 +25,7 @@ class WorkedTeacher:
     name = "worked"
     concurrency = 1
     invents_prompts = False
+    budget = UNLIMITED
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -53,7 +55,7 @@ class WorkedTeacher:
     async def session(self) -> AsyncIterator[Send[Request]]:
         """Yield the function that answers; there is nothing to open."""
 
-        async def send(request: Request) -> Answer:
+        async def send(request: Request, _account: Account) -> Answer:
             return self.answer(request)
 
         yield send

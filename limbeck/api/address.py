@@ -1,0 +1,111 @@
+"""Where a server is and how it knows us: address, key, and the headers that carry it.
+
+The key is read from the environment or a file and appears nowhere else: not in `repr`, not in an error. It goes to the
+address of its endpoint only.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+from pydantic import SecretStr
+
+from limbeck.errors import TeacherError
+from limbeck.recipe_pairs import Endpoint
+
+OPENAI_URL = "https://api.openai.com/v1"
+_MOST_KEY_CHARACTERS = 10_000
+_ONLY_THE_KEY = "it holds the key and nothing else"
+
+
+class Address:
+    """One server's address. `environ` is where keys are; `default_base_url` belongs to a provider that wants one."""
+
+    def __init__(self, endpoint: Endpoint, default_base_url: str, environ: Mapping[str, str]) -> None:
+        self.base_url = (endpoint.base_url or default_base_url).rstrip("/")
+        self.endpoint = endpoint
+        self.key: SecretStr | None = None
+        self._environ = environ
+
+    def __repr__(self) -> str:
+        return f"Address({self.base_url!r}, key from {self.key_place})"
+
+    @property
+    def key_place(self) -> str:
+        """Where the key is said to be; empty where nowhere."""
+        return self.endpoint.api_key_file or self.endpoint.api_key_env
+
+    @property
+    def secret(self) -> str | None:
+        """The key itself, for removing it from texts."""
+        return self.key.get_secret_value() if self.key else None
+
+    def check(self) -> None:
+        """Read the key, and see that address and key can be used.
+
+        Raises:
+            TeacherError: no key for a provider's own address, a key no header can carry, or no http(s) address.
+        """
+        self.key = self._read_key()
+        try:
+            address = httpx.URL(self.base_url)
+        except httpx.InvalidURL:
+            address = httpx.URL()
+        if address.scheme not in ("http", "https") or not address.host:
+            raise TeacherError(f"{self.base_url!r} is no address of a server: base_url looks like {OPENAI_URL}")
+        if address.userinfo or address.query:
+            raise TeacherError(
+                f"the base_url for {address.host} must not carry a name, password or query: "
+                f"put the key into the environment variable {self.endpoint.api_key_env or 'that api_key_env names'}"
+            )
+
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        if self.key is None:
+            return {}
+        key = self.key.get_secret_value()
+        return {"api-key": key} if self.endpoint.style == "azure" else {"Authorization": f"Bearer {key}"}
+
+    def chat_url(self, model: str) -> str:
+        """Where chat completions of `model` are asked for."""
+        if self.endpoint.style == "azure":
+            version = quote(self.endpoint.azure_api_version, safe="")
+            return f"{self.base_url}/openai/deployments/{quote(model, safe='')}/chat/completions?api-version={version}"
+        return f"{self.base_url}/chat/completions"
+
+    def key_sentence(self, status: int) -> str:
+        """What to do about a 401 or 403."""
+        place, server = self.key_place, self.base_url
+        if not place:
+            return f"{server} asks for a key ({status}): name with api_key_env the environment variable that holds it"
+        if self.key is None:
+            return f"{server} asks for a key ({status}): set the environment variable {place}"
+        return f"{server} refused the key in {place} ({status}): check that it is the key of this server"
+
+    def _read_key(self) -> SecretStr | None:
+        if self.endpoint.api_key_file is not None:
+            return self._checked(self._from_file(Path(self.endpoint.api_key_file)), "file")
+        name = self.endpoint.api_key_env
+        key = self._environ.get(name, "").strip()
+        if not key and self.endpoint.base_url is None:
+            raise TeacherError(
+                f"{self.base_url} needs a key: set the environment variable {name}, or name your own server as base_url"
+            )
+        return self._checked(key, "environment variable") if key else None
+
+    def _from_file(self, path: Path) -> str:
+        try:
+            key = path.expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no text"
+            raise TeacherError(f"the key file {path} cannot be read ({why}); {_ONLY_THE_KEY}") from None
+        if not key:
+            raise TeacherError(f"the key file {path} is empty; {_ONLY_THE_KEY}")
+        return key
+
+    def _checked(self, key: str, what: str) -> SecretStr:
+        if not (key.isascii() and key.isprintable()) or " " in key or len(key) > _MOST_KEY_CHARACTERS:
+            again = "set it again" if what == "environment variable" else _ONLY_THE_KEY
+            raise TeacherError(f"the {what} {self.key_place} holds characters that no key has; {again}")
+        return SecretStr(key)

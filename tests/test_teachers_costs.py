@@ -1,0 +1,46 @@
+"""The budget of a teacher: what must be said before money is spent."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck.api.budget import Budget
+from limbeck.api.prices import Price
+from limbeck.errors import RecipeError
+from limbeck.recipe_pairs import Teach
+from limbeck.teachers.costs import budget_of
+
+OWN = {"base_url": "http://localhost:8000/v1"}
+
+
+def teach(**settings: Any) -> Teach:
+    return Teach.model_validate({"teacher": "openai:m"} | settings)
+
+
+def test_a_provider_is_asked_within_a_budget_only() -> None:
+    with pytest.raises(RecipeError, match=r"teach\.budget\.usd or teach\.budget\.tokens"):
+        budget_of("gpt-4o", teach())
+    with pytest.raises(RecipeError, match=r"with teach\.budget\.tokens how much"):
+        budget_of("some-new-model", teach())
+    assert budget_of("gpt-4o", teach(budget={"usd": 5})) == Budget(5, None, Price(input=2.5, output=10))
+
+
+def test_an_unknown_price_asks_for_a_token_limit_instead_of_money(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text('date = "2026-11-01"\n[models]\nm = { input = 1, output = 2 }\n')
+    for settings, words in (
+        ({}, "in the packaged list"),
+        ({"endpoint": OWN}, "of a server of your own"),
+        ({"prices": str(own)}, "in .*prices"),
+    ):
+        with pytest.raises(RecipeError, match=f"no price for 'new' is known {words}"):
+            budget_of("new", teach(budget={"usd": 5}, **settings))
+    assert budget_of("new", teach(budget={"tokens": 99})) == Budget(None, 99, None)
+
+
+def test_a_server_of_ones_own_needs_no_budget_and_may_have_a_price(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text('date = "2026-11-01"\n[models]\ngpt-4o = { input = 1, output = 2 }\n')
+    assert budget_of("gpt-4o", teach(endpoint=OWN)) == Budget()
+    assert budget_of("gpt-4o", teach(endpoint=OWN, prices=str(own))).price == Price(input=1, output=2)
