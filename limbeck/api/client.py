@@ -22,6 +22,7 @@ from limbeck.api import wire
 from limbeck.api.address import OPENAI_URL, Address
 from limbeck.api.answers import Answer, Failed
 from limbeck.api.budget import Account, Unbooked
+from limbeck.api.connections import transport_for
 from limbeck.api.flow import Flow, Turn
 from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Endpoint
@@ -135,8 +136,8 @@ class ChatClient:
         self._http = httpx.AsyncClient(
             headers={"Content-Type": "application/json", **self._address.headers()},
             timeout=self._endpoint.timeout_seconds,
-            transport=self._transport,
-            limits=httpx.Limits(max_connections=self._endpoint.concurrency),
+            limits=httpx.Limits(max_connections=None),  # the flow bounds them
+            transport=self._transport or transport_for(self._endpoint.concurrency),
         )
         return self
 
