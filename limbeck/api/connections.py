@@ -1,7 +1,7 @@
 """Many connections to one server, in several small pools.
 
-httpcore looks at every connection of a pool for every request: with 256 connections in one pool that costs more than the
-requests themselves. Requests go to the pools in turn.
+httpcore looks at every connection of a pool for every request: with 256 connections in one pool that costs more than
+the requests themselves. Requests go to the pools in turn.
 """
 
 from urllib.request import getproxies
