@@ -20,6 +20,15 @@ from limbeck.teachers import teacher_for
 
 BASE = "base"
 SFT = "sft"
+_PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute", "tokens_per_minute",
+         "api_key_env", "api_key_file"}  # fmt: skip
+_CHANGES_NOTHING: Any = {
+    "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "teach": {"budget": True, "prices": True, "endpoint": _PACE},
+    "evaluate": {"reward": _PACE},
+    "servers": True,
+}
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -151,7 +160,7 @@ def _evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     asked = {**_files(Path("corpus"), "test", "transfer"), "chat_heldout": Path("retain/heldout.jsonl")}
     # Ties and confidence belong to the verdict: replies and scores do not depend on them.
     part = _part(recipe, "model") | {
-        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence"})
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"ties": True, "confidence": True, "reward": _PACE})
     }
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     return [
@@ -187,10 +196,9 @@ def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
 
 def whole_part(recipe: Recipe, include: set[str] | None = None) -> dict[str, Any]:
     """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
-    written, what is computed twice to save memory, how a server is asked.
+    written, what is computed twice to save memory, how fast and for how much a server is asked.
     """
-    without = {"checkpoint_every_minutes", "gradient_checkpointing"}
-    part = recipe.model_dump(mode="json", include=include, exclude={"sft": without, "dpo": without, "servers": True})
+    part = recipe.model_dump(mode="json", include=include, exclude=_CHANGES_NOTHING)
     return part | (served.part_of(recipe, *recipe.servers) if include is None else {})
 
 
@@ -201,7 +209,10 @@ def _all_of(recipe: Recipe) -> dict[str, Any]:
 def _mine_part(recipe: Recipe) -> dict[str, Any]:
     part = _part(recipe, "model", "mine") | served.part_of(recipe, SFT)
     if recipe.mine.judge != "verifier":
-        part |= {"reward_model": recipe.evaluate.reward_model, "reward": recipe.evaluate.reward.model_dump()}
+        part |= {
+            "reward_model": recipe.evaluate.reward_model,
+            "reward": recipe.evaluate.reward.model_dump(exclude=_PACE),
+        }
     return part
 
 

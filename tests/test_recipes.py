@@ -93,3 +93,24 @@ def test_every_setting_of_the_demo_says_what_it_is() -> None:
         elif "=" in code and not comment and not section.startswith("[arms."):
             silent.add(code.partition("=")[0].strip())
     assert silent <= speaking
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "teach.budget.usd=77", "teach.budget.tokens=9_000_000", "teach.endpoint.concurrency=3",
+        "teach.endpoint.tokens_per_minute=1000", "teach.endpoint.api_key_env=OTHER",
+        "evaluate.reward.timeout_seconds=9",
+    ],
+)  # fmt: skip
+def test_how_fast_and_for_how_much_a_server_is_asked_makes_nothing_stale(tmp_path: Path, override: str) -> None:
+    path = packaged_recipe("paper")
+    plain, changed = (pipeline.units(load_recipe(path, given), tmp_path) for given in ((), (override,)))
+    assert [unit.part for unit in plain[:-1]] == [unit.part for unit in changed[:-1]]
+
+
+def test_another_address_or_model_of_a_server_makes_what_it_wrote_stale(tmp_path: Path) -> None:
+    path = packaged_recipe("paper")
+    for override in ("teach.endpoint.base_url=http://localhost:1/v1", "teach.max_tokens=7"):
+        plain, changed = (pipeline.units(load_recipe(path, given), tmp_path) for given in ((), (override,)))
+        assert [a.name for a, b in zip(plain[:-1], changed[:-1], strict=True) if a.part != b.part] == ["teach"]
