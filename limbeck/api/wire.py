@@ -71,8 +71,8 @@ def read_error(content: bytes, secret: str | None) -> ServerError:
     message = error.get("message")
     return ServerError(
         message=scrub(message if isinstance(message, str) else text, secret),
-        code=str(error.get("code") or error.get("type") or ""),
-        param=str(error.get("param") or ""),
+        code=scrub(str(error.get("code") or error.get("type") or ""), secret),
+        param=scrub(str(error.get("param") or ""), secret),
     )
 
 
