@@ -185,7 +185,7 @@ def test_an_arm_that_asks_for_more_pairs_than_there_are_is_told_how_many(recipe:
     out = tmp_path / "run"
     complaint = limbeck("run", recipe, "--out", out, "--set", "arms.random.random=40").complaint
     assert complaint.startswith("the arm 'random' asks for 40 random pairs and 1 are held out, but there are only ")
-    assert complaint.endswith("or raise corpus.tasks.pool or teach.spare_share")
+    assert complaint.endswith("or raise corpus.tasks.pool or teach.accept.random")
     assert litter(out) == []
     assert not (out / "mix" / "random" / "manifest.json").exists()
 
