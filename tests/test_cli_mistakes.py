@@ -53,6 +53,16 @@ def litter(folder: Path) -> list[str]:
         ("mine.judge=nemotron", "mine.rule 'failed' goes with the judge 'verifier'"),
         ("arms.sft.random=1", "an arm cannot be called 'sft'"),
         ("teach.teacher=oracle", "teach.teacher: 'oracle' is not known"),
+        (
+            "arms.random.revise=2",
+            "an arm asks for revise pairs, and the teacher 'worked' cannot correct another's words",
+        ),
+        ("arms.random.contrast=2", "an arm asks for contrast pairs, and teach.contrast_with names no weaker model"),
+        (
+            "arms={r = {rolling = 2}}",
+            "an arm asks for rolling pairs, which are written with the human pairs before them",
+        ),
+        ("teach.templates=nowhere", "nowhere is no folder"),
         ("arms.random.human=2", "an arm asks for human pairs, but [[corpus.preferences]] is empty"),
     ],
 )

@@ -54,7 +54,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     write_records(out / "judgements.jsonl", judgements)
     references = _reference_scores(recipe, answered, out)
     failed = weak_prompts(recipe.mine, judgements, references)
-    mined = _mined(recipe.mine, answered, judgements, references, failed)
+    mined = mined_prompts(recipe.mine, answered, judgements, references, failed)
     weak = [row for row in mined if row.id in failed]
     if not weak and recipe.pair_kinds().keys() & ON_WEAK_PROMPTS:
         raise InputError(f"the student fails none of the {len(mined)} pool prompts: nothing to mine; make them harder")
@@ -133,7 +133,7 @@ def _mean_score(judgements: Sequence[Judgement]) -> float:
     return fmean(judgement.score for judgement in judgements if judgement.score is not None)
 
 
-def _mined(
+def mined_prompts(
     settings: Mine,
     answered: Sequence[tuple[PromptRow, Reply]],
     judgements: Sequence[Judgement],
