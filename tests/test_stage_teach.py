@@ -241,3 +241,9 @@ def test_a_kind_of_which_no_pair_can_be_made_is_an_error_with_its_reasons(
 ) -> None:
     with pytest.raises(InputError, match=r"not one zero_shot pair could be made .*parse: not JSON"):
         with_server(lambda _: completion("no JSON"), inputs, tmp_path / "out", zero_shot=3)
+
+
+def test_a_kind_that_has_no_prompt_to_be_written_on_says_so(tmp_path: Path) -> None:
+    for kind in ("zero_shot", "on_policy", "few_shot"):
+        with pytest.raises(InputError, match=f"not one {kind} pair could be made .there is nothing to ask about"):
+            teach.run(recipe(arms={"a": {kind: 1}}), {}, tmp_path / kind)

@@ -24,7 +24,7 @@ class Maker(Protocol):
         """Try the next `number` candidates; None for one that came to nothing. Fewer: there are no more."""
 
 
-class Screening:
+class Gate:
     """The rules of the screening stage, on pairs that are still being written. What was verified once is remembered."""
 
     def __init__(self, evaluation: EvaluationPrompts, rules: Screen) -> None:
@@ -64,7 +64,7 @@ def collect(
     maker: Maker,
     accept: int,
     max_candidates: int,
-    screening: Screening,
+    gate: Gate,
     after_round: Callable[[Collected], None] = lambda _: None,
 ) -> Collected:
     """Try candidates until screening would keep `accept` pairs, `max_candidates` were tried, or none is left.
@@ -81,7 +81,7 @@ def collect(
         made = maker.make(wanted)
         found.candidates += len(made)
         found.pairs += [pair for pair in made if pair is not None]
-        reasons = screening.reasons(found.pairs)
+        reasons = gate.reasons(found.pairs)
         found.accepted = [pair for pair, reason in zip(found.pairs, reasons, strict=True) if reason is None]
         found.screened_out = Counter(reason for reason in reasons if reason is not None)
         after_round(found)

@@ -15,7 +15,7 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
 from limbeck.records import Pair, PromptRow, WeakPrompt
-from limbeck.stages.teach.accepting import Collected, Maker, Screening, collect
+from limbeck.stages.teach.accepting import Collected, Gate, Maker, collect
 from limbeck.stages.teach.desk import Desk
 from limbeck.stages.teach.makers import Contrasted, OnPolicy, OnPrompts, Revised, few_shot, rolling
 from limbeck.stages.teach.tally import Tally
@@ -65,12 +65,12 @@ def teach_pairs(
     templates = Templates(inputs.get("templates"))
     templates.check()
     held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
-    screening = Screening(EvaluationPrompts(held_out), recipe.screen)
+    gate = Gate(EvaluationPrompts(held_out), recipe.screen)
     tally = Tally()
     with ReplyStore(out / FILE_NAME) as store:
         desk = Desk(teacher, "teacher", store, tally, recipe.teach.reasks)
         second = None if weaker is None else Desk(weaker, "contrast_with", store, tally, recipe.teach.reasks)
-        office = _Office(recipe, tables, templates, screening, desk, second)
+        office = _Office(recipe, tables, templates, gate, desk, second)
         for kind in ORDER:
             if kind in recipe.pair_kinds():
                 write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
@@ -85,12 +85,12 @@ class _Office:
         recipe: Recipe,
         tables: Tables,
         templates: Templates,
-        screening: Screening,
+        gate: Gate,
         desk: Desk,
         weaker: Desk | None,
     ) -> None:
         self.made: dict[MadeKind, Collected] = {}
-        self._recipe, self._tables, self._templates, self._screening = recipe, tables, templates, screening
+        self._recipe, self._tables, self._templates, self._gate = recipe, tables, templates, gate
         self._desk, self._weaker = desk, weaker
 
     def make(self, kind: MadeKind) -> Collected:
@@ -104,7 +104,7 @@ class _Office:
         def see(so_far: Collected) -> None:
             _check_outage(kind, so_far, accept, tally)
 
-        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._screening, see)
+        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._gate, see)
         _check_yield(kind, found, accept, tally)
         self.made[kind] = found
         return found
@@ -137,7 +137,7 @@ class _Office:
     @cached_property
     def _stream(self) -> list[Pair]:
         """The human pairs that are trained on, in their order: screened, without those that mixing holds out."""
-        return self._training(self._screening.kept(self._tables.human))
+        return self._training(self._gate.kept(self._tables.human))
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
         ordered = stream_order(pairs, self._recipe.seed)
@@ -166,7 +166,7 @@ def _check_outage(kind: MadeKind, found: Collected, accept: int, tally: Tally) -
     unanswered, refused = tally.unanswered[kind], tally.dropped(kind, "bad_request")
     if unanswered > max(1, MOST_UNANSWERED * found.candidates):
         raise _unanswered(kind, found, accept, tally)
-    if not found.pairs and refused == found.candidates:
+    if not found.pairs and 1 < refused == found.candidates:
         raise TeacherError(f"the server refused the requests for {kind} pairs{tally.example(kind, {'bad_request'})}")
 
 
