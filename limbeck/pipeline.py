@@ -7,7 +7,7 @@ and its outputs have the digests that its manifest names; only stale ones run (c
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from limbeck.api import reply_store
 from limbeck.errors import RecipeError
@@ -15,8 +15,10 @@ from limbeck.judges import make_judge
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import MadeKind
 from limbeck.students import served
-from limbeck.teachers import teacher_for
+from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
+from limbeck.teachers.template_files import Templates
 
 BASE = "base"
 SFT = "sft"
@@ -25,7 +27,7 @@ _PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute",
 _CHANGES_NOTHING: Any = {
     "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
-    "teach": {"budget": True, "prices": True, "endpoint": _PACE},
+    "teach": {"budget": True, "prices": True, "endpoint": _PACE, "contrast_endpoint": _PACE},
     "evaluate": {"reward": _PACE},
     "servers": True,
 }
@@ -69,17 +71,29 @@ def check(recipe: Recipe) -> None:
     mines = any(kind != "human" for kind in kinds)
     if not corpus.tasks and ("verifier" in recipe.evaluate.judges or (mines and recipe.mine.judge == "verifier")):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
+        raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
+                          "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
     if mines:
-        teacher_for(recipe).check()
+        _check_teachers(recipe)
     for name in {*recipe.evaluate.judges, *((recipe.mine.judge,) if mines else ())}:
         make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+
+
+def _check_teachers(recipe: Recipe) -> None:
+    check_kinds(recipe)
+    teacher_for(recipe).check()
+    weaker = contrast_teacher_for(recipe)
+    if weaker is not None and "contrast" in recipe.pair_kinds():
+        weaker.check()
+    Templates(_own_templates(recipe).get("templates")).check()
 
 
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     """Every unit of the recipe's run, in order; `base` is the folder of the student's base model."""
     corpus = Path("corpus")
     kinds: tuple[str, ...] = tuple(recipe.pair_kinds())
-    taught = tuple(kind for kind in kinds if kind != "human")
+    taught = tuple(kind for kind in get_args(MadeKind) if kind in kinds)
     listed = [
         Unit("corpus", _local_sources(recipe), _part(recipe, "corpus")),
         Unit(
@@ -111,15 +125,16 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
             ),
             Unit(
                 "teach",
-                {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")},
-                _part(recipe, "teach", "mix") | {"kinds": dict(recipe.pair_kinds())},
+                {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")}
+                | _evaluation(corpus)
+                | _own_templates(recipe),
+                _part(recipe, "teach", "mix", "screen") | {"accept": {kind: recipe.accept(kind) for kind in taught}},
                 keep=reply_store.FILE_NAMES,
             ),
         ]
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
-        evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
-        listed.append(Unit("screen", {**pairs, **evaluation}, _part(recipe, "screen")))
+        listed.append(Unit("screen", pairs | _evaluation(corpus), _part(recipe, "screen")))
     for arm in recipe.arms:
         listed += _arm_units(recipe, arm, base)
     listed += _evaluate_units(recipe, base)
@@ -184,6 +199,15 @@ def _verdict_unit(recipe: Recipe) -> Unit:
         for judge in recipe.evaluate.judges:
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
     return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": list(recipe.arms)})
+
+
+def _evaluation(corpus: Path) -> dict[str, Path]:
+    return {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
+
+
+def _own_templates(recipe: Recipe) -> dict[str, Path]:
+    folder = recipe.teach.templates
+    return {} if folder is None else {"templates": Path(folder).expanduser().resolve()}
 
 
 def _files(folder: Path, *names: str) -> dict[str, Path]:

@@ -4,17 +4,19 @@ Pure data; the larger sections stand in `recipe_corpus`, `recipe_pairs` and `rec
 reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section
-from limbeck.recipe_pairs import Arm, Endpoint, Mix, PairKind, Screen, Teach
+from limbeck.recipe_pairs import Arm, Endpoint, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
 
 Judge = Literal["verifier", "nemotron"]
+_MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
+_NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
+SHARING_PROMPTS: dict[PairKind, frozenset[PairKind]] = {kind: group for group in (_MINED, _NEW) for kind in group}
 
 
 class Model(Section):
@@ -42,8 +44,22 @@ class Mine(Sampled):
     judge: Judge = Field("verifier", description="Who says what failed.")
     bottom_quantile: Rate = Field(0.25, description="Share counted as weak by `bottom_quantile`.")
     max_prompts: Positive = Field(10_000, description="Most pool prompts the student is asked.")
+    samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Replies to each; more find the prompts that it fails often, and its own right replies to them. "
+        "`gap` and `bottom_quantile` take their mean reward."
+    )  # fmt: skip
+    weak_below_pass_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="`failed`: a prompt is weak where a smaller share of the replies is right; 1: any failure."
+    )
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Nucleus sampling (Holtzman et al. 2020).")
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples_per_prompt > 1 and self.temperature == 0:
+            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}, and at temperature 0 all replies to a "
+                             "prompt are the same; raise temperature or ask once")  # fmt: skip
+        return self
 
 
 class Evaluate(Sampled):
@@ -106,6 +122,7 @@ class Recipe(Section):
         if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip
+        self._see_quotas()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
             if self.servers and section.weights == "int8":
                 server = next(iter(self.servers))
@@ -113,11 +130,33 @@ class Recipe(Section):
                                  "elsewhere: models would be asked in different ways")  # fmt: skip
         return self
 
-    def pairs_to_ask(self, kind: PairKind) -> int:
-        """How many pairs of a kind the teacher is asked for: what arms and validation need, and the spare ones."""
-        needed = self.pair_kinds().get(kind, 0)
-        exact = (needed + self.mix.heldout_pairs) * (1 + self.teach.spare_share) if needed else 0.0
-        return math.ceil(round(exact, 6))  # 1.1 is a little more than 11/10: unrounded, 100 pairs would be 111
+    def _see_quotas(self) -> None:
+        needed = self.pair_kinds()
+        for kind in self.teach.accept.keys() | self.teach.max_candidates.keys():
+            accept, most, need = self.accept(kind), self.max_candidates(kind), needed.get(kind, 0)
+            if need and accept < need + self.mix.heldout_pairs:
+                raise ValueError(f"teach.accept.{kind} is {accept}, and an arm asks for {need} such pairs besides the "
+                                 f"{self.mix.heldout_pairs} that are held out")  # fmt: skip
+            if most < accept:
+                raise ValueError(f"teach.max_candidates.{kind} is {most}, less than the {accept} that are to be "
+                                 "accepted")  # fmt: skip
+
+    def accept(self, kind: MadeKind) -> int:
+        """How many pairs of a kind screening has to keep: `teach.accept`, else what arms and validation need.
+
+        An arm trains on no prompt that it holds out of another kind: kinds that are written on the same prompts can
+        cost each other as many pairs as are held out of each.
+        """
+        needs = [
+            count + self.mix.heldout_pairs * len(SHARING_PROMPTS[kind] & arm.counts().keys())
+            for arm in self.arms.values()
+            if (count := arm.counts().get(kind))
+        ]
+        return self.teach.accept.get(kind, max(needs)) if needs else 0
+
+    def max_candidates(self, kind: MadeKind) -> int:
+        """Most pairs of a kind that are tried for: `teach.max_candidates`, else twice as many as to be accepted."""
+        return self.teach.max_candidates.get(kind, 2 * self.accept(kind)) if self.pair_kinds().get(kind) else 0
 
     def pair_kinds(self) -> dict[PairKind, int]:
         """How many pairs of each kind the arms need together: the largest demand, since arms share pairs."""

@@ -4,9 +4,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Count, Positive, Rate, Section, Share
+from limbeck.recipe_fields import Count, Positive, Rate, Section
 
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
+MadeKind = Literal["random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
+Structured = Literal["auto", "json_schema", "json_object", "off"]
 Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 
 
@@ -65,7 +67,33 @@ class Teach(Section):
     example_pairs_shown: Annotated[int, Field(ge=0, le=32)] = Field(
         4, description="In-context pairs of a few-shot request (paper: 4)."
     )
-    spare_share: Share = Field(0.1, description="Extra requests, for those that screening drops.")
+    context_pairs_shown: Annotated[int, Field(ge=1, le=32)] = Field(
+        5, description="Human pairs just before its place that a rolling pair is written with (paper: 5)."
+    )
+    contrast_with: str | None = Field(
+        None, description="Weaker model whose answers contrast pairs reject, named like `teacher`: `openai:MODEL`."
+    )
+    contrast_endpoint: Endpoint | None = Field(
+        None, description="Server of `contrast_with`; left out, that of the teacher."
+    )
+    structured: Structured = Field(
+        "auto", description="How JSON is asked for. auto: by the reply's schema; where the server refuses that, as any "
+        "JSON object; where it refuses that too, in words only. json_schema, json_object: so or not at all. off: in "
+        "words only."
+    )  # fmt: skip
+    reasks: Annotated[int, Field(ge=0, le=3)] = Field(
+        1, description="How often a reply that does not parse is asked for again, told what was wrong with it."
+    )
+    accept: dict[MadeKind, Positive] = Field(
+        {}, description="Pairs of a kind that screening must keep before the teacher is asked no more; left out, what "
+        "the arms need, `mix.heldout_pairs` included. As in `accept.few_shot = 2000`."
+    )  # fmt: skip
+    max_candidates: dict[MadeKind, Positive] = Field(
+        {}, description="Most pairs of a kind that are tried for it; left out, twice `accept`."
+    )
+    templates: str | None = Field(
+        None, description="Folder of your own prompt templates, KIND.txt; those that are not there are limbeck's."
+    )
 
 
 class Screen(Section):

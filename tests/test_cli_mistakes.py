@@ -53,6 +53,16 @@ def litter(folder: Path) -> list[str]:
         ("mine.judge=nemotron", "mine.rule 'failed' goes with the judge 'verifier'"),
         ("arms.sft.random=1", "an arm cannot be called 'sft'"),
         ("teach.teacher=oracle", "teach.teacher: 'oracle' is not known"),
+        (
+            "arms.random.revise=2",
+            "an arm asks for revise pairs, and the teacher 'worked' cannot correct another's words",
+        ),
+        ("arms.random.contrast=2", "an arm asks for contrast pairs, and teach.contrast_with names no weaker model"),
+        (
+            "arms={r = {rolling = 2}}",
+            "an arm asks for rolling pairs, which are written with the human pairs before them",
+        ),
+        ("teach.templates=nowhere", "nowhere is no folder"),
         ("arms.random.human=2", "an arm asks for human pairs, but [[corpus.preferences]] is empty"),
     ],
 )
@@ -194,7 +204,7 @@ def test_an_arm_that_asks_for_more_pairs_than_there_are_is_told_how_many(recipe:
     out = tmp_path / "run"
     complaint = limbeck("run", recipe, "--out", out, "--set", "arms.random.random=40").complaint
     assert complaint.startswith("the arm 'random' asks for 40 random pairs and 1 are held out, but there are only ")
-    assert complaint.endswith("or raise corpus.tasks.pool or teach.spare_share")
+    assert complaint.endswith("or raise corpus.tasks.pool or teach.accept.random")
     assert litter(out) == []
     assert not (out / "mix" / "random" / "manifest.json").exists()
 

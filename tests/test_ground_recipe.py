@@ -1,6 +1,7 @@
 """Recipes: every mistake is one sentence that names the field, and what is written is what is read back."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from limbeck.errors import RecipeError
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe_corpus import Corpus, Dataset, Tasks
 from limbeck.recipe_file import load_recipe, write_recipe
-from limbeck.recipe_pairs import Arm, Mix
+from limbeck.recipe_pairs import Arm, MadeKind, Mix, Teach
 from limbeck.recipe_training import Dpo, Lora
 
 GOOD = """
@@ -188,11 +189,54 @@ def test_the_arms_need_of_a_kind_is_the_largest_of_any_arm(tmp_path: Path) -> No
     assert recipe.pair_kinds() == {"zero_shot": 30, "few_shot": 4}
 
 
-@pytest.mark.parametrize(("heldout", "asked"), [(0, 110), (1, 112)])
-def test_the_spare_share_rounds_up_and_not_beyond(heldout: int, asked: int) -> None:
-    recipe = Recipe(name="r", corpus=Corpus(tasks=Tasks()), arms={"a": Arm(random=100)}, mix=Mix(heldout_pairs=heldout))
-    assert recipe.pairs_to_ask("random") == asked
-    assert recipe.pairs_to_ask("zero_shot") == 0
+def quotas(arms: dict[str, Arm], heldout: int = 10, **teach: Any) -> Recipe:
+    return Recipe(
+        name="r",
+        corpus=Corpus(tasks=Tasks()),
+        arms=arms,
+        mix=Mix(heldout_pairs=heldout),
+        teach=Teach.model_validate(teach),
+    )
+
+
+def test_as_many_pairs_are_accepted_as_the_neediest_arm_and_validation_take_and_twice_as_many_are_tried() -> None:
+    recipe = quotas({"a": Arm(random=100), "b": Arm(human=5, random=40)})
+    assert (recipe.accept("random"), recipe.max_candidates("random")) == (110, 220)
+    assert (recipe.accept("zero_shot"), recipe.max_candidates("zero_shot")) == (0, 0)
+
+
+def test_kinds_that_share_prompts_in_an_arm_need_what_the_others_hold_out_as_well() -> None:
+    recipe = quotas({"a": Arm(zero_shot=100, revise=50, few_shot=70, human=9)})
+    kinds: tuple[MadeKind, ...] = ("zero_shot", "revise", "few_shot")
+    assert [recipe.accept(kind) for kind in kinds] == [120, 70, 80]
+
+
+def test_what_is_accepted_and_tried_can_be_set_for_each_kind() -> None:
+    recipe = quotas({"a": Arm(zero_shot=100)}, accept={"zero_shot": 300}, max_candidates={"zero_shot": 310})
+    assert (recipe.accept("zero_shot"), recipe.max_candidates("zero_shot")) == (300, 310)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("teach.accept={zero_shot = 20}", "teach.accept.zero_shot is 20, and an arm asks for 20 such pairs besides the "
+         "24 that are held out"),
+        ("teach.max_candidates={zero_shot = 43}", "teach.max_candidates.zero_shot is 43, less than the 44 that are"),
+        ("teach.accept={human = 5}", "teach.accept.human"),
+        ("teach.accept={zero_shot = 0}", "teach.accept.zero_shot: input should be greater than 0"),
+        ("teach.accept=2000", "teach.accept: input should be a valid dictionary"),
+        ("teach.reasks=4", "teach.reasks: input should be less than or equal to 3"),
+        ("teach.structured=xml", "teach.structured: input should be 'auto', 'json_schema', 'json_object' or 'off'"),
+        ("teach.context_pairs_shown=0", "teach.context_pairs_shown: input should be greater than or equal to 1"),
+        ("teach.spare_share=0.1", "unknown key 'teach.spare_share'"),
+        ("mine.samples_per_prompt=0", "mine.samples_per_prompt: input should be greater than or equal to 1"),
+        ("mine.weak_below_pass_rate=0", "mine.weak_below_pass_rate: input should be greater than 0"),
+        ("mine={samples_per_prompt = 4, temperature = 0}", "mine: samples_per_prompt is 4, and at temperature 0 all "),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_of_mining_or_teaching_is_one_sentence(tmp_path: Path, settings: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        load(tmp_path, 'name = "mine"\n[corpus.tasks]\n[arms.a]\nzero_shot = 20', settings)
 
 
 @pytest.mark.parametrize(

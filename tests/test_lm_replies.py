@@ -86,3 +86,18 @@ def test_no_rows_leave_an_empty_file(model: LanguageModel, tmp_path: Path) -> No
     path = tmp_path / "replies.jsonl"
     assert ask(model, [], SAMPLING, LIMITS, path, "test").replies == []
     assert path.read_text() == ""
+
+
+def test_several_samples_a_row_stand_together_and_only_the_missing_ones_are_written(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "replies.jsonl"
+    whole = ask(model, ROWS, SAMPLING, LIMITS, path, "test", samples=3)
+    places = [(row.id, index) for row in ROWS for index in range(3)]
+    assert [(reply.prompt_id, reply.sample_index) for reply in whole.replies] == places
+    assert whole.replies[::3] == ask(model, ROWS, SAMPLING, LIMITS, tmp_path / "one.jsonl", "test").replies
+    kept = [whole.replies[0].model_copy(update={"text": "was paid for"}), *whole.replies[4:9]]
+    write_records(path, kept)
+    again = ask(model, ROWS, SAMPLING, LIMITS, path, "test", samples=3)
+    assert again.replies == [kept[0], *whole.replies[1:]]
+    assert read_records(path, Reply) == again.replies

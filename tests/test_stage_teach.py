@@ -54,20 +54,28 @@ def pairs(out: Path) -> dict[str, list[Pair]]:
 def with_server(
     answer: Callable[[Body], httpx.Response], inputs: dict[str, Path], out: Path, **arm: int
 ) -> tuple[FakeServer, StageResult]:
-    asked = recipe(arms={"a": arm}, teach={"endpoint": {"base_url": "http://fake/v1", "max_retries": 0}})
+    asked = recipe(
+        arms={"a": arm},
+        teach={"endpoint": {"base_url": "http://fake/v1", "max_retries": 0}, "reasks": 0},
+        screen={"on_verifier_disagreement": "keep"},  # the fake server solves nothing
+    )
     server = FakeServer(answer)
     client = ChatClient(asked.teach.endpoint, transport=server.transport, environ={})
     return server, teach.teach_pairs(asked, OpenAITeacher("m", asked.teach, client), inputs, out)
 
 
-def test_every_kind_is_written_with_its_spares_and_its_provenance(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_every_kind_is_written_as_often_as_is_needed_and_with_its_provenance(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
     result = teach.run(recipe(), inputs, tmp_path / "out")
     made = pairs(tmp_path / "out")
     assert set(made) == set(KINDS)
-    # (4 needed + 1 held out) x 1.1, rounded up
-    assert result.facts["wanted"] == dict.fromkeys(KINDS, 6)
+    # 4 needed, 1 held out, and one for each other kind on the same prompts (random, zero_shot, on_policy)
+    assert result.facts["accept"] == {"random": 7, "zero_shot": 7, "few_shot": 5, "on_policy": 7}
+    assert result.facts["accepted"] == result.facts["accept"]
+    assert result.facts["exhausted"] == {}
     for kind, rows in made.items():
-        assert len(rows) == 6 - result.facts["shortfall"].get(kind, 0)
+        assert len(rows) == result.counts_out[kind] >= result.facts["accept"][kind]
         assert {row.source for row in rows} == {kind}
         assert all(row.id.startswith(f"{kind}/") and (row.mined_from is None) == (kind == "random") for row in rows)
         assert {row.teacher for row in rows} == {"reference" if kind == "on_policy" else "worked"}
@@ -110,16 +118,17 @@ def test_the_same_seed_writes_the_same_bytes_and_a_re_run_sends_nothing(
     assert pairs(tmp_path / "c") != pairs(tmp_path / "a")
 
 
-def test_too_few_prompts_are_a_reported_shortfall_and_no_error(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_too_few_prompts_are_reported_by_reason_and_no_error(inputs: dict[str, Path], tmp_path: Path) -> None:
     result = teach.run(recipe(arms={"a": {"zero_shot": 40, "few_shot": 40}}), inputs, tmp_path / "out")
-    assert result.facts["shortfall"]["zero_shot"] >= 46 - 16
-    assert result.facts["shortfall"]["few_shot"] >= 46 - 24
-    assert result.counts_out["zero_shot"] <= 16
+    accepted = result.facts["accepted"]
+    assert result.facts["exhausted"] == {kind: {"no prompt left": 41 - accepted[kind]} for kind in accepted}
+    assert result.facts["candidates"]["zero_shot"] == 16
+    assert 20 <= result.facts["candidates"]["few_shot"] <= 24  # fresh problems of the topics that were weak
 
 
-def test_on_policy_sets_the_reference_against_the_first_failure_and_counts_what_has_neither(tmp_path: Path) -> None:
+def test_on_policy_sets_the_reference_against_a_failure_and_counts_what_has_neither(tmp_path: Path) -> None:
     rows = [
-        WeakPrompt(id="ok", prompt=user_prompt("q"), source="s", reference_response="yes", failures=("Yes", "never")),
+        WeakPrompt(id="ok", prompt=user_prompt("q"), source="s", reference_response="yes", failures=("Yes",)),
         WeakPrompt(id="same", prompt=user_prompt("r"), source="s", reference_response="yes", failures=("yes ",)),
         WeakPrompt(id="none", prompt=user_prompt("t"), source="s", failures=("no",)),
         WeakPrompt(id="mute", prompt=user_prompt("u"), source="s", reference_response="yes"),
@@ -138,7 +147,7 @@ def test_on_policy_sets_the_reference_against_the_first_failure_and_counts_what_
 def test_what_a_model_gets_wrong_is_counted_by_reason_with_its_tokens(inputs: dict[str, Path], tmp_path: Path) -> None:
     said = iter([completion("I'm sorry"), completion(f"```json\n{GOOD}\n```"), completion(GOOD, "length"),
                  completion('{"preferred": "a", "dispreferred": "b", "c": "d"}'), error(400, "too long")])  # fmt: skip
-    _, result = with_server(lambda _: next(said, completion(GOOD)), inputs, tmp_path / "out", zero_shot=12)
+    _, result = with_server(lambda _: next(said, completion(GOOD)), inputs, tmp_path / "out", zero_shot=9)
     assert result.drops == {
         "zero_shot: bad_request": 1,
         "zero_shot: parse: extra key": 1,
@@ -146,7 +155,8 @@ def test_what_a_model_gets_wrong_is_counted_by_reason_with_its_tokens(inputs: di
         "zero_shot: parse: not JSON": 1,
         "zero_shot: truncated": 1,
     }
-    assert result.counts_out == {"zero_shot": 10}  # 15 asked: 13 x 1.1
+    assert result.counts_out == {"zero_shot": 10}
+    assert result.facts["candidates"] == {"zero_shot": 15}
     assert result.tokens == {"teacher_in": 14 * 7, "teacher_out": 14 * 11}
     assert result.facts["failure_examples"] == {"zero_shot: bad_request": "too long"}
 
@@ -168,7 +178,8 @@ def test_a_model_s_new_prompts_are_its_own_and_one_said_before_is_refused(
     assert set(made) == {"Count the cats.", "Count the dogs.", known.prompt[0].content}
     assert made["Count the cats."].problem is None
     assert made[known.prompt[0].content].problem == known.problem
-    assert result.drops == {"few_shot: new prompt: said before": 3}
+    assert result.drops == {"few_shot: new prompt: said before": 7}  # of 10 candidates, twice the 5 to be accepted
+    assert result.facts["exhausted"] == {"few_shot": {"max_candidates tried": 2}}
     assert any("Count the cats." in body["messages"][1]["content"] for body in server.bodies)
 
 
@@ -179,7 +190,7 @@ def test_few_shot_requests_show_human_pairs_where_there_are_some_else_the_teache
         new = "one new prompt" in body["messages"][1]["content"]
         return completion(json.dumps({"prompt": f"Count {len(body['messages'][1]['content'])}."}) if new else GOOD)
 
-    server, _ = with_server(answer, inputs, tmp_path / "own", few_shot=2, random=2)
+    server, _ = with_server(answer, inputs, tmp_path / "own", few_shot=2, random=3)
     assert server.bodies[-1]["messages"][1]["content"].count('"preferred": "good"') == 4
     human = [Pair(id=f"h{n}", prompt=user_prompt(f"p{n}"), source="human", chosen=f"from a human {n}", rejected="x")
              for n in range(9)]  # fmt: skip
@@ -192,14 +203,14 @@ def test_where_nobody_answered_the_stage_stops_and_a_second_run_buys_only_the_re
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     count = iter(range(100))
-    with pytest.raises(TeacherError, match=r"10 requests for zero_shot pairs.*503: busy.*run the same command again"):
+    with pytest.raises(TeacherError, match=r"8 requests for zero_shot pairs.*503: busy.*run the same command again"):
         with_server(lambda _: completion(GOOD) if next(count) < 5 else error(503, "busy"), inputs, tmp_path / "out",
                     zero_shot=12)  # fmt: skip
     server, result = with_server(lambda _: completion(GOOD), inputs, tmp_path / "out", zero_shot=12)
-    assert len(server.bodies) == 10
-    assert result.facts["replies"] == {"used": 15, "sent": 10, "from_store": 5}
+    assert len(server.bodies) == 8
+    assert result.facts["replies"] == {"used": 13, "sent": 8, "from_store": 5}
     assert result.tokens == {
-        "teacher_in": 10 * 7, "teacher_out": 10 * 11, "from_store_in": 5 * 7, "from_store_out": 5 * 11
+        "teacher_in": 8 * 7, "teacher_out": 8 * 11, "from_store_in": 5 * 7, "from_store_out": 5 * 11
     }  # fmt: skip
 
 
@@ -208,7 +219,7 @@ def test_a_reply_that_serves_two_kinds_was_sent_once_and_its_tokens_count_once(
 ) -> None:
     write_records(inputs["random"], read_records(inputs["weak"], WeakPrompt))
     server, result = with_server(lambda _: completion(GOOD), inputs, tmp_path / "out", random=2, zero_shot=2)
-    assert result.counts_out == {"random": 4, "zero_shot": 4}
+    assert result.counts_out == {"random": 4, "zero_shot": 4}  # 2 needed, 1 held out, 1 that the other holds out
     assert len(server.bodies) == 4
     assert result.tokens == {"teacher_in": 4 * 7, "teacher_out": 4 * 11}
 
@@ -230,3 +241,9 @@ def test_a_kind_of_which_no_pair_can_be_made_is_an_error_with_its_reasons(
 ) -> None:
     with pytest.raises(InputError, match=r"not one zero_shot pair could be made .*parse: not JSON"):
         with_server(lambda _: completion("no JSON"), inputs, tmp_path / "out", zero_shot=3)
+
+
+def test_a_kind_that_has_no_prompt_to_be_written_on_says_so(tmp_path: Path) -> None:
+    for kind in ("zero_shot", "on_policy", "few_shot"):
+        with pytest.raises(InputError, match=f"not one {kind} pair could be made .there is nothing to ask about"):
+            teach.run(recipe(arms={"a": {kind: 1}}), {}, tmp_path / kind)

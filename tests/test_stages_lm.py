@@ -250,30 +250,30 @@ def judged(*scores: float | None, solved: Sequence[bool | None] = ()) -> list[Ju
     ]
 
 
-def rule(name: Any, **settings: Any) -> Recipe:
-    judge: Any = "verifier" if name == "failed" else "nemotron"
-    return recipe(mine=Mine(rule=name, judge=judge, **settings))
+def rule(name: Any, **settings: Any) -> Mine:
+    return Mine(rule=name, judge="verifier" if name == "failed" else "nemotron", **settings)
 
 
 def test_failed_takes_what_is_not_solved_and_nothing_unscored() -> None:
     judgements = judged(1.0, 0.01, None, 0.0, solved=[True, False, None, False])
-    assert mine.weak_places(rule("failed"), judgements, {}) == {1, 3}
+    assert mine.weak_prompts(rule("failed"), judgements, {}) == {"p1", "p3"}
 
 
 def test_gap_takes_what_scores_below_its_own_reference_and_nothing_unscored() -> None:
     judgements = judged(-3.0, -1.0, None, -9.0, 0.0, -2.0)
     references = {"p0": -2.0, "p1": -1.0, "p2": 5.0, "p3": None, "p5": 0.0}  # p4 has none, p3's could not be scored
-    assert mine.weak_places(rule("gap"), judgements, references) == {0, 5}
+    assert mine.weak_prompts(rule("gap"), judgements, references) == {"p0", "p5"}
 
 
 @pytest.mark.parametrize(("share", "weak"), [(0.25, {3}), (0.5, {0, 3}), (0.75, {0, 3, 5}), (0.01, set())])
 def test_bottom_quantile_takes_the_lowest_share_of_what_was_scored(share: float, weak: set[int]) -> None:
     judgements = judged(-3.0, None, 2.0, -9.0, None, -1.0)
-    assert mine.weak_places(rule("bottom_quantile", bottom_quantile=share), judgements, {}) == weak
+    assert mine.weak_prompts(rule("bottom_quantile", bottom_quantile=share), judgements, {}) == {f"p{n}" for n in weak}
 
 
 def test_equal_rewards_are_cut_by_their_place_and_never_all_taken() -> None:
-    assert mine.weak_places(rule("bottom_quantile", bottom_quantile=0.5), judged(1.0, 1.0, 1.0, 1.0), {}) == {0, 1}
+    equal = judged(1.0, 1.0, 1.0, 1.0)
+    assert mine.weak_prompts(rule("bottom_quantile", bottom_quantile=0.5), equal, {}) == {"p0", "p1"}
 
 
 def mined(base: Path, out: Path, pool: Sequence[PromptRow], seed: int = 1, **settings: Any) -> Any:

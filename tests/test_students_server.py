@@ -420,3 +420,16 @@ def test_only_address_and_model_decide_what_a_server_says() -> None:
     assert part(concurrency=3, timeout_seconds=9, api_key_env="X", base_url="http://fake/v1/") == part()
     assert part(model="n") != part() != part(base_url="http://other/v1")
     assert served.part_of(Recipe(name="x"), "base", "sft") == {}
+
+
+def test_several_samples_a_row_have_seeds_of_their_own_and_an_interrupted_call_goes_on(tmp_path: Path) -> None:
+    first, second = Bench(), Bench()
+    path = tmp_path / "replies.jsonl"
+    got = first.student.ask(ROWS[:3], SAMPLING, SETTINGS, path, "test", samples=3)
+    places = [(row.id, index) for row in ROWS[:3] for index in range(3)]
+    assert [(reply.prompt_id, reply.sample_index) for reply in got.replies] == places
+    assert len({body["seed"] for body in first.fake.bodies}) == 9
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for place, line in enumerate(lines) if place not in (1, 8)))
+    again = second.student.ask(ROWS[:3], SAMPLING, SETTINGS, path, "test", samples=3)
+    assert (again.replies, len(second.fake.bodies)) == (got.replies, 2)

@@ -1,13 +1,14 @@
 """What requests show: drawn by seed, of one topic, across topics."""
 
 from collections import Counter
+from itertools import islice
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.records import Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import NewPromptRow
-from limbeck.teachers.drawing import ExamplePool, draw_new_prompt_rows, uniform_order
+from limbeck.teachers.drawing import ExamplePool, new_prompt_rows, rolling_rows, uniform_order
 
 
 def weak_rows(**per_topic: int) -> list[WeakPrompt]:
@@ -19,14 +20,10 @@ def weak_rows(**per_topic: int) -> list[WeakPrompt]:
 
 
 def draw(count: int, *, fresh: list[PromptRow] | None = None, shown: int = 3, seed: int = 1) -> list[NewPromptRow]:
-    return draw_new_prompt_rows(
-        weak_rows(a=30, b=10, c=2),
-        fresh or [],
-        count=count,
-        shown=shown,
-        seed=seed,
-        invents_prompts=fresh is None,
+    rows = new_prompt_rows(
+        weak_rows(a=30, b=10, c=2), fresh or [], shown=shown, seed=seed, invents_prompts=fresh is None
     )
+    return list(islice(rows, count))
 
 
 def pool(**per_topic: int) -> list[Pair]:
@@ -88,3 +85,41 @@ def test_an_order_does_not_depend_on_the_order_of_the_file() -> None:
     assert [row for row in uniform_order(rows, 1, "x") if row.id != "a/3"] == uniform_order(
         [row for row in rows if row.id != "a/3"], 1, "x"
     )
+
+
+def worded(*prompts: str) -> list[Pair]:
+    return [Pair(id=text, prompt=user_prompt(text), source="s", chosen="g", rejected="b") for text in prompts]
+
+
+def test_examples_of_one_topic_are_as_unlike_each_other_as_they_come() -> None:
+    alike = [f"how many legs have {n} hens and two cows" for n in range(4)]
+    other = ["spell lady backward for me please", "which weekday comes after friday"]
+    for seed in range(20):
+        shown = {pair.id for pair in ExamplePool(worded(*alike, *other), seed).draw(weak_rows(x=1)[0], 3)}
+        assert set(other) <= shown
+        assert len(shown & set(alike)) == 1
+
+
+def test_examples_do_not_depend_on_what_was_drawn_before() -> None:
+    rows = weak_rows(x=5)
+    used = ExamplePool(pool(a=30, b=9), 1)
+    for row in rows:
+        used.draw(row, 4)
+    assert used.draw(rows[0], 4) == ExamplePool(pool(a=30, b=9), 1).draw(rows[0], 4)
+
+
+def test_a_rolling_item_is_written_with_the_pairs_just_before_its_place() -> None:
+    stream = worded(*(f"p{n}" for n in range(8)))
+    rows = list(rolling_rows(stream, [], shown=5, seed=1, invents_prompts=True))
+    assert [[pair.id for pair in row.context] for row in rows] == [
+        [f"p{n}" for n in range(start, start + 5)] for start in range(4)
+    ]
+    assert list(rolling_rows(stream[:4], [], shown=5, seed=1, invents_prompts=True)) == []
+
+
+def test_a_rolling_item_is_handed_a_fresh_row_of_a_topic_around_it_where_one_is_left() -> None:
+    stream = pool(a=3) + pool(b=3)
+    fresh: list[PromptRow] = list(weak_rows(a=1, b=1, c=1))
+    rows = list(rolling_rows(stream, fresh, shown=2, seed=1, invents_prompts=False))
+    assert [row.fresh.topic for row in rows if row.fresh] == ["a", "b", "c"]
+    assert rows == list(rolling_rows(stream, fresh[::-1], shown=2, seed=1, invents_prompts=False))

@@ -9,10 +9,10 @@ import pytest
 from limbeck.api import Answered, ChatClient, Failed, ReplyStore
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint, Teach
+from limbeck.recipe_pairs import Endpoint, Structured, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, Request, ask
-from limbeck.teachers.rendering import zero_shot_request
+from limbeck.teachers.rendering import plain_request, revise_request, zero_shot_request
 
 KEY = "sk-secret-1234567890"
 GOOD = '{"preferred": "4", "dispreferred": "5"}'
@@ -22,10 +22,10 @@ def request(number: int) -> Request:
     return zero_shot_request(PromptRow(id=str(number), prompt=user_prompt(f"What is {number}?"), source="s"))
 
 
-def teacher(server: FakeServer, temperature: float = 0.7) -> OpenAITeacher:
+def teacher(server: FakeServer, temperature: float = 0.7, structured: Structured = "auto") -> OpenAITeacher:
     endpoint = Endpoint(base_url="http://fake/v1", max_retries=0, concurrency=2)
     client = ChatClient(endpoint, transport=server.transport, environ={"OPENAI_API_KEY": KEY})
-    return OpenAITeacher("m", Teach(endpoint=endpoint, temperature=temperature), client)
+    return OpenAITeacher("m", Teach(endpoint=endpoint, temperature=temperature, structured=structured), client)
 
 
 def test_replies_come_in_the_order_of_the_requests_with_both_turns_and_the_parameters_sent(tmp_path: Path) -> None:
@@ -35,7 +35,8 @@ def test_replies_come_in_the_order_of_the_requests_with_both_turns_and_the_param
     for number, reply in enumerate(replies):
         assert f"What is {number}?" in reply.answer.text
     assert [message["role"] for message in server.bodies[0]["messages"]] == ["system", "user"]
-    assert server.bodies[0]["response_format"] == {"type": "json_object"}
+    wanted = server.bodies[0]["response_format"]["json_schema"]
+    assert (wanted["strict"], wanted["schema"]["required"]) == (True, ["preferred", "dispreferred"])
     assert (server.bodies[0]["temperature"], server.bodies[0]["max_tokens"]) == (0.7, 2048)
 
 
@@ -85,3 +86,75 @@ def test_no_key_in_the_repr_and_none_in_a_final_error(tmp_path: Path) -> None:
     with ReplyStore(tmp_path / "r.sqlite") as store, pytest.raises(TeacherError) as caught:
         ask(stubborn, [request(1)], store)
     assert KEY not in repr(stubborn) + str(caught.value)
+
+
+ROW = PromptRow(id="p", prompt=user_prompt("What is 2?"), source="s")
+
+
+def picky(*taken: str) -> FakeServer:
+    """A server that takes these types of response_format only, none among them where it is named."""
+
+    def answer(body: Body) -> httpx.Response:
+        asked = body.get("response_format", {"type": "none"})["type"]
+        return completion(GOOD) if asked in taken else error(400, f"unsupported: {asked}", param="response_format")
+
+    return FakeServer(answer)
+
+
+def asked_types(server: FakeServer) -> list[str]:
+    return [body.get("response_format", {"type": "none"})["type"] for body in server.bodies]
+
+
+@pytest.mark.parametrize(
+    ("taken", "tried"),
+    [
+        ("json_schema", ["json_schema"]),
+        ("json_object", ["json_schema", "json_object"]),
+        ("none", ["json_schema", "json_object", "none"]),
+    ],
+)
+def test_a_schema_is_asked_for_first_then_any_object_then_nothing(tmp_path: Path, taken: str, tried: list[str]) -> None:
+    server = picky(taken)
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        (first,) = ask(teacher(server), [request(1)], store)
+        assert first.answer == Answered(text=GOOD, tokens_in=7, tokens_out=11)
+        assert asked_types(server) == tried
+        assert ask(teacher(picky()), [request(1)], store) == [first]  # however it was had, it is the same wish
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [("json_schema", "json_object"), ("json_object", "none")])
+def test_who_insists_on_a_form_is_told_where_the_server_does_not_take_it(
+    tmp_path: Path, wanted: Structured, taken: str
+) -> None:
+    with (
+        ReplyStore(tmp_path / "r.sqlite") as store,
+        pytest.raises(
+            TeacherError,
+            match=f"teach.structured is '{wanted}', and http://fake/v1 does not take that for 'm'; set it to",
+        ),
+    ):
+        ask(teacher(picky(taken), structured=wanted), [request(1)], store)
+
+
+def test_what_is_asked_for_and_how_belongs_to_the_key(tmp_path: Path) -> None:
+    server = FakeServer(lambda _: completion(GOOD))
+    wishes: list[Structured] = ["auto", "json_object", "off"]
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        keys = {ask(teacher(server, structured=wish), [request(1)], store)[0].key for wish in wishes}
+    assert len(keys) == 3
+    assert asked_types(server) == ["json_schema", "json_object", "none"]
+
+
+def test_a_plain_request_asks_for_no_json_and_a_revision_for_its_one_key(tmp_path: Path) -> None:
+    server = FakeServer(lambda _: completion("4"))
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        ask(teacher(server), [plain_request(ROW), revise_request(ROW, "3")], store)
+    plain, revise = sorted(server.bodies, key=lambda body: len(body["messages"]))
+    assert plain["messages"] == [{"role": "user", "content": "What is 2?"}]
+    assert "response_format" not in plain
+    assert revise["response_format"]["json_schema"]["schema"] == {
+        "type": "object",
+        "properties": {"revised": {"type": "string"}},
+        "required": ["revised"],
+        "additionalProperties": False,
+    }

@@ -1,12 +1,23 @@
 """The strict parser: exactly what was asked for, or a reason."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.teachers.parsing import MAX_ANSWER_CHARACTERS, ParsedPair, ParseFailure, parse_pair, parse_prompt
+from limbeck.teachers.parsing import (
+    MAX_ANSWER_CHARACTERS,
+    SENTENCES,
+    ParsedPair,
+    ParseFailure,
+    ParseReason,
+    parse_pair,
+    parse_plain,
+    parse_prompt,
+    parse_revised,
+)
 
 GOOD = '{"preferred": "4", "dispreferred": "5"}'
 
@@ -40,7 +51,7 @@ def test_white_space_around_the_object_is_allowed() -> None:
         ("x" * 300_000, "reply too long"),
     ],
 )
-def test_what_was_not_asked_for_is_a_reason(text: str, reason: str) -> None:
+def test_what_was_not_asked_for_is_a_reason(text: str, reason: ParseReason) -> None:
     assert parse_pair(text) == ParseFailure(reason)
 
 
@@ -64,3 +75,35 @@ def test_what_json_writes_is_read_back_unchanged(text: str, ascii_only: bool) ->
 def test_a_prompt_is_read_from_its_one_key_and_from_no_other() -> None:
     assert parse_prompt('{"prompt": "What is 2 + 2?"}') == "What is 2 + 2?"
     assert parse_prompt('{"prompt": "a", "answer": "b"}') == ParseFailure("extra key")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"revised": "Two and two is  5."}', "equal answers"),
+        ('{"revised": ""}', "empty answer"),
+        ('{"revised": ["4"]}', "not a string"),
+        ('{"corrected": "4"}', "missing key"),
+        ('{"revised": "4", "changes": "5 to 4"}', "extra key"),
+        ('{"revised": "4", "revised": "4"}', "duplicate key"),
+        ("```{}```", "markdown"),
+        ("Two and two is 4.", "not JSON"),
+        ('"4"', "not an object"),
+        (json.dumps({"revised": "x" * (MAX_ANSWER_CHARACTERS + 1)}), "answer too long"),
+    ],
+)
+def test_a_correction_that_is_none_is_a_reason(text: str, reason: ParseReason) -> None:
+    assert parse_revised(text, "Two and two is 5.") == ParseFailure(reason)
+
+
+def test_a_correction_is_read_from_its_one_key() -> None:
+    assert parse_revised('{"revised": "Two and two is 4."}', "Two and two is 5.") == "Two and two is 4."
+
+
+def test_a_plain_answer_is_taken_as_it_is() -> None:
+    assert parse_plain(' {"preferred": "x"}\n') == '{"preferred": "x"}'
+    assert parse_plain(" \n") == ParseFailure("empty answer")
+
+
+def test_every_reason_has_a_sentence_for_who_is_asked_again() -> None:
+    assert set(SENTENCES) == set(get_args(ParseReason))

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from limbeck.records import Message, Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import NewPromptRow, RequestKind
-from limbeck.teachers.rendering import few_shot_request, new_prompt_request, template_id, zero_shot_request
+from limbeck.teachers.parsing import ParseFailure, ParseReason
+from limbeck.teachers.rendering import (
+    ask_again,
+    few_shot_request,
+    new_prompt_request,
+    plain_request,
+    revise_request,
+    rolling_prompt_request,
+    rolling_request,
+    template_id,
+    zero_shot_request,
+)
 
 HOSTILE = [
     "{{prompt}} and {{examples}}",
@@ -34,12 +45,15 @@ def rendered(text: str) -> list[str]:
         zero_shot_request(row(text)),
         few_shot_request(row(text), [pair, pair]),
         new_prompt_request(NewPromptRow(id="n", weak=(weak, weak)), 0),
+        rolling_prompt_request(NewPromptRow(id="n", context=(pair, pair))),
+        rolling_request(row(text), [pair, pair]),
+        revise_request(row(text), text),
     ]
     return [request.messages[1].content for request in requests]
 
 
 def outside_data(text: str) -> str:
-    return re.sub(r"(?<=>).*?(?=</(?:prompt|example|weak_prompt)>)", "", text)
+    return re.sub(r"(?<=>).*?(?=</(?:prompt|example|weak_prompt|context_prompt|context|reply)>)", "", text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -82,8 +96,46 @@ def test_a_few_shot_request_without_examples_says_so() -> None:
     assert "no examples" in few_shot_request(row("x"), []).messages[1].content
 
 
-@pytest.mark.parametrize("kind", ["zero_shot", "few_shot", "new_prompt"])
-def test_a_template_is_named_by_its_text_and_says_the_word_json(kind: RequestKind) -> None:
-    # OpenAI refuses response_format json_object unless a message contains the word JSON.
-    assert re.fullmatch(rf"{kind}@[0-9a-f]{{8}}", template_id(kind))
-    assert "JSON" in zero_shot_request(row("x")).messages[0].content
+@pytest.mark.parametrize("kind", ["zero_shot", "few_shot", "new_prompt", "rolling_prompt", "rolling", "revise"])
+def test_a_template_is_named_by_its_text(kind: RequestKind) -> None:
+    assert re.fullmatch(rf"{kind}@[0-9a-f]{{8}}", template_id(kind) or "")
+
+
+def test_a_plain_request_is_the_prompt_itself_and_names_no_template() -> None:
+    asked = plain_request(row("{{prompt}} </prompt>"))
+    assert asked.messages == user_prompt("{{prompt}} </prompt>")
+    assert template_id("plain") is None
+
+
+def test_a_rolling_prompt_is_asked_for_without_answers_and_its_pair_with_them() -> None:
+    pair = Pair(id="e", prompt=user_prompt("q"), source="s", chosen="good", rejected="bad")
+    first = rolling_prompt_request(NewPromptRow(id="n", context=(pair,))).messages[1].content
+    assert '<context_prompt>"q"</context_prompt>' in first
+    assert "good" not in first
+    second = rolling_request(row("x"), [pair]).messages[1].content
+    assert '<context>{"prompt": "q", "preferred": "good", "dispreferred": "bad"}</context>' in second
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("extra key", "That reply cannot be used: it had a key that was not asked for. Answer the same request "
+         'again: one JSON object and nothing else, with exactly the keys "preferred" and "dispreferred", and a '
+         "non-empty string as each value."),
+        ("markdown", "That reply cannot be used: it stood in a markdown code fence."),
+    ],
+)  # fmt: skip
+def test_who_is_asked_again_sees_its_own_reply_and_what_was_wrong_with_it(reason: ParseReason, sentence: str) -> None:
+    first = zero_shot_request(row("x"))
+    again = ask_again(first, "{{prompt}} my reply", ParseFailure(reason))
+    assert again.messages[:2] == first.messages
+    assert (again.messages[2].role, again.messages[2].content) == ("assistant", "{{prompt}} my reply")
+    assert again.messages[3].content.startswith(sentence)
+    assert (first.reask, again.reask) == (0, 1)
+
+
+def test_a_request_of_one_key_is_told_of_one_key() -> None:
+    again = ask_again(revise_request(row("x"), "y"), "z", ParseFailure("missing key"))
+    assert again.messages[3].content.endswith(
+        'one JSON object and nothing else, with exactly the key "revised", and a non-empty string as its value.'
+    )

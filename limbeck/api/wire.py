@@ -13,8 +13,15 @@ from typing import Any, Literal
 
 from limbeck.api.answers import Answer, Answered, Failed
 
-Adaptation = Literal["without response_format", "max_completion_tokens for max_tokens", "without temperature"]
+Adaptation = Literal[
+    "json_object for json_schema",
+    "without response_format",
+    "max_completion_tokens for max_tokens",
+    "without temperature",
+]
 _ERROR_CHARACTERS = 300
+# Servers name what they refuse by its parameter, its type, or in words ("does not support response format").
+_OF_THE_FORMAT = re.compile(r"response[_ ]format|json_schema|json_object", re.IGNORECASE)
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|nvapi|gsk|hf|AIza|key)[-_][\w*.\-]{6,}|(?i:bearer)\s+\S+")
 
 
@@ -43,6 +50,8 @@ def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, An
     adapted = dict(body)
     if "without response_format" in adaptations:
         adapted.pop("response_format", None)
+    elif "json_object for json_schema" in adaptations and _asks_for_schema(body):
+        adapted["response_format"] = {"type": "json_object"}
     if "without temperature" in adaptations:
         adapted.pop("temperature", None)
     if "max_completion_tokens for max_tokens" in adaptations and "max_tokens" in adapted:
@@ -51,14 +60,22 @@ def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, An
 
 
 def find_adaptation(body: Mapping[str, Any], error: ServerError) -> Adaptation | None:
-    """What to change in `body` after a 400, or None. A parameter already left out is never blamed twice."""
-    if "response_format" in body and "response_format" in f"{error.param} {error.message}":
-        return "without response_format"
+    """What to change in `body` after a 400, or None. A parameter already left out is never blamed twice.
+
+    A schema that is refused becomes the plain wish for JSON, and that, refused too, none.
+    """
+    if "response_format" in body and _OF_THE_FORMAT.search(f"{error.param} {error.message}"):
+        return "json_object for json_schema" if _asks_for_schema(body) else "without response_format"
     if "max_tokens" in body and "max_completion_tokens" in error.message:
         return "max_completion_tokens for max_tokens"
     if "temperature" in body and error.param == "temperature":
         return "without temperature"
     return None
+
+
+def _asks_for_schema(body: Mapping[str, Any]) -> bool:
+    wanted = body.get("response_format")
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
 def read_error(content: bytes, secret: str | None) -> ServerError:

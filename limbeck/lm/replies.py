@@ -32,9 +32,17 @@ class Replies:
 
 
 def ask(
-    model: LanguageModel, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str
+    model: LanguageModel,
+    rows: Sequence[PromptRow],
+    sampling: Sampling,
+    limits: Model,
+    path: Path,
+    label: str,
+    samples: int = 1,
 ) -> Replies:
-    """Sample one reply a row into `path`; replies that an interrupted call left there are kept, not sampled again.
+    """Sample `samples` replies a row into `path`; those that an interrupted call left there are not sampled again.
+
+    The replies to a row stand together, by index; what their prompts have in common is computed once.
 
     Rows whose prompt is over the limit, or that the template refuses, get no reply and are counted.
 
@@ -44,11 +52,18 @@ def ask(
     started, tokens = time.perf_counter(), 0
     refuse_repeated([row.id for row in rows], "prompt")
     fitting, drops = fitting_prompts(model.chat, rows, limits)
-    with RecordStream(path, Reply) as stream, meter(label, len(fitting), "replies") as bar:
-        done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
+    places = [(prompt.id, index) for prompt in fitting for index in range(samples)]
+    with RecordStream(path, Reply) as stream, meter(label, len(places), "replies") as bar:
+        done: dict[tuple[str, int], Reply] = {(reply.prompt_id, reply.sample_index): reply for reply in stream.done}
         bar.skip(len(done))
-        waiting = [prompt for prompt in fitting if prompt.id not in done]
+        waiting = [
+            replace(prompt, num_samples=samples)
+            for prompt in fitting
+            if any((prompt.id, index) not in done for index in range(samples))
+        ]
         for sample in generate(model, waiting, _within_memory(model, waiting, sampling)):
+            if (sample.prompt_id, sample.sample_index) in done:
+                continue  # of a prompt of which an interrupted call had sampled a part
             reply = Reply(
                 prompt_id=sample.prompt_id,
                 sample_index=sample.sample_index,
@@ -57,10 +72,10 @@ def ask(
                 num_tokens=len(sample.ids),
             )
             stream.append(reply)
-            done[reply.prompt_id] = reply
+            done[reply.prompt_id, reply.sample_index] = reply
             tokens += len(sample.ids)
             bar.advance(1, f"{tokens / (time.perf_counter() - started):.0f} tok/s")
-    replies = [done[prompt.id] for prompt in fitting]
+    replies = [done[place] for place in places]
     write_records(path, replies)
     rate = tokens / (time.perf_counter() - started)
     return Replies(replies, drops, sum(reply.num_tokens or 0 for reply in replies), rate)

@@ -1,12 +1,15 @@
 """Find the prompts the student fails (paper step 4), and as many drawn at random, as a control.
 
 Reads: `student` (model; a served one can do without), `pool` (prompts), and what the judge needs.
-Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing replies), `replies.jsonl`, `judgements.jsonl`.
-Start reading at: `run`.
+Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing and the right replies), `replies.jsonl`,
+    `judgements.jsonl`.
+Start reading at: `run`, then `weak_prompts`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from statistics import fmean
 
 from limbeck import seeds
 from limbeck.api.reply_store import FILE_NAME
@@ -14,19 +17,21 @@ from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.manifest import StageResult
-from limbeck.recipe import Recipe
+from limbeck.recipe import Mine, Recipe
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
 
 CUT = "failing reply cut off, so no rejected response"
+ON_WEAK_PROMPTS = frozenset({"zero_shot", "few_shot", "revise", "on_policy", "contrast"})
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft") -> StageResult:
-    """Ask the student every pool prompt once, judge, and order failures uniformly at random.
+    """Ask the student every pool prompt `mine.samples_per_prompt` times, judge, and order what it fails at random.
 
-    The control is a uniform draw from the whole pool, weak or not, of the same size (or what the arms need, if more).
-    Both keep whole failing replies. `model` is the student's name, by which it may have a server.
+    The control is a uniform draw from the whole pool, weak or not, of the same size (or what the arms may need, if
+    more). Both keep whole failing replies, and those that a verifier calls right. `model` is the student's name, by
+    which it may have a server.
 
     Raises:
         TeacherError: where the student's server or the judge is out of reach.
@@ -41,31 +46,34 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     student = student_for(model, recipe, inputs.get("student"))
     student.check()
     sampling = Sampling.of(recipe.mine, seeds.derive(recipe.seed, "mine replies"))
-    asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", "mining: student's replies")
+    label, samples = "mining: student's replies", recipe.mine.samples_per_prompt
+    asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", label, samples)
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     judgements = _judge(recipe, answered, out)
     write_records(out / "judgements.jsonl", judgements)
-    failed = weak_places(recipe, judgements, _reference_scores(recipe, answered, out))
-    weak = [_weak(row, reply, failed=True) for place_, (row, reply) in enumerate(answered) if place_ in failed]
-    if not weak and recipe.pair_kinds().keys() & {"zero_shot", "few_shot", "on_policy"}:
-        raise InputError(
-            f"the student fails none of the {len(answered)} pool prompts: nothing to mine; make them harder"
-        )
+    references = _reference_scores(recipe, answered, out)
+    failed = weak_prompts(recipe.mine, judgements, references)
+    mined = mined_prompts(recipe.mine, answered, judgements, references, failed)
+    weak = [row for row in mined if row.id in failed]
+    if not weak and recipe.pair_kinds().keys() & ON_WEAK_PROMPTS:
+        raise InputError(f"the student fails none of the {len(mined)} pool prompts: nothing to mine; make them harder")
     rng.shuffle(weak)
-    control = [_weak(row, reply, failed=place_ in failed) for place_, (row, reply) in enumerate(answered)]
+    control = list(mined)
     rng.shuffle(control)
     write_records(out / "weak.jsonl", weak)
-    control = control[: max(len(weak), recipe.pairs_to_ask("random"))]
+    control = control[: max(len(weak), recipe.max_candidates("random"))]
     write_records(out / "random.jsonl", control)
     cut = sum(not row.failures for row in weak)
     unscored = sum(judgement.score is None for judgement in judgements)
+    judged = {judgement.prompt_id for judgement in judgements if judgement.score is not None}
     return StageResult(
         counts_in={"pool": len(pool), "asked": len(rows)},
         counts_out={"weak": len(weak), "random": len(control)},
         drops=asked.drops | {reason: count for reason, count in (("unscored", unscored), (CUT, cut)) if count},
         tokens={"sampled": asked.tokens},
-        facts={"fail_rate": round(len(weak) / max(len(answered) - unscored, 1), 4),
+        facts={"fail_rate": round(len(weak) / max(len(judged), 1), 4),
+               "weak_with_a_right_reply": sum(bool(row.successes) for row in weak),
                "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | student.facts(),
     )  # fmt: skip
 
@@ -78,39 +86,87 @@ def _judge(recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Pat
 def _reference_scores(
     recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path
 ) -> dict[str, float | None]:
-    """Scores of the data set's own responses, for the rule `gap`."""
+    """Scores of the data set's own responses, each asked for once, for the rule `gap`."""
     if recipe.mine.rule != "gap":
         return {}
-    references = [
-        (row, reply.model_copy(update={"text": row.reference_response}))
+    references = {
+        row.id: (row, reply.model_copy(update={"text": row.reference_response, "sample_index": 0}))
         for row, reply in answered
         if row.reference_response is not None
-    ]
-    return {judgement.prompt_id: judgement.score for judgement in _judge(recipe, references, out)}
+    }
+    return {judgement.prompt_id: judgement.score for judgement in _judge(recipe, list(references.values()), out)}
 
 
-def weak_places(
-    recipe: Recipe, judgements: Sequence[Judgement], reference_scores: Mapping[str, float | None]
-) -> set[int]:
-    """Places of the judgements that count as weak under `mine.rule`; unscored ones never do.
+def weak_prompts(
+    settings: Mine, judgements: Sequence[Judgement], reference_scores: Mapping[str, float | None]
+) -> set[str]:
+    """Ids of the prompts that are weak under `mine.rule`, by all their replies; unscored replies say nothing.
 
-    `gap`: the reply's reward is below that of the data set's own chosen response (scores do not compare across
-    prompts). `bottom_quantile`: the reward lies in the lowest part of all (the paper's rule).
+    `failed`: the share of right replies is below `weak_below_pass_rate`. `gap`: the mean reward is below that of the
+    data set's own chosen response (scores do not compare across prompts). `bottom_quantile`: the mean reward lies in
+    the lowest part of all (the paper's rule).
     """
-    scored = [(place_, judgement) for place_, judgement in enumerate(judgements) if judgement.score is not None]
-    if recipe.mine.rule == "failed":
-        return {place_ for place_, judgement in scored if not judgement.solved}
-    if recipe.mine.rule == "gap":
+    scored = _by_prompt(judgements)
+    if settings.rule == "failed":
+        rates = {id_: fmean(bool(judgement.solved) for judgement in mine) for id_, mine in scored.items()}
+        return {id_ for id_, rate in rates.items() if rate < settings.weak_below_pass_rate}
+    means = {id_: _mean_score(mine) for id_, mine in scored.items()}
+    if settings.rule == "gap":
         return {
-            place_
-            for place_, judgement in scored
-            if (reference := reference_scores.get(judgement.prompt_id)) is not None
-            and (judgement.score or 0.0) < reference
+            id_
+            for id_, mean in means.items()
+            if (reference := reference_scores.get(id_)) is not None and mean < reference
         }
-    ordered = sorted(scored, key=lambda entry: (entry[1].score, entry[0]))
-    return {place_ for place_, _ in ordered[: round(recipe.mine.bottom_quantile * len(ordered))]}
+    ordered = sorted(means, key=lambda id_: means[id_])  # of equals, the one that was asked first
+    return set(ordered[: round(settings.bottom_quantile * len(ordered))])
 
 
-def _weak(row: PromptRow, reply: Reply, *, failed: bool) -> WeakPrompt:
-    whole = reply.finish_reason == "stop"  # a cut reply would get an end of turn that the student never wrote
-    return WeakPrompt(**dict(row), failures=(reply.text,) if failed and whole else ())
+def _by_prompt(judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:
+    scored: defaultdict[str, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.score is not None:
+            scored[judgement.prompt_id].append(judgement)
+    return dict(scored)
+
+
+def _mean_score(judgements: Sequence[Judgement]) -> float:
+    return fmean(judgement.score for judgement in judgements if judgement.score is not None)
+
+
+def mined_prompts(
+    settings: Mine,
+    answered: Sequence[tuple[PromptRow, Reply]],
+    judgements: Sequence[Judgement],
+    reference_scores: Mapping[str, float | None],
+    weak: Set[str],
+) -> list[WeakPrompt]:
+    """Every prompt once, in the order it was asked, with its failing and its right replies: whole ones, none twice.
+
+    By a verifier, both are what it says. By a reward, the failing replies of a weak prompt are those below its
+    reference (`gap`), or not above its own mean (`bottom_quantile`), and none is called right.
+    """
+    limits = reference_scores if settings.rule == "gap" else {
+        id_: _mean_score(scored) for id_, scored in _by_prompt(judgements).items()
+    }  # fmt: skip
+    rows: dict[str, PromptRow] = {}
+    failures: defaultdict[str, list[str]] = defaultdict(list)
+    successes: defaultdict[str, list[str]] = defaultdict(list)
+    for (row, reply), judgement in zip(answered, judgements, strict=True):
+        rows[row.id] = row
+        # A cut reply would get an end of turn that the student never wrote.
+        if reply.finish_reason != "stop" or judgement.score is None:
+            continue
+        if settings.rule == "failed":
+            (successes if judgement.solved else failures)[row.id].append(reply.text)
+        elif row.id in weak and _below(judgement.score, limits[row.id], strictly=settings.rule == "gap"):
+            failures[row.id].append(reply.text)
+    return [
+        WeakPrompt(
+            **dict(row), failures=tuple(dict.fromkeys(failures[id_])), successes=tuple(dict.fromkeys(successes[id_]))
+        )
+        for id_, row in rows.items()
+    ]
+
+
+def _below(score: float, limit: float | None, *, strictly: bool) -> bool:
+    return limit is not None and (score < limit if strictly else score <= limit)

@@ -21,10 +21,13 @@ from limbeck.stream import stream_order
 
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
-    "random": "raise corpus.tasks.pool or teach.spare_share",
-    "zero_shot": "raise corpus.tasks.pool or teach.spare_share",
-    "few_shot": "raise corpus.tasks.fresh or teach.spare_share",
+    "random": "raise corpus.tasks.pool or teach.accept.random",
+    "zero_shot": "raise corpus.tasks.pool or teach.accept.zero_shot",
+    "few_shot": "raise corpus.tasks.fresh or teach.accept.few_shot",
+    "rolling": "give more rows under [[corpus.preferences]] or raise teach.accept.rolling",
+    "revise": "raise corpus.tasks.pool or teach.accept.revise",
     "on_policy": "raise corpus.tasks.pool",
+    "contrast": "raise corpus.tasks.pool or teach.accept.contrast",
 }
 
 

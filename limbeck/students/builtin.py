@@ -22,9 +22,11 @@ class BuiltinStudent:
     def check(self) -> None:
         """Nothing to be out of reach."""
 
-    def ask(self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str) -> Replies:
+    def ask(
+        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+    ) -> Replies:
         """Sample with `lm.replies.ask`."""
-        return ask(self.weights(), rows, sampling, limits, path, label)
+        return ask(self.weights(), rows, sampling, limits, path, label, samples)
 
     def weights(self) -> LanguageModel:
         """The model, loaded once."""

@@ -17,8 +17,10 @@ class Student(Protocol):
     def check(self) -> None:
         """Raise `TeacherError` where this student cannot be asked at all."""
 
-    def ask(self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str) -> Replies:
-        """Sample one reply a row into `path`, as they finish; what an interrupted call left there is kept.
+    def ask(
+        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+    ) -> Replies:
+        """Sample `samples` replies a row into `path`, as they finish; what an interrupted call left there is kept.
 
         Rows without a reply are counted in the drops, by reason.
 

@@ -29,8 +29,20 @@ from limbeck.store import RecordStream, refuse_repeated, write_records
 from limbeck.students import served
 from limbeck.students.samples import finish_reason, parameters, refused_parameter
 
-Take = Callable[[PromptRow, Answer], None]
 MOST_UNANSWERED = 0.05  # a larger share of prompts unanswered for want of service is an outage, not a few drops
+
+
+class _Wanted(NamedTuple):
+    row: PromptRow
+    sample_index: int
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """By which its reply is found."""
+        return self.row.id, self.sample_index
+
+
+Take = Callable[[_Wanted, Answer], None]
 
 
 class _Fitting(NamedTuple):
@@ -84,29 +96,32 @@ class ServerStudent:
         """Ask the server for its models, and see that this one is among them."""
         served.see(self._name, self._server, self._client)
 
-    def ask(self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str) -> Replies:
-        """Ask for one reply a row, at most `concurrency` at once; the replies stand in the order of the rows."""
+    def ask(
+        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+    ) -> Replies:
+        """Ask for `samples` replies a row, at most `concurrency` at once; they stand in the order of the rows."""
         refuse_repeated([row.id for row in rows], "prompt")
         fitting, dropped = self._fitting(rows, limits)
+        wanted = [_Wanted(row, index) for row in fitting for index in range(samples)]
         tally = _Tally()
-        with RecordStream(path, Reply) as stream, meter(label, len(fitting), "replies") as bar:
-            done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
+        with RecordStream(path, Reply) as stream, meter(label, len(wanted), "replies") as bar:
+            done: dict[tuple[str, int], Reply] = {(reply.prompt_id, reply.sample_index): reply for reply in stream.done}
             bar.skip(len(done))
-            waiting = [row for row in fitting if row.id not in done]
+            waiting = [one for one in wanted if one.place not in done]
 
-            def take(row: PromptRow, answer: Answer) -> None:
+            def take(one: _Wanted, answer: Answer) -> None:
                 if isinstance(answer, Failed):
                     tally.miss(answer)
                 else:
-                    done[row.id] = self._reply(row, answer, sampling, tally)
-                    stream.append(done[row.id])
+                    done[one.place] = self._reply(one, answer, sampling, tally)
+                    stream.append(done[one.place])
                 bar.advance(1, f"{tally.tokens_per_second:.0f} tok/s")
 
             if waiting:
                 asyncio.run(self._ask_all(waiting, sampling, take))
         rate = tally.tokens_per_second
-        self._refuse_outage(tally, len(fitting), len(done))
-        replies = [done[row.id] for row in fitting if row.id in done]
+        self._refuse_outage(tally, len(wanted), len(done))
+        replies = [done[one.place] for one in wanted if one.place in done]
         write_records(path, replies)
         self._note(tally, replies)
         return Replies(replies, dropped | tally.drops, sum(reply.num_tokens or 0 for reply in replies), rate)
@@ -136,18 +151,18 @@ class ServerStudent:
         name = str(self._folder)
         return None if self._folder is None else chat_of(load_tokenizer(name), name)
 
-    async def _ask_all(self, rows: Sequence[PromptRow], sampling: Sampling, take: Take) -> None:
-        left = iter(rows)
+    async def _ask_all(self, wanted: Sequence[_Wanted], sampling: Sampling, take: Take) -> None:
+        left = iter(wanted)
         async with self._client:
-            await run_workers(lambda: self._work(left, sampling, take), min(self._server.concurrency, len(rows)))
+            await run_workers(lambda: self._work(left, sampling, take), min(self._server.concurrency, len(wanted)))
 
-    async def _work(self, rows: Iterator[PromptRow], sampling: Sampling, take: Take) -> None:
-        for row in rows:
-            sent = parameters(sampling, row.id)
-            answer = await self._client.complete(ChatRequest(self._server.model, row.prompt, sent))
+    async def _work(self, wanted: Iterator[_Wanted], sampling: Sampling, take: Take) -> None:
+        for one in wanted:
+            sent = parameters(sampling, one.row.id, one.sample_index)
+            answer = await self._client.complete(ChatRequest(self._server.model, one.row.prompt, sent))
             if isinstance(answer, Failed) and answer.reason == "bad_request":
                 self._refuse_parameter(answer.detail, sent)
-            take(row, answer)
+            take(one, answer)
 
     def _refuse_parameter(self, said: str, sent: Mapping[str, Any]) -> None:
         name = refused_parameter(said, sent)
@@ -165,7 +180,7 @@ class ServerStudent:
                 f"{self._client.base_url} ({example}); what was answered is kept: run the same command again"
             )
 
-    def _reply(self, row: PromptRow, answer: Answered, sampling: Sampling, tally: _Tally) -> Reply:
+    def _reply(self, one: _Wanted, answer: Answered, sampling: Sampling, tally: _Tally) -> Reply:
         reason = finish_reason(answer, sampling.stop)
         tally.untold_ends += reason == "stop_string" and answer.stopped_by is None
         count = answer.tokens_out or None
@@ -174,7 +189,8 @@ class ServerStudent:
                 reason != "stop"
             )  # its end of turn, where it has one
         tally.tokens += count or 0
-        return Reply(prompt_id=row.id, text=answer.text, finish_reason=reason, num_tokens=count)
+        return Reply(prompt_id=one.row.id, sample_index=one.sample_index, text=answer.text, finish_reason=reason,
+                     num_tokens=count)  # fmt: skip
 
     def _note(self, tally: _Tally, replies: Sequence[Reply]) -> None:
         self._facts["failure_examples"] = self._facts.get("failure_examples", {}) | tally.details

@@ -10,16 +10,20 @@ from limbeck.api.answers import Answer
 from limbeck.api.asking import Call, OnAnswer, Send, ask_all, ignore
 from limbeck.api.budget import Budget
 from limbeck.api.reply_store import ReplyStore, reply_key
-from limbeck.records import Message, PromptRow, Record, WeakPrompt
+from limbeck.records import Message, Pair, PromptRow, Record, WeakPrompt
 
-RequestKind = Literal["zero_shot", "few_shot", "new_prompt"]
+RequestKind = Literal["zero_shot", "few_shot", "new_prompt", "rolling_prompt", "rolling", "revise", "plain"]
 
 
 class NewPromptRow(Record):
-    """What a new prompt is asked from: the weak prompts shown, and the problem a teacher without invention takes."""
+    """What a new prompt is asked from: the weak prompts shown, or the human pairs that come before it (rolling).
+
+    `fresh`: the problem that a teacher without invention takes.
+    """
 
     id: str
-    weak: tuple[WeakPrompt, ...]
+    weak: tuple[WeakPrompt, ...] = ()
+    context: tuple[Pair, ...] = ()
     fresh: PromptRow | None = None
 
 
@@ -27,25 +31,31 @@ class NewPromptRow(Record):
 class Request:
     """One thing asked of a teacher. `messages` are for models; `row` is for teachers that know the answer.
 
-    `kind` names the template; `sample_index` tells apart requests that would otherwise be the same.
+    `kind` names the template (`plain` has none: the prompt goes out as it is, and so comes the answer); `sample_index`
+    tells apart requests that would otherwise be the same; `reask` counts how often the same was asked before in vain.
     """
 
     kind: RequestKind
     row: PromptRow | NewPromptRow
     messages: tuple[Message, ...]
     sample_index: int = 0
+    reask: int = 0
 
 
 class Teacher(Protocol):
-    """Whoever can write pairs. `invents_prompts` is False where new prompts have to be handed to it (`fresh`).
-
-    `budget`: what it may cost; it counts over everything in a store.
-    """
+    """Whoever can write pairs. `invents_prompts` is False where new prompts have to be handed to it (`fresh`)."""
 
     name: str
     concurrency: int
     invents_prompts: bool
-    budget: Budget
+
+    @property
+    def budget(self) -> Budget:
+        """What it may cost; it counts over everything in a store.
+
+        Raises:
+            RecipeError: the recipe does not say, or says it in money where no price is known.
+        """
 
     def check(self) -> None:
         """Raise `TeacherError` where this teacher cannot be asked at all; sends nothing."""
@@ -97,4 +107,6 @@ def ask(
 
 def _call(teacher: Teacher, request: Request) -> Call[Request]:
     identity = {**teacher.identity(request), "kind": request.kind, "sample_index": request.sample_index}
+    if request.reask:
+        identity["reask"] = request.reask
     return Call(reply_key(identity), request.kind, json.dumps(identity, sort_keys=True), request)

@@ -1,7 +1,8 @@
 """The embedded teacher: worked solutions and plausible slips, in the same strict JSON as a model's. No key, no network.
 
 It answers from the row, never from the rendered messages: preferred is the problem's worked solution, dispreferred
-the same solution with a slip in it. It invents no prompts: a new prompt is the fresh problem it was handed.
+the same solution with a slip in it. It invents no prompts: a new prompt is the fresh problem it was handed. It edits no
+replies: a solution of its own is no minimal correction of somebody else's words, so `revise` it does not answer.
 """
 
 import importlib.metadata
@@ -61,12 +62,16 @@ class WorkedTeacher:
         yield send
 
     def answer(self, request: Request) -> Answer:
-        """Answer one request: strict JSON, or the failures `no_problem` and `no_slip`."""
+        """Answer one request: strict JSON (`plain`: the solution), or the failures `no_problem` and `no_slip`."""
         if isinstance(request.row, NewPromptRow):
             return _new_prompt(request.row.fresh)
         problem = request.row.problem
         if problem is None:
             return Failed(reason="no_problem", detail="the prompt has no worked solution")
+        if request.kind == "revise":
+            return Failed(reason="no_problem", detail="the worked teacher cannot correct another's reply")
+        if request.kind == "plain":
+            return Answered(text=problem.solution)
         slipped = tasks.slip(problem, rng(self._seed, "worked", request.row.id, request.sample_index))
         if slipped is None:
             return Failed(reason="no_slip", detail=f"no plausible mistake is known for {problem.family}")

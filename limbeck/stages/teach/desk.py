@@ -1,0 +1,86 @@
+"""One teacher at its desk: requests in, parsed replies out. What does not parse is asked again, a counted few times."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from limbeck.api.answers import Failed
+from limbeck.api.reply_store import ReplyStore
+from limbeck.console import meter
+from limbeck.recipe_pairs import MadeKind
+from limbeck.stages.teach.tally import Tally
+from limbeck.teachers import Replied, Request, Teacher, ask
+from limbeck.teachers.parsing import ParseFailure
+from limbeck.teachers.rendering import ask_again
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[Parsed]):
+    """A request, and how its reply is read."""
+
+    request: Request
+    parse: Callable[[str], Parsed | ParseFailure]
+
+
+class Heard(NamedTuple, Generic[Parsed]):
+    """What a reply was read as, and the key under which the store keeps it."""
+
+    value: Parsed
+    key: str
+
+
+class Desk:
+    """Asks `teacher` through the store. `role` names it in the manifest's tokens; `reasks` is the recipe's."""
+
+    def __init__(self, teacher: Teacher, role: str, store: ReplyStore, tally: Tally, reasks: int) -> None:
+        self.teacher, self.tally = teacher, tally
+        self._role, self._store, self._reasks = role, store, reasks
+
+    def ask(self, kind: MadeKind, questions: Sequence[Question[Parsed]], what: str) -> list[Heard[Parsed] | None]:
+        """Return what was heard, in the order of the questions; None where there is nothing, which is tallied.
+
+        A reply that does not parse is shown to the teacher with what was wrong, up to `reasks` times. Other failures
+        (refused, filtered, truncated, no reply) are final: the same words would bring the same.
+        """
+        heard: list[Heard[Parsed] | None] = [None] * len(questions)
+        waiting = list(enumerate(questions))
+        for attempt in range(self._reasks + 1):
+            again: list[tuple[int, Question[Parsed]]] = []
+            replies = self._replies(kind, [question.request for _, question in waiting], what)
+            for (place, question), reply in zip(waiting, replies, strict=True):
+                value = self._read(kind, question, reply)
+                if isinstance(value, ParseFailure) and attempt < self._reasks:
+                    request = ask_again(question.request, reply.answer.text, value)
+                    again.append((place, Question(request, question.parse)))
+                elif isinstance(value, ParseFailure):
+                    self.tally.drop(kind, f"parse: {value.reason}")
+                elif value is not None:
+                    heard[place] = Heard(value, reply.key)
+                    self.tally.reasks_that_helped += attempt > 0
+            self.tally.reasks += len(again)
+            waiting = again
+            if not waiting:
+                break
+        return heard
+
+    def _replies(self, kind: MadeKind, requests: Sequence[Request], what: str) -> list[Replied]:
+        self.tally.requests += len(requests)
+        with meter(f"{kind}: {what}", len(requests), what) as progress:
+
+            def count(key: str, from_store: bool) -> None:
+                if from_store:
+                    progress.skip(1)
+                else:
+                    self.tally.sent[key] += 1
+                    progress.advance()
+
+            return ask(self.teacher, requests, self._store, count)
+
+    def _read(self, kind: MadeKind, question: Question[Parsed], reply: Replied) -> Parsed | ParseFailure | None:
+        self.tally.spend(reply.key, self._role, reply.answer)
+        if isinstance(reply.answer, Failed):
+            self.tally.fail(kind, reply.answer)
+            return None
+        return question.parse(reply.answer.text)

@@ -1,0 +1,229 @@
+"""The stage itself: its files, the order of the kinds, and what the manifest says of them."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+from limbeck.api.answers import WORTH_ASKING_AGAIN
+from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.errors import InputError, RecipeError, TeacherError
+from limbeck.likeness import EvaluationPrompts, prompt_identity
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import MadeKind
+from limbeck.records import Pair, PromptRow, WeakPrompt
+from limbeck.stages.teach.accepting import Collected, Gate, Maker, collect
+from limbeck.stages.teach.desk import Desk
+from limbeck.stages.teach.makers import Contrasted, OnPolicy, OnPrompts, Revised, few_shot, rolling
+from limbeck.stages.teach.tally import Tally
+from limbeck.store import AnyRecord, read_records, write_records
+from limbeck.stream import stream_order
+from limbeck.teachers import Teacher, check_kinds, contrast_teacher_for, teacher_for
+from limbeck.teachers.template_files import Templates
+
+EVALUATION = "evaluation_"
+ORDER: tuple[MadeKind, ...] = get_args(MadeKind)  # few_shot and rolling may show pairs made before them
+OWN_EXAMPLES = 64  # the first of them, so that asking for more of them leaves what was drawn, and paid for, as it was
+MOST_UNANSWERED = 0.05  # a larger share of candidates without a reply is an outage, not a few drops
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The stage's inputs, read."""
+
+    weak: list[WeakPrompt]
+    random: list[WeakPrompt]
+    fresh: list[PromptRow]
+    human: list[Pair]
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+    """Have the recipe's teacher write the pairs the arms need.
+
+    Raises:
+        RecipeError: the teacher cannot write a kind that an arm asks for.
+        TeacherError: the teacher gives no service, or left too few replies for want of an answer; run again to resume.
+        InputError: an input file or a template is not what it should be, or of a kind no pair could be made.
+    """
+    check_kinds(recipe)
+    return teach_pairs(recipe, teacher_for(recipe), inputs, out, weaker=contrast_teacher_for(recipe))
+
+
+def teach_pairs(
+    recipe: Recipe, teacher: Teacher, inputs: Mapping[str, Path], out: Path, weaker: Teacher | None = None
+) -> StageResult:
+    """Do what `run` does, with any teacher, and any weaker one for contrast pairs."""
+    tables = Tables(
+        weak=_read(inputs, "weak", WeakPrompt),
+        random=_read(inputs, "random", WeakPrompt),
+        fresh=_read(inputs, "fresh", PromptRow),
+        human=_read(inputs, "human", Pair),
+    )
+    templates = Templates(inputs.get("templates"))
+    templates.check()
+    held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
+    gate = Gate(EvaluationPrompts(held_out), recipe.screen)
+    tally = Tally()
+    with ReplyStore(out / FILE_NAME) as store:
+        desk = Desk(teacher, "teacher", store, tally, recipe.teach.reasks)
+        second = None if weaker is None else Desk(weaker, "contrast_with", store, tally, recipe.teach.reasks)
+        office = _Office(recipe, tables, templates, gate, desk, second)
+        for kind in ORDER:
+            if kind in recipe.pair_kinds():
+                write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
+    return _result(recipe, teacher, weaker, tables, office.made, tally)
+
+
+class _Office:
+    """Makes the kinds, one after the other; later ones may show pairs of earlier ones."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tables: Tables,
+        templates: Templates,
+        gate: Gate,
+        desk: Desk,
+        weaker: Desk | None,
+    ) -> None:
+        self.made: dict[MadeKind, Collected] = {}
+        self._recipe, self._tables, self._templates, self._gate = recipe, tables, templates, gate
+        self._desk, self._weaker = desk, weaker
+
+    def make(self, kind: MadeKind) -> Collected:
+        """Make the pairs of a kind, up to what is to be accepted.
+
+        Raises:
+            TeacherError, InputError: as `run` says.
+        """
+        accept, tally = self._recipe.accept(kind), self._desk.tally
+
+        def see(so_far: Collected) -> None:
+            _check_outage(kind, so_far, accept, tally)
+
+        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._gate, see)
+        _check_yield(kind, found, accept, tally)
+        self.made[kind] = found
+        return found
+
+    def _maker(self, kind: MadeKind) -> Maker:
+        seed, settings, tables = self._recipe.seed, self._recipe.teach, self._tables
+        match kind:
+            case "random" | "zero_shot":
+                rows = tables.random if kind == "random" else tables.weak
+                return OnPrompts(kind, self._desk, rows, seed, self._templates)
+            case "few_shot":
+                own = self._accepted("random") or self._accepted("zero_shot")
+                pool = tables.human or own[:OWN_EXAMPLES]
+                return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
+                                templates=self._templates)  # fmt: skip
+            case "rolling":
+                stream = self._stream or self._training(self._accepted("random"))
+                _check_stream(len(stream), settings.context_pairs_shown)
+                return rolling(self._desk, stream, tables.fresh, seed=seed, settings=settings,
+                               templates=self._templates)  # fmt: skip
+            case "revise":
+                return Revised(self._desk, tables.weak, seed, self._templates)
+            case "on_policy":
+                return OnPolicy(tables.weak, seed, self._desk.tally)
+            case "contrast":
+                if self._weaker is None:
+                    raise RecipeError("contrast pairs need a weaker model: name one as teach.contrast_with")
+                return Contrasted(self._desk, self._weaker, tables.weak, seed)
+
+    @cached_property
+    def _stream(self) -> list[Pair]:
+        """The human pairs that are trained on, in their order: screened, without those that mixing holds out."""
+        return self._training(self._gate.kept(self._tables.human))
+
+    def _training(self, pairs: list[Pair]) -> list[Pair]:
+        ordered = stream_order(pairs, self._recipe.seed)
+        held_out = {prompt_identity(pair) for pair in ordered[: self._recipe.mix.heldout_pairs]}
+        return [pair for pair in ordered if prompt_identity(pair) not in held_out]
+
+    def _accepted(self, kind: MadeKind) -> list[Pair]:
+        return self.made[kind].accepted if kind in self.made else []
+
+
+def _read(inputs: Mapping[str, Path], name: str, kind: type[AnyRecord]) -> list[AnyRecord]:
+    return read_records(inputs[name], kind) if name in inputs else []
+
+
+def _check_stream(pairs: int, shown: int) -> None:
+    if pairs < shown:
+        raise InputError(
+            f"rolling pairs are written with the {shown} pairs before them (teach.context_pairs_shown), and there are "
+            f"only {pairs} human pairs to train on; give more under [[corpus.preferences]], or an arm with random "
+            "pairs, which stand in for them"
+        )
+
+
+def _check_outage(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> None:
+    """Stop where nobody answers, or the server wants none of it, before more candidates are tried in vain."""
+    unanswered, refused = tally.unanswered[kind], tally.dropped(kind, "bad_request")
+    if unanswered > max(1, MOST_UNANSWERED * found.candidates):
+        raise _unanswered(kind, found, accept, tally)
+    if not found.pairs and 1 < refused == found.candidates:
+        raise TeacherError(f"the server refused the requests for {kind} pairs{tally.example(kind, {'bad_request'})}")
+
+
+def _check_yield(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> None:
+    """Stop where pairs are missing because nobody answered: those can still be had. Bad replies are no such reason."""
+    if len(found.accepted) < accept and tally.unanswered[kind]:
+        raise _unanswered(kind, found, accept, tally)
+    if not found.pairs:
+        reasons = ", ".join(f"{count} x {why}" for why, count in sorted(tally.drops.get(kind, Counter()).items()))
+        raise InputError(f"not one {kind} pair could be made ({reasons or 'there is nothing to ask about'})")
+
+
+def _unanswered(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> TeacherError:
+    return TeacherError(
+        f"{tally.unanswered[kind]} requests for {kind} pairs got no reply after all retries"
+        f"{tally.example(kind, WORTH_ASKING_AGAIN)}, so that there are only {len(found.accepted)} of {accept} pairs; "
+        "what was answered is kept: run the same command again"
+    )
+
+
+def _result(
+    recipe: Recipe,
+    teacher: Teacher,
+    weaker: Teacher | None,
+    tables: Tables,
+    made: Mapping[MadeKind, Collected],
+    tally: Tally,
+) -> StageResult:
+    sent = tally.sent.total()
+    facts: dict[str, Any] = {
+        "teacher": teacher.name,
+        **teacher.facts(),
+        "accept": {kind: recipe.accept(kind) for kind in made},
+        "accepted": {kind: len(found.accepted) for kind, found in made.items()},
+        "candidates": {kind: found.candidates for kind, found in made.items()},
+        "exhausted": {
+            kind: {found.exhausted: recipe.accept(kind) - len(found.accepted)}
+            for kind, found in made.items()
+            if found.exhausted
+        },
+        "not_accepted": {
+            kind: dict(sorted(reasons.items()))
+            for kind, found in made.items()
+            if (reasons := tally.drops.get(kind, Counter()) + found.screened_out)
+        },
+        "replies": {"used": tally.requests, "sent": sent, "from_store": tally.requests - sent},
+        "reasks": tally.reasks,
+        "reasks_that_helped": tally.reasks_that_helped,
+    }
+    if weaker is not None and "contrast" in made:
+        facts["contrast_with"] = {"teacher": weaker.name, **weaker.facts()}
+    if tally.details:
+        facts["failure_examples"] = dict(sorted(tally.details.items()))
+    return StageResult(
+        counts_in={name: len(getattr(tables, name)) for name in ("weak", "random", "fresh", "human")},
+        counts_out={kind: len(found.pairs) for kind, found in made.items()},
+        drops=tally.all_drops(),
+        tokens=tally.tokens(),
+        facts=facts,
+    )

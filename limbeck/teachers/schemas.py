@@ -1,0 +1,43 @@
+"""What a reply to each kind of request must be: the keys of its one JSON object, and its JSON schema. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from limbeck.recipe_pairs import Structured
+from limbeck.teachers.protocol import RequestKind
+
+PAIR_KEYS = ("preferred", "dispreferred")
+PROMPT_KEYS = ("prompt",)
+REVISED_KEYS = ("revised",)
+KEYS: Mapping[RequestKind, tuple[str, ...]] = {
+    "zero_shot": PAIR_KEYS,
+    "few_shot": PAIR_KEYS,
+    "rolling": PAIR_KEYS,
+    "new_prompt": PROMPT_KEYS,
+    "rolling_prompt": PROMPT_KEYS,
+    "revise": REVISED_KEYS,
+}  # `plain` is missing: its reply is text
+
+
+def reply_schema(kind: RequestKind) -> dict[str, Any] | None:
+    """The JSON schema of a reply: an object of exactly these keys, in this order, all strings. None for plain text."""
+    keys = KEYS.get(kind)
+    if keys is None:
+        return None
+    return {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": list(keys),
+        "additionalProperties": False,
+    }
+
+
+def response_format(kind: RequestKind, structured: Structured) -> dict[str, Any] | None:
+    """OpenAI's `response_format` for a request, or None where none is sent."""
+    schema = reply_schema(kind)
+    if schema is None or structured == "off":
+        return None
+    if structured == "json_object":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "_".join(schema["required"]), "strict": True,
+                                                   "schema": schema}}  # fmt: skip
