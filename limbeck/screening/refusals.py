@@ -15,9 +15,8 @@ _NO_TASK = (
 _SORRY = r"(?:(?:i['’]?m|i am)\s+)?(?:\w+\s+)?(?:sorry|my apologies|i apologi[sz]e)\b"
 _LEAD_IN = r"(?:(?:oh|well|no|okay|ok|hmm|please|wow)\b\W*)*"
 _ASSISTANT = r"as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
-_OFFERS = (
-    r"(?![^.!?]*\bi can\b(?!['’]t| ?not))"  # no offer in that sentence: "As an AI, I can write what it shows, but ..."
-)
+# No offer in that sentence: "As an AI, I can write what it shows, but I cannot draw".
+_OFFERS = r"(?![^.!?]*\bi can\b(?!['’]t| ?not))"
 _JOINT = rf"(?:\W+(?:but|that|to say|however|unfortunately|{_ASSISTANT}(?: language model\b)?))*\W+"
 # What is not done: the task itself. Who "cannot help but notice" or "cannot continue until" goes on.
 _THE_TASK = (
@@ -32,8 +31,9 @@ _REFUSALS = re.compile(
     rf"|(?:unfortunately,? |i['’]m afraid,?(?: that)? )?i(?:(?:['’]m| am)? {_CANNOT}| have to decline){_THE_TASK})",
     re.IGNORECASE,
 )
+_BEGINNING = 1_000  # characters: nobody declines later, and looking ahead takes time quadratic in a sentence
 
 
 def refuses(text: str) -> bool:
     """True where a reply begins by declining. Only its beginning counts: an answer may speak of what cannot be."""
-    return _REFUSALS.match(text.strip()) is not None
+    return _REFUSALS.match(text.strip()[:_BEGINNING]) is not None
