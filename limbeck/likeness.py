@@ -104,18 +104,23 @@ def _hashed(grams: frozenset[tuple[str, ...]]) -> "MinHash":
 
 
 class EvaluationPrompts:
-    """The held-out prompts, in the forms by which a training prompt is compared with them."""
+    """The held-out prompts, in the forms by which a training prompt is compared with them.
+
+    `free_text`: those without a problem, for whoever seeks likenesses beyond words in a row.
+    """
 
     def __init__(self, rows: Iterable[PromptRow]) -> None:
         self._contents: set[str] = set()
         self._texts: set[str] = set()
         self._grams: set[tuple[str, ...]] = set()
+        self.free_text: list[PromptRow] = []
         for row in rows:
             self._texts.add("\n".join(_asked(row)))
             if row.problem is not None:
                 self._contents.add(row.problem.content)
             else:  # problems of one family share their wording by design, so it counts for nothing
                 self._grams |= _grams(row)
+                self.free_text.append(row)
 
     def overlap(self, row: PromptRow) -> str | None:
         """Say how `row` occurs among them, or None: a task by its content, free text by its whole or 13 words."""

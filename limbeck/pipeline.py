@@ -12,7 +12,7 @@ from typing import Any, get_args
 from limbeck.api import reply_store
 from limbeck.errors import RecipeError
 from limbeck.judges import make_judge
-from limbeck.lm import lora
+from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
@@ -60,6 +60,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
     """
     lora.check_installed(recipe)
+    embedding.encoder_folder(recipe.screen.embedder)
     served.check_names(recipe, (BASE, SFT, *recipe.arms))
     corpus, kinds = recipe.corpus, recipe.pair_kinds()
     if not (corpus.tasks or corpus.demonstrations):
@@ -134,7 +135,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         ]
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
-        listed.append(Unit("screen", pairs | _evaluation(corpus), _part(recipe, "screen")))
+        screened = {**pairs, **_evaluation(corpus), **_embedder(recipe)}
+        listed.append(Unit("screen", screened, _part(recipe, "screen")))
     for arm in recipe.arms:
         listed += _arm_units(recipe, arm, base)
     listed += _evaluate_units(recipe, base)
@@ -238,6 +240,13 @@ def _mine_part(recipe: Recipe) -> dict[str, Any]:
             "reward": recipe.evaluate.reward.model_dump(exclude=_PACE),
         }
     return part
+
+
+def _embedder(recipe: Recipe) -> dict[str, Path]:
+    """A folder that the recipe names can change; the packaged encoder cannot."""
+    setting = recipe.screen.embedder
+    named = setting not in {embedding.NONE, embedding.PACKAGED}
+    return {"embedder": Path(setting).expanduser().resolve()} if named else {}
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

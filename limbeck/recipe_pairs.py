@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Count, Positive, Rate, Section
+from limbeck.recipe_fields import Count, Positive, Rate, Section, Share
 
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
 MadeKind = Literal["random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
@@ -103,9 +103,38 @@ class Screen(Section):
     max_length_ratio: Annotated[float, Field(ge=1)] = Field(
         20.0, description="A pair whose longer side exceeds the shorter by this factor is dropped."
     )
-    on_verifier_disagreement: Literal["drop", "keep"] = Field(
-        "drop", description="What to do where the task's scorer calls the chosen wrong or the rejected right."
+    max_length_difference_characters: Count = Field(
+        6000, description="A pair whose sides differ in length by more is dropped: it would teach length."
     )
+    max_answer_similarity: Share = Field(
+        0.98, description="Answers that share more than this part of their words, in order, are dropped as nearly "
+        "equal, unless a number, sign, negation, opposite or name differs. Exempt: problems, `revise` pairs. 1: off."
+    )  # fmt: skip
+    max_prompt_similarity: Rate = Field(
+        0.7, description="Jaccard similarity of word triples from which two synthetic prompts of a kind are the same, "
+        "or a prompt is one of the evaluation. Problems are compared by content instead."
+    )  # fmt: skip
+    embedder: str = Field(
+        "none", description="Who compares prompts by meaning: none; packaged (MiniLM of the extra `embeddings`); or a "
+        "local folder of a sentence encoder."
+    )  # fmt: skip
+    max_prompt_cosine: Rate = Field(
+        0.9, description="Cosine of embeddings from which two such prompts mean the same, with an `embedder`."
+    )
+    margin_band: tuple[float, float] | None = Field(
+        None, description="Lowest and highest margin of a pair that a judge scored, in the judge's unit: below it a "
+        "pair teaches nothing, above it the pair is too easy. Pairs without a margin are kept and counted."
+    )  # fmt: skip
+    on_verifier_disagreement: Literal["drop", "swap", "keep"] = Field(
+        "drop", description="What to do where the task's scorer calls the chosen wrong or the rejected right. swap: "
+        "exchange the two where the scorer says the opposite, drop where both are right or both wrong."
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _band_has_room(self) -> Self:
+        if self.margin_band is not None and self.margin_band[0] > self.margin_band[1]:
+            raise ValueError(f"margin_band has its lowest margin first, then its highest, not {list(self.margin_band)}")
+        return self
 
 
 class Mix(Section):

@@ -111,6 +111,7 @@ class Pair(PromptRow):
     `placed_after`: id of the human pair that a rolling pair follows in the stream, the last of those it was written
     from.
     `scores`: what judges say of it, by name, for instance `margin`.
+    `swapped`: screening exchanged what its author called chosen and rejected, as the task's scorer has it.
     """
 
     chosen: str
@@ -121,6 +122,7 @@ class Pair(PromptRow):
     mined_from: str | None = None
     placed_after: str | None = None
     scores: dict[str, float] = {}
+    swapped: bool = False
 
 
 class Metric(Record):

@@ -4,35 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from screening_pairs import PROBLEM, held, pair, says_four
+from tiny_models import tiny_encoder
 
-from limbeck import tasks
+from limbeck import pipeline, tasks
+from limbeck.errors import RecipeError
 from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Screen
-from limbeck.records import Message, Pair, Problem, PromptRow, user_prompt
+from limbeck.records import Message, Pair, PromptRow, user_prompt
 from limbeck.screening import reason_to_drop, screen_pairs
 from limbeck.stages import screen
 from limbeck.store import read_records, write_records
 
-PROBLEM = Problem(family="f", question="2+2?", answer="4", metadata={}, solution="#### 4", content="2+2")
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-
-
-def pair(**changes: Any) -> Pair:
-    base = {"id": "p", "prompt": user_prompt("Why is the sky blue today?"), "source": "zero_shot"}
-    return Pair.model_validate({**base, "chosen": "Because of scattering.", "rejected": "It just is so.", **changes})
-
-
-def says_four(_problem: Problem, text: str) -> bool:
-    return text.endswith("#### 4")
 
 
 def reason(candidate: Pair, *held_out: PromptRow, **rules: Any) -> str | None:
     return reason_to_drop(candidate, EvaluationPrompts(held_out), Screen(**rules), says_four)
-
-
-def held(text: str, problem: Problem | None = None) -> PromptRow:
-    return PromptRow(id="e", prompt=user_prompt(text), source="eval", problem=problem)
 
 
 def test_a_good_pair_is_kept() -> None:
@@ -154,3 +143,55 @@ def test_kept_and_dropped_add_up_in_files_and_in_the_result(tmp_path: Path) -> N
     ]
     assert (result.counts_in, result.counts_out) == ({"zero_shot": 3, "human": 2}, {"zero_shot": 1, "human": 1})
     assert sum(result.drops.values()) == 3
+
+
+def test_swaps_and_pairs_without_a_margin_are_counted_by_kind_and_swaps_marked_in_the_file(tmp_path: Path) -> None:
+    task = tasks.draw_splits({"pool": 1}, seed=1)["pool"][0]
+    assert task.problem is not None
+    wrong, right = "I guess.\n#### no", task.problem.solution
+    row = Pair.model_validate({**pair().model_dump(), "prompt": task.prompt, "problem": task.problem})
+    files = {
+        "zero_shot": [row.model_copy(update={"chosen": wrong, "rejected": right})],
+        "revise": [
+            row.model_copy(update={"chosen": right, "rejected": wrong, "scores": {"margin": 9.0}}),
+            pair(id="q"),
+        ],
+    }
+    for kind, rows in files.items():
+        write_records(tmp_path / kind, rows)
+    settings = {"on_verifier_disagreement": "swap", "margin_band": [0, 2]}
+    recipe = Recipe.model_validate({"name": "r", "corpus": {"tasks": {}}, "screen": settings})
+    result = screen.run(recipe, {kind: tmp_path / kind for kind in files}, tmp_path / "out")
+    (kept,) = read_records(tmp_path / "out" / "zero_shot.jsonl", Pair)
+    assert (kept.swapped, kept.chosen, kept.rejected) == (True, right, wrong)
+    assert result.drops == {"revise: margin too large": 1}
+    assert result.facts["swapped"] == {"zero_shot": 1, "revise": 0}
+    assert result.facts["kept_without_margin"] == {"zero_shot": 1, "revise": 1}
+
+
+def test_a_named_encoder_is_loaded_and_an_absent_one_refused(tmp_path: Path) -> None:
+    encoder = tiny_encoder(tmp_path / "encoder")
+    # To random weights nearly everything is alike, so the second prompt is the first one's near-duplicate.
+    write_records(tmp_path / "pairs", [pair(id="a"), pair(id="b", prompt=user_prompt("How do planes fly?"))])
+    data: dict[str, Any] = {"name": "r", "corpus": {"tasks": {}}}
+    inputs = {"zero_shot": tmp_path / "pairs", "embedder": encoder}
+    recipe = Recipe.model_validate({**data, "screen": {"embedder": str(encoder), "max_prompt_cosine": 0.01}})
+    assert screen.run(recipe, inputs, tmp_path / "out").drops == {"zero_shot: near-duplicate prompt: meaning": 1}
+    absent = Recipe.model_validate({**data, "screen": {"embedder": str(tmp_path / "absent")}})
+    with pytest.raises(RecipeError, match="sentence encoder"):
+        screen.run(absent, {"zero_shot": tmp_path / "pairs"}, tmp_path / "out2")
+
+
+def test_a_run_checks_its_encoder_before_anything_is_spent_and_that_folder_is_an_input(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"name": "r", "corpus": {"tasks": {}}, "arms": {"a": {"random": 8}}}
+    plain = Recipe.model_validate(data)
+    named = Recipe.model_validate({**data, "screen": {"embedder": str(tmp_path / "absent")}})
+    pipeline.check(plain)
+    with pytest.raises(RecipeError, match=r"screen\.embedder"):
+        pipeline.check(named)
+    inputs = {
+        recipe.screen.embedder: next(unit for unit in pipeline.units(recipe, tmp_path) if unit.name == "screen").inputs
+        for recipe in (plain, named)
+    }
+    assert "embedder" not in inputs["none"]
+    assert inputs[str(tmp_path / "absent")]["embedder"] == tmp_path / "absent"

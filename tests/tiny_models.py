@@ -1,12 +1,13 @@
 """Tiny language models with random weights and real tokenizers, built offline saved as folders; helpers of tests."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.packing import Item
@@ -82,6 +83,19 @@ def tiny_folder(folder: Path, architecture: str = "llama", variant: Variant = "c
     settings = AutoConfig.for_model(architecture, **(_SIZES | _OWN.get(architecture, {}) | config))
     AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
     tiny_tokenizer(variant).save_pretrained(folder)
+    return folder
+
+
+def tiny_encoder(folder: Path, **pooling: bool) -> Path:
+    """Save a tiny sentence encoder with random weights, which reads 40 tokens; `pooling` as its config says."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model("bert", vocab_size=VOCABULARY, max_position_embeddings=40, **sizes)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    if pooling:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     return folder
 
 

@@ -1,23 +1,29 @@
 """Pairs to kept pairs: drop what would teach nothing, teach the wrong thing, or leak the evaluation. First reason wins.
 
-Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for whatever is held out.
+Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for whatever is held out; where the recipe names a
+folder in `screen.embedder`, that folder as embedder.
 Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons.
 Start reading at: `run`; the rules are limbeck/screening.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
-from limbeck.console import meter
+from limbeck.console import Meter, meter
 from limbeck.likeness import EvaluationPrompts
+from limbeck.lm.embedding import TextEncoder, encoder_folder
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, PromptRow, Record
-from limbeck.screening import disagreement, screen_pairs, solves
+from limbeck.screening import Embedder, HeldOut, Judged, Screening, disagreement, solves
 from limbeck.store import read_records, write_records
 
 EVALUATION = "evaluation_"
+EMBEDDER = "embedder"
+_TOGETHER = 512  # pairs whose prompts are embedded at once; progress moves on between them
 
 
 class DroppedPair(Record):
@@ -33,26 +39,67 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
 
     Raises:
         InputError: an input file is not what it should be.
+        RecipeError, ModelError: there is no such embedder, or it cannot be loaded.
     """
-    evaluation = EvaluationPrompts(
+    rules = recipe.screen
+    folder = encoder_folder(rules.embedder)
+    embedder = None if folder is None else TextEncoder(folder)
+    rows = (
         row for name, path in inputs.items() if name.startswith(EVALUATION) for row in read_records(path, PromptRow)
     )
-    pairs = {name: read_records(path, Pair) for name, path in inputs.items() if not name.startswith(EVALUATION)}
-    dropped: list[DroppedPair] = []
-    kept: dict[str, int] = {}
-    despite = 0
+    held_out = HeldOut(EvaluationPrompts(rows), rules, embedder)
+    kinds = [name for name in inputs if name != EMBEDDER and not name.startswith(EVALUATION)]
+    pairs = {kind: read_records(inputs[kind], Pair) for kind in kinds}
     with meter("screen", sum(map(len, pairs.values())), "pairs") as progress:
-        for kind, rows in pairs.items():
-            reasons = screen_pairs(rows, evaluation, recipe.screen, solves, on_pair=progress.advance)
-            judged = list(zip(rows, reasons, strict=True))
-            dropped += [DroppedPair(id=pair.id, kind=kind, reason=why) for pair, why in judged if why]
-            if recipe.screen.on_verifier_disagreement == "keep":
-                despite += sum(1 for pair, why in judged if not why and disagreement(pair, solves))
-            kept[kind] = write_records(out / f"{kind}.jsonl", (pair for pair, why in judged if not why))
+        judged = {kind: _judge(rows, rules, held_out, embedder, progress) for kind, rows in pairs.items()}
+    kept = {kind: [verdict for verdict in verdicts if not verdict.reason] for kind, verdicts in judged.items()}
+    dropped = [
+        DroppedPair(id=verdict.pair.id, kind=kind, reason=verdict.reason)
+        for kind, verdicts in judged.items()
+        for verdict in verdicts
+        if verdict.reason
+    ]
+    for kind, left in kept.items():
+        write_records(out / f"{kind}.jsonl", (verdict.pair for verdict in left))
     write_records(out / "dropped.jsonl", dropped)
     return StageResult(
         counts_in={kind: len(rows) for kind, rows in pairs.items()},
-        counts_out=kept,
+        counts_out={kind: len(left) for kind, left in kept.items()},
         drops=dict(sorted(Counter(f"{drop.kind}: {drop.reason}" for drop in dropped).items())),
-        facts={"kept_despite_verifier": despite},
+        facts=_facts(rules, kept),
     )
+
+
+def _judge(
+    pairs: Sequence[Pair], rules: Screen, held_out: HeldOut, embedder: Embedder | None, progress: Meter
+) -> list[Judged]:
+    screening = Screening(rules, held_out, solves, embedder, template_texts())
+    judged = []
+    for start in range(0, len(pairs), _TOGETHER):
+        some = pairs[start : start + _TOGETHER]
+        screening.prepare(some)
+        for pair in some:
+            judged.append(screening.judge(pair))
+            progress.advance()
+    return judged
+
+
+def _facts(rules: Screen, kept: Mapping[str, Sequence[Judged]]) -> dict[str, int | dict[str, int]]:
+    """What was done to pairs that were kept, and which of the rules had nothing to say of them."""
+    facts: dict[str, int | dict[str, int]] = {"kept_despite_verifier": 0}
+    if rules.on_verifier_disagreement == "keep":
+        despite = [verdict for left in kept.values() for verdict in left if disagreement(verdict.pair, solves)]
+        facts["kept_despite_verifier"] = len(despite)
+    if rules.on_verifier_disagreement == "swap":
+        facts["swapped"] = {kind: sum(verdict.swapped for verdict in left) for kind, left in kept.items()}
+    if rules.margin_band is not None:
+        facts["kept_without_margin"] = {
+            kind: sum("margin" not in verdict.pair.scores for verdict in left) for kind, left in kept.items()
+        }
+    return facts
+
+
+def template_texts() -> list[str]:
+    """The texts that a teacher is instructed by."""
+    folder = resources.files("limbeck.teachers") / "templates"
+    return [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".txt")]

@@ -1,0 +1,79 @@
+"""Two answers beside each other: too short, equal, nearly equal, too different in length. Pure.
+
+What "nearly equal" means here. A pair whose answers differ in one decisive word (the number, the sign, the "not", the
+name) is the sharpest lesson there is, and a short answer has no other words. So two answers are nearly equal only where
+they are long and share almost every word in order (`max_answer_similarity`), and nothing in the rest can decide
+what they say. Not even those are dropped where the likeness is meant or judged by somebody who knows: corrections of
+the student's own reply (`revise`), and problems that have a scorer.
+
+What it cannot see: one ordinary word for another that makes the answer false ("the ribosome" for "the mitochondrion" in
+a long text) may be dropped; words of languages beyond its lists count as ordinary.
+Start reading at: `form_problem`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from limbeck.likeness import same_answer
+from limbeck.recipe_pairs import Screen
+from limbeck.records import Pair
+from limbeck.screening.words import is_decisive, tokens
+
+MAX_COMPARED_WORDS = 4_000  # between the first and the last difference; aligning takes time quadratic in them
+
+
+def form_problem(pair: Pair, rules: Screen) -> str | None:
+    """Say what is wrong with the two answers as texts, the cheapest test first; None where nothing is."""
+    lengths = [len(pair.chosen.strip()), len(pair.rejected.strip())]
+    if min(lengths) < rules.min_response_characters:
+        return "too short (chosen)" if lengths[0] < rules.min_response_characters else "too short (rejected)"
+    if same_answer(pair.chosen, pair.rejected):
+        return "equal answers"
+    if max(lengths) > rules.max_length_ratio * max(1, min(lengths)):
+        return "length ratio"
+    if abs(lengths[0] - lengths[1]) > rules.max_length_difference_characters:
+        return "length difference"
+    likeness_is_meant = pair.problem is not None or pair.source == "revise"
+    if not likeness_is_meant and nearly_equal(pair.chosen, pair.rejected, rules.max_answer_similarity):
+        return "nearly equal answers"
+    return None
+
+
+def nearly_equal(first: str, second: str, max_similarity: float) -> bool:
+    """Whether more than `max_similarity` of the words is shared, in order, and no other word is decisive.
+
+    The similarity is 2 M / T (Ratcliff and Obershelp, as in difflib): M words matched, of T in both.
+    """
+    shorter, longer = sorted((len(first), len(second)))
+    if shorter < 0.5 * max_similarity * longer:  # far more characters in far fewer words: spare the splitting
+        return False
+    words, others = tokens(first), tokens(second)
+    total = len(words) + len(others)
+    if not total or 2 * (Counter(words) & Counter(others)).total() <= max_similarity * total:
+        return False
+    start = _shared_start(words, others)
+    end = _shared_start(words[start:][::-1], others[start:][::-1])
+    inner = slice(start, len(words) - end), slice(start, len(others) - end)
+    if max(len(words), len(others)) - start - end > MAX_COMPARED_WORDS:
+        return False
+    matcher = SequenceMatcher(None, words[inner[0]], others[inner[1]], autojunk=False)
+    matched = start + end + sum(block.size for block in matcher.get_matching_blocks())
+    if 2 * matched <= max_similarity * total:
+        return False
+    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
+    return not any(
+        _decides(words, others, range(start + a, start + b), range(start + c, start + d)) for _, a, b, c, d in changes
+    )
+
+
+def _decides(words: Sequence[str], others: Sequence[str], here: range, there: range) -> bool:
+    """Whether a change holds a decisive word. Capitals alone decide nothing: `Sky` for `sky` is no other name."""
+    if [words[place].casefold() for place in here] == [others[place].casefold() for place in there]:
+        return False
+    return any(is_decisive(words, place) for place in here) or any(is_decisive(others, place) for place in there)
+
+
+def _shared_start(words: Sequence[str], others: Sequence[str]) -> int:
+    pairs = zip(words, others, strict=False)
+    return next((place for place, (word, other) in enumerate(pairs) if word != other), min(len(words), len(others)))
