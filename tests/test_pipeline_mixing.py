@@ -181,3 +181,15 @@ def test_an_arm_that_cannot_be_mixed_is_one_sentence(
     files = [f"{kind}={finished}/screen/zero_shot.jsonl:1" for kind in shares]
     complaint = limbeck("mix", *files, "--out", tmp_path / "out", "--set", f"arms.mixed.{setting}").complaint
     assert words in complaint
+
+
+def test_an_sft_arm_with_human_pairs_has_a_first_run_on_them_from_the_base(recipe: Path) -> None:
+    setting = "arms.after={human=2, zero_shot=3, mixing='sequential', trains='sft'}"
+    found = {unit.name: unit for unit in pipeline.units(load_recipe(recipe, (setting,)), Path("/base"))}
+    first, second = found["sft_first/after"], found["sft_arms/after"]
+    assert (first.stage, first.inputs["base"], second.inputs["base"]) == (
+        "sft", Path("/base"), Path("sft_first/after/model"),
+    )  # fmt: skip
+    assert first.inputs["demonstrations"] == Path("mix/after/first.jsonl")
+    assert first.inputs["validation"] == Path("mix/after/first_validation.jsonl")
+    assert second.inputs["demonstrations"] == Path("mix/after/train.jsonl")

@@ -18,7 +18,7 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, sum_by_sequence, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.machine import on_device
-from limbeck.lm.packing import Item, pack, under_budget
+from limbeck.lm.packing import Item, PackedRow, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe_training import Dpo, Optimisation
 
@@ -78,8 +78,7 @@ class SftObjective:
             row = pack(items, model.device)
             found = token_logps(model, row)
             loss = mean_nll(found, total)
-            split = by_source({"loss": -sum_by_sequence(found.detach(), row)}, items, totals)  # [S], an item each
-            yield StepLoss(loss, {"loss": loss, **split})
+            yield StepLoss(loss, {"loss": loss, **_nll_by_source(found.detach(), row, items, totals)})
 
     @torch.no_grad()
     def validate(self, model: LanguageModel) -> Values:
@@ -92,16 +91,21 @@ class SftObjective:
             row = pack(items, model.device)
             found = token_logps(model, row)
             total -= float(found.sum())
-            sums.update(read(by_source({"loss": -sum_by_sequence(found, row)}, items, totals)))
+            sums.update(read(_nll_by_source(found, row, items, totals)))
         return {"loss": total / sum(item.num_targets for item in self.heldout), **sums}
+
+
+def _nll_by_source(
+    token_logps: Tensor, row: PackedRow, items: Sequence[Item], totals: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """`loss/SOURCE` in nats per target token of each source's `totals`, from [N] log-probabilities; empty: no split."""
+    return by_source({"loss": -sum_by_sequence(token_logps, row)}, items, totals) if totals else {}  # [N] -> [S]
 
 
 # Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses.
 _PAIR_VALUES = (
     "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change"
 )  # fmt: skip
-
-
 _SPLIT_VALUES = ("loss", "margin", "accuracy")  # of each source as well, where there are several
 
 

@@ -187,7 +187,7 @@ class Mixer:
             rolling = [pair for pair in usable["rolling"] if pair.placed_after in there]
             places = {pair.id: str(pair.placed_after) for pair in rolling}
             if len(rolling) < len(usable["rolling"]):
-                drops[UNPLACED] = len(usable["rolling"]) - len(rolling)
+                drops = {UNPLACED: len(usable["rolling"]) - len(rolling)}
             usable["rolling"] = rolling
         synthetic = [pair for kind, rows in usable.items() for pair in self._first(parted, kind, rows)]
         return _Taken(human, synthetic, {pair.id: places[pair.id] for pair in synthetic if pair.id in places}, drops)

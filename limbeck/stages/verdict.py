@@ -211,8 +211,8 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
         best = max(arms, key=lambda c: c.difference.estimate)
         verb = "improved on" if best in helped else "did worse than" if best in harmed else "did not clearly improve on"
         parts.append(
-            f"the best of {len(arms)} {_sort(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} SFT "
-            f"({_say_difference(best)})"
+            f"the best of {len(arms)} {_training(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} "
+            f"SFT ({_say_difference(best)})"
         )
     if len(arms) > 1:
         parts.append(f"{len(helped)} of {len(arms)} arms helped, {len(harmed)} harmed")
@@ -222,7 +222,7 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _sort(recipe: Recipe) -> str:
+def _training(recipe: Recipe) -> str:
     """What all arms train by, as a word before `arm`; nothing where they differ."""
     trains = {arm.trains for arm in recipe.arms.values()}
     return f"{trains.pop().upper()} " if len(trains) == 1 else ""
