@@ -102,7 +102,10 @@ def mix(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:
-    """Mix kinds of pairs into one training stream, some held out for validation."""
+    """Mix kinds of pairs into one training stream, some held out for validation.
+
+    How they are mixed: `--set arms.mixed.mixing=interleave` (uniform, append, sequential, ratio).
+    """
     shares = [parse_share(text) for text in pairs]
     counts = {kind: count for kind, _, count in shares}
     if len(counts) < len(shares):

@@ -62,27 +62,27 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         TeacherError: where a server that can be at work already is not.
     """
     check(recipe)
-    stages = list(dict.fromkeys(unit.stage for unit in units(recipe, base)))
-    if until is not None and until not in stages:
-        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(stages)}")
+    steps = list(dict.fromkeys(unit.step for unit in units(recipe, base)))
+    if until is not None and until not in steps:
+        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(steps)}")
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
-        served.look(_servers_needed(recipe, base, folder, stages[: stages.index(until) + 1] if until else stages))
+        served.look(_servers_needed(recipe, base, folder, steps[: steps.index(until) + 1] if until else steps))
         for unit in units(recipe, base):
-            if until is not None and stages.index(unit.stage) > stages.index(until):
-                continue  # not the end: the stages of the next arm come after those of this one
+            if until is not None and steps.index(unit.step) > steps.index(until):
+                return
             run_unit(unit, recipe, folder)
 
 
-def _servers_needed(recipe: Recipe, base: Path, folder: Path, stages: Sequence[str]) -> dict[str, Server]:
+def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:
     """The servers that units yet to run will ask, of models that are there already. One whose model is yet to be
     trained is looked for when its turn comes: only then can it hold that model.
     """
     if not recipe.servers:
         return {}
     due = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
-    asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(stages)}
-    untrained = {SFT if unit.stage == "sft" else unit.argument for unit in due if unit.stage in ("sft", "dpo")}
+    asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(steps)}
+    untrained = {unit.argument or SFT for unit in due if unit.stage in ("sft", "dpo")}
     return {name: server for name, server in recipe.servers.items() if name in asked - untrained}
 
 

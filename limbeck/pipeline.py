@@ -31,6 +31,7 @@ _CHANGES_NOTHING: Any = {
     "evaluate": {"reward": _PACE},
     "servers": True,
 }
+_STAGES = {"dpo_first": "dpo", "sft_first": "sft", "sft_arms": "sft"}
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -48,9 +49,14 @@ class Unit:
     keep: tuple[str, ...] = ()
 
     @property
-    def stage(self) -> str:
-        """The stage that does the work: the first part of the name."""
+    def step(self) -> str:
+        """What `--until` names: the first part of the name."""
         return self.name.partition("/")[0]
+
+    @property
+    def stage(self) -> str:
+        """The stage that does the work: that of the step's name, unless a stage takes several steps."""
+        return _STAGES.get(self.step, self.step)
 
 
 def check(recipe: Recipe) -> None:
@@ -137,39 +143,52 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         screened = {**pairs, **_evaluation(corpus), **_embedder(recipe)}
         listed.append(Unit("screen", screened, _part(recipe, "screen")))
-    for arm in recipe.arms:
-        listed += _arm_units(recipe, arm, base)
+    listed += [_mix_unit(recipe, arm) for arm in recipe.arms]
+    for trains in ("dpo", "sft"):
+        arms = [arm for arm, settings in recipe.arms.items() if settings.trains == trains]
+        runs = ((name, arm) for arm in arms if (name := recipe.first_run_unit(arm)))
+        listed += [_training_unit(recipe, arm, base, name) for name, arm in runs]
+        listed += [_training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += _evaluate_units(recipe, base)
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
 
 
-def _arm_units(recipe: Recipe, arm: str, base: Path) -> list[Unit]:
-    mixed = Path("mix") / arm
-    return [
-        Unit(
-            f"mix/{arm}",
-            _files(Path("screen"), *recipe.arms[arm].counts()),
-            _part(recipe, "mix") | {"arm": recipe.arms[arm].model_dump()},
-            argument=arm,
-        ),
-        Unit(
-            f"dpo/{arm}",
-            {
-                "pairs": mixed / "train.jsonl",
-                "validation": mixed / "validation.jsonl",
-                "policy": Path("sft/model"),
-                "reference": Path("sft/model") if recipe.dpo.reference == "sft" else base,
-            },
-            _part(recipe, "model", "dpo"),
-            argument=arm,
-        ),
-    ]
+def _mix_unit(recipe: Recipe, arm: str) -> Unit:
+    settings = recipe.arms[arm]
+    inputs = _files(Path("screen"), *settings.counts())
+    if settings.trains == "sft":
+        corpus = Path("corpus")
+        inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
+        inputs |= {"validation": corpus / "demonstrations_validation.jsonl"}
+    return Unit(f"mix/{arm}", inputs, _part(recipe, "mix") | {"arm": settings.model_dump()}, argument=arm)
+
+
+def _training_unit(recipe: Recipe, arm: str, base: Path, name: str) -> Unit:
+    """One training run of an arm: its only one, or the first or the second of a `sequential` one, called `name`."""
+    settings, first, mixed = recipe.arms[arm], recipe.first_run_unit(arm), Path("mix") / arm
+    rows, heldout = ("first", "first_validation") if name == first else ("train", "validation")
+    start = base if settings.trains == "sft" else Path("sft/model")
+    if settings.mixing == "sequential" and name != first:  # a second run, from where the first one ended
+        start = Path(first or "sft") / "model"
+    inputs = {"validation": mixed / f"{heldout}.jsonl"}
+    if settings.trains == "sft":
+        inputs |= {"base": start, "demonstrations": mixed / f"{rows}.jsonl"}
+        part = _part(recipe, "model", "sft") | {"reshuffles": settings.mixing == "uniform"}
+        return Unit(name, inputs, part, argument=arm)
+    # DPO's reference is the model it starts from (Rafailov et al. 2023). So a second run begins with margins of 0 and
+    # stays near what the first one learnt; the SFT model would draw it back from there.
+    inputs |= {
+        "pairs": mixed / f"{rows}.jsonl",
+        "policy": start,
+        "reference": start if recipe.dpo.reference == "sft" else base,
+    }
+    return Unit(name, inputs, _part(recipe, "model", "dpo"), argument=arm)
 
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
-    trained = {arm: Path("dpo") / arm / "model" for arm in recipe.arms}
+    trained = {arm: Path(recipe.arm_unit(arm)) / "model" for arm in recipe.arms}
     return {BASE: base, SFT: Path("sft/model"), **trained}
 
 
@@ -200,7 +219,8 @@ def _verdict_unit(recipe: Recipe) -> Unit:
         inputs[f"{name}/retention"] = folder / "retention.json"
         for judge in recipe.evaluate.judges:
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
-    return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": list(recipe.arms)})
+    trains = {name: arm.trains for name, arm in recipe.arms.items()}
+    return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": trains})
 
 
 def _evaluation(corpus: Path) -> dict[str, Path]:

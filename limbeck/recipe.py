@@ -165,3 +165,12 @@ class Recipe(Section):
             for kind, count in arm.counts().items():
                 needed[kind] = max(needed.get(kind, 0), count)
         return needed
+
+    def arm_unit(self, arm: str) -> str:
+        """The folder, in a run, in which an arm's model is trained."""
+        return f"{'dpo' if self.arms[arm].trains == 'dpo' else 'sft_arms'}/{arm}"
+
+    def first_run_unit(self, arm: str) -> str | None:
+        """The folder of the training that comes before the arm's own, where it has one (`sequential`)."""
+        settings = self.arms[arm]
+        return f"{settings.trains}_first/{arm}" if settings.has_first_run else None

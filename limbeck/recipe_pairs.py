@@ -160,14 +160,18 @@ class Arm(Section):
     contrast: Count = Field(0, description="Chosen: the teacher's answer to a mined prompt; rejected: the answer of "
                             "`teach.contrast_with`.")  # fmt: skip
     mixing: Mixing = Field(
-        "uniform", description="uniform: every mini-batch a uniform draw across kinds (paper, step 6). append: human "
-        "pairs, then the synthetic. sequential: a second training on the synthetic, from the checkpoint of the "
-        "first. ratio: `synthetic_share` of every mini-batch. interleave: a synthetic pair at every other position."
+        "uniform", description="How synthetic pairs (every kind but human; but random, where it stands for human) join "
+        "the human stream. uniform: every mini-batch a uniform draw across kinds (paper, step 6). append: human pairs, "
+        "then the synthetic. sequential: a second training on the synthetic, from the checkpoint of the first. ratio: "
+        "`synthetic_share` of every mini-batch. interleave: a synthetic pair at every other position; a rolling one "
+        "right after the human pair it follows. All but uniform repeat one order in every epoch."
     )  # fmt: skip
-    synthetic_share: Rate = Field(0.5, description='Of every mini-batch, with `mixing = "ratio"`.')
+    synthetic_share: Rate = Field(
+        0.5, description='Synthetic part of every mini-batch, with `mixing = "ratio"`; left-over pairs follow alone.'
+    )
     trains: Literal["dpo", "sft"] = Field(
-        "dpo", description="sft: chosen responses join the demonstrations, and the arm is trained from the base model "
-        "and judged against the plain SFT."
+        "dpo", description="sft: chosen responses join the demonstrations, which are the human stream then, with those "
+        "of human pairs among them; the arm is trained from the base model and judged against the plain SFT."
     )  # fmt: skip
 
     def counts(self) -> dict[PairKind, int]:
@@ -175,8 +179,35 @@ class Arm(Section):
         asked: dict[PairKind, int] = {kind: getattr(self, kind) for kind in get_args(PairKind)}
         return {kind: number for kind, number in asked.items() if number}
 
+    @property
+    def stream_kind(self) -> PairKind | None:
+        """The kind whose pairs belong to the human stream: `human`; in a DPO arm without any, `random`."""
+        if self.human:
+            return "human"
+        return "random" if self.random and self.trains == "dpo" else None
+
+    @property
+    def has_first_run(self) -> bool:
+        """Whether a model of the arm's own is trained on the human stream first, and the arm's goes on from that.
+
+        The first run of an SFT arm without human pairs is the plain SFT, which there is already.
+        """
+        return self.mixing == "sequential" and (self.trains == "dpo" or self.stream_kind is not None)
+
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.counts():
             raise ValueError("an arm needs at least one pair of some kind")
+        return self
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> Self:
+        if self.mixing == "uniform":
+            return self
+        if self.trains == "dpo" and self.stream_kind is None:
+            raise ValueError(f"mixing {self.mixing!r} needs human pairs, or random ones in their place, among which "
+                             "the others come")  # fmt: skip
+        if not set(self.counts()) - {self.stream_kind}:
+            raise ValueError(f"mixing {self.mixing!r} needs pairs of a synthetic kind, and this arm has "
+                             f"{self.stream_kind} ones only")  # fmt: skip
         return self

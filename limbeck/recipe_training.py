@@ -91,8 +91,10 @@ class Dpo(Optimisation):
         0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "
         "log-probabilities falling)."
     )  # fmt: skip
-    reference: Literal["sft", "base"] = Field("sft", description="sft: the DPO paper's; base: as printed in the "
-                                              "distillation paper.")  # fmt: skip
+    reference: Literal["sft", "base"] = Field(
+        "sft", description="sft: the DPO paper's, the model that training starts from; in the second run of a "
+        "`sequential` arm that is the first run's. base: as printed in the distillation paper, in both runs."
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _combines(self) -> Self:

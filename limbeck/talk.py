@@ -42,7 +42,7 @@ def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: st
 
 def _folder_of(name: str, base: Path, folder: Path, recipe: Recipe) -> Path:
     places = {"base": base, "sft": folder / "sft" / "model"}
-    places |= {arm: folder / "dpo" / arm / "model" for arm in recipe.arms}
+    places |= {arm: folder / recipe.arm_unit(arm) / "model" for arm in recipe.arms}
     if name not in places:
         raise RunFolderError(f"no model {name!r} in this run; it has {', '.join(places)}")
     if not places[name].is_dir():

@@ -230,7 +230,7 @@ def test_run_without_arms_tasks_and_verifier_is_reported_by_reward(tmp_path: Pat
 def test_arms_that_left_the_recipe_do_not_count(tmp_path: Path) -> None:
     root = build_run(tmp_path / "run")
     before = gather(root, recipe()).manifests
-    for stage in ("mix", "dpo", "evaluate"):
+    for stage in ("mix", "dpo", "sft_arms", "evaluate"):
         shutil.copytree(root / "dpo" / "random", root / stage / "old")
     assert gather(root, recipe()).manifests == before
     (root / "evaluate" / "old" / "manifest.json").unlink()

@@ -107,7 +107,7 @@ def test_points_are_finite_and_of_one_split() -> None:
 
 
 def test_no_metrics_make_no_figure_and_arms_share_the_panels() -> None:
-    assert sft_curves({}).figure is None
+    assert sft_curves({}, {}).figure is None
     lines = (Metric(step=1, split="train", values={"loss": 0.7, "margin": 0.0}),)
     curves = dpo_curves({"dpo/a": lines, "dpo/b": lines}, {"a": 2, "b": 3})
     assert curves.figure is not None and len(curves.figure.drawings) == 2

@@ -8,7 +8,7 @@ from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
 from limbeck.recipe import Model
-from limbeck.records import Demonstration, Message, Pair
+from limbeck.records import Demonstration, Pair, PromptRow
 
 REFUSED = "conversation refused by the chat template"
 
@@ -22,20 +22,20 @@ class Items(NamedTuple):
 
 def demonstration_items(chat: Chat, rows: Iterable[Demonstration], limits: Model) -> Items:
     """One item a demonstration, with one response."""
-    return _items(chat, ((row.id, row.prompt, (row.response,)) for row in rows), limits)
+    return _items(chat, ((row, (row.response,)) for row in rows), limits)
 
 
 def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model) -> Items:
     """One item a pair, with two responses: chosen, rejected."""
-    return _items(chat, ((pair.id, pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs), limits)
+    return _items(chat, ((pair, (pair.chosen, pair.rejected)) for pair in pairs), limits)
 
 
-def _items(chat: Chat, rows: Iterable[tuple[str, Sequence[Message], tuple[str, ...]]], limits: Model) -> Items:
+def _items(chat: Chat, rows: Iterable[tuple[PromptRow, tuple[str, ...]]], limits: Model) -> Items:
     items: list[Item] = []
     drops: Counter[str] = Counter()
-    for id_, messages, texts in rows:
+    for row, texts in rows:
         try:
-            prompt = chat.prompt_ids(messages)
+            prompt = chat.prompt_ids(row.prompt)
         except ModelError:
             drops[REFUSED] += 1
             continue
@@ -44,7 +44,7 @@ def _items(chat: Chat, rows: Iterable[tuple[str, Sequence[Message], tuple[str, .
         if reason:
             drops[reason] += 1
         else:
-            items.append(Item(id_, prompt, responses))
+            items.append(Item(row.id, prompt, responses, row.source))
     return Items(items, dict(drops))
 
 

@@ -3,19 +3,22 @@
 Both count their denominators over the whole optimizer step, so that micro-batches of any shape give one gradient.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from limbeck import seeds
+from limbeck.lm.by_source import by_source, pairs_by_source, read, several_sources, tokens_by_source
 from limbeck.lm.load import LanguageModel
-from limbeck.lm.logps import logps, token_logps
+from limbeck.lm.logps import logps, sum_by_sequence, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.machine import on_device
-from limbeck.lm.packing import Item, pack, under_budget
+from limbeck.lm.packing import Item, PackedRow, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe_training import Dpo, Optimisation
 
@@ -36,12 +39,17 @@ def rows_of_step(
 
 @dataclass
 class SftObjective:
-    """Cross-entropy on response tokens; each epoch in an order of its own."""
+    """Cross-entropy on response tokens.
+
+    `reshuffles`: each epoch has an order of its own; otherwise every epoch has that of `train`. Where rows come from
+    several sources, `loss/SOURCE` is the loss of each.
+    """
 
     train: Sequence[Item]
     heldout: Sequence[Item]
     settings: Optimisation
     seed: int
+    reshuffles: bool = True
 
     @property
     def num_rows(self) -> int:
@@ -54,40 +62,70 @@ class SftObjective:
 
     def _order(self, epoch: int) -> Sequence[int]:
         order = list(range(len(self.train)))
-        seeds.rng(self.seed, "sft order", epoch).shuffle(order)
+        if self.reshuffles:
+            seeds.rng(self.seed, "sft order", epoch).shuffle(order)
         return order
+
+    @cached_property
+    def _splits(self) -> bool:
+        return several_sources(self.train, self.heldout)
 
     def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the target tokens of all of them."""
         total = sum(row.num_targets for row in rows)
+        totals = tokens_by_source(rows) if self._splits else {}
         for items in under_budget(rows, self.settings.micro_batch_tokens):
-            loss = mean_nll(token_logps(model, pack(items, model.device)), total)
-            yield StepLoss(loss, {"loss": loss})
+            row = pack(items, model.device)
+            found = token_logps(model, row)
+            loss = mean_nll(found, total)
+            yield StepLoss(loss, {"loss": loss, **_nll_by_source(found.detach(), row, items, totals)})
 
+    @torch.no_grad()
     def validate(self, model: LanguageModel) -> Values:
         """Held-out loss in nats per target token."""
         if not self.heldout:
             return {}
-        return {"loss": mean_nll_of(model, self.heldout, self.settings.micro_batch_tokens)}
+        totals = tokens_by_source(self.heldout) if self._splits else {}
+        total, sums = 0.0, Counter[str]()
+        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+            row = pack(items, model.device)
+            found = token_logps(model, row)
+            total -= float(found.sum())
+            sums.update(read(_nll_by_source(found, row, items, totals)))
+        return {"loss": total / sum(item.num_targets for item in self.heldout), **sums}
+
+
+def _nll_by_source(
+    token_logps: Tensor, row: PackedRow, items: Sequence[Item], totals: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """`loss/SOURCE` in nats per target token of each source's `totals`, from [N] log-probabilities; empty: no split."""
+    return by_source({"loss": -sum_by_sequence(token_logps, row)}, items, totals) if totals else {}  # [N] -> [S]
 
 
 # Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses.
 _PAIR_VALUES = (
     "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change"
 )  # fmt: skip
+_SPLIT_VALUES = ("loss", "margin", "accuracy")  # of each source as well, where there are several
 
 
-class _Sums(NamedTuple):
-    """Over the pairs of one packed row: the loss to learn from, and each of `_PAIR_VALUES`, [7], detached."""
+class _OfPairs(NamedTuple):
+    """Of one packed row: the summed loss to learn from, and each of `_PAIR_VALUES` a pair, [7, P], detached."""
 
     loss: Tensor
     values: Tensor
 
+    def split(self, items: Sequence[Item], totals: Mapping[str, int]) -> dict[str, Tensor]:
+        """`_SPLIT_VALUES` by source, as shares of the means over each source's `totals` pairs."""
+        columns = {name: self.values[_PAIR_VALUES.index(name)] for name in _SPLIT_VALUES}
+        return by_source(columns, items, totals)
+
 
 @dataclass
 class DpoObjective:
-    """Preference loss against fixed reference log-probabilities; pairs in the order that mixing gave them.
+    """Preference loss against fixed reference log-probabilities; pairs in the order that mixing gave them, always.
 
+    Where they come from several sources, `margin/SOURCE` and the like are the means over each.
     `reference_logps`: for each pair's id, (chosen, rejected) in nats under the reference, from the same code path.
     """
 
@@ -107,19 +145,32 @@ class DpoObjective:
 
     def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
+        totals = pairs_by_source(rows) if self._splits else {}
         for items in under_budget(rows, self.settings.micro_batch_tokens):
-            loss, values = self._sums(model, items)
-            yield StepLoss(loss / len(rows), dict(zip(_PAIR_VALUES, (values / len(rows)).unbind(), strict=True)))
+            found = self._values(model, items)
+            means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [7, P] -> [7]
+            yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
 
     def validate(self, model: LanguageModel) -> Values:
         """Held-out means over pairs."""
         if not self.heldout:
             return {}
-        runs = under_budget(self.heldout, self.settings.micro_batch_tokens)
-        columns = zip(*(self._sums(model, items).values.tolist() for items in runs), strict=True)
-        return {name: sum(column) / len(self.heldout) for name, column in zip(_PAIR_VALUES, columns, strict=True)}
+        totals = pairs_by_source(self.heldout) if self._splits else {}
+        rows: list[list[float]] = []
+        sums = Counter[str]()
+        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+            found = self._values(model, items)
+            rows.append(found.values.sum(1).tolist())  # [7, P] -> [7]
+            sums.update(read(found.split(items, totals)))
+        columns = zip(*rows, strict=True)
+        means = {name: sum(column) / len(self.heldout) for name, column in zip(_PAIR_VALUES, columns, strict=True)}
+        return {**means, **sums}
 
-    def _sums(self, model: LanguageModel, items: Sequence[Item]) -> _Sums:
+    @cached_property
+    def _splits(self) -> bool:
+        return several_sources(self.train, self.heldout)
+
+    def _values(self, model: LanguageModel, items: Sequence[Item]) -> _OfPairs:
         row = pack(items, model.device)
         policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
         reference = on_device(torch.tensor([self.reference_logps[i] for i in row.ids]), policy.device)  # [P, 2]
@@ -133,8 +184,8 @@ class DpoObjective:
         with torch.no_grad():
             accurate = (implied.margin > 0).float()
             columns = (loss, preference, nll, implied.margin, accurate, *(policy - reference).unbind(1))
-            values = torch.stack(columns).sum(1)  # [7, P] -> [7]
-        return _Sums(loss.sum(), values)
+            values = torch.stack(columns)
+        return _OfPairs(loss.sum(), values)
 
 
 def preference_loss(implied: Rewards, settings: Dpo) -> Tensor:

@@ -18,11 +18,15 @@ from limbeck.lm.span_attention import Span
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt and one response (SFT) or two (a pair: chosen, rejected), as token ids; none of them empty."""
+    """A prompt and one response (SFT) or two (a pair: chosen, rejected), as token ids; none of them empty.
+
+    `source`: of the record, what metrics are split by; it decides nothing.
+    """
 
     id: str
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
+    source: str = ""
 
     @property
     def num_tokens(self) -> int:

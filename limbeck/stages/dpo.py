@@ -27,7 +27,7 @@ from limbeck.store import digest_path, read_records, refuse_repeated
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
-    """Train the policy on the arm's pairs; the checkpoint with the lowest validation loss is kept.
+    """Train the policy on the arm's pairs, in their order; the checkpoint with the lowest validation loss is kept.
 
     Raises:
         ModelError: where policy and reference have different vocabularies.

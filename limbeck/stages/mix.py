@@ -1,24 +1,30 @@
-"""Pairs to one arm's training stream: hold some of each kind out, take the arm's counts, shuffle uniformly.
+"""Pairs to one arm's training stream: hold some of each kind out, take the arm's counts, put them in order.
 
-Reads: KIND (Pair) for every kind the arm asks for.
-Writes: train.jsonl and validation.jsonl (Pair).
-Start reading at: `mix_pairs`.
+Reads: KIND (Pair) for every kind the arm asks for; where it trains by SFT, `demonstrations`, `validation` and `chat`
+(Demonstration).
+Writes: `train.jsonl` and `validation.jsonl` (Pair, or Demonstration where the arm trains by SFT), in the order in which
+they are trained on; where the arm's mixing is `sequential`, `first.jsonl` and `first_validation.jsonl`, which its first
+run trains on.
+Start reading at: `Mixer`; the orders themselves are in `limbeck/stream.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 from limbeck.errors import InputError
-from limbeck.likeness import prompt_identity
+from limbeck.likeness import PromptIdentity, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import PairKind
-from limbeck.records import Pair
+from limbeck.recipe_pairs import Arm, PairKind
+from limbeck.records import Demonstration, Pair
 from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records
-from limbeck.stream import stream_order
+from limbeck.stream import Row, appended, in_ratio, interleaved, spread, stream_order
 
+UNPLACED = "rolling: the human pair that it follows is not in the stream"
+HELD_OUT = "demonstrations: same prompt as a held-out row"
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
     "random": "raise corpus.tasks.pool or teach.accept.random",
@@ -31,11 +37,42 @@ _MORE: dict[PairKind, str] = {
 }
 
 
-class Mixture(NamedTuple):
-    """One arm's pairs. No prompt of `validation` occurs in `train`."""
+class Mixture(NamedTuple, Generic[Row]):
+    """One arm's rows, in the order of training. No prompt of `validation` occurs in `train` or `first`.
 
-    train: list[Pair]
-    validation: list[Pair]
+    `first`: what the first run of a `sequential` arm trains on, validated on `first_validation`, the human part of
+    `validation`; the arm's own run, the second, trains on `train`. Both are empty with any other mixing.
+    """
+
+    train: list[Row]
+    validation: list[Row]
+    first: list[Row]
+    first_validation: list[Row]
+    drops: dict[str, int]
+
+
+class Demonstrations(NamedTuple):
+    """What the plain SFT trains on, chat included, and what it is validated on."""
+
+    train: Sequence[Demonstration]
+    validation: Sequence[Demonstration]
+
+
+class _Parted(NamedTuple):
+    """Pairs by kind, in stream order: those held out, and those that share no prompt with any; `there`: how many."""
+
+    there: dict[PairKind, int]
+    heldout: dict[PairKind, list[Pair]]
+    rest: dict[PairKind, list[Pair]]
+
+
+class _Taken(NamedTuple):
+    """What an arm trains on. `places`: for the id of a pair, that of the row it follows."""
+
+    human: list[Pair]
+    synthetic: list[Pair]
+    places: dict[str, str]
+    drops: dict[str, int]
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -44,55 +81,161 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     Raises:
         InputError: an input file is missing or not what it should be, or holds too few pairs.
     """
-    counts = recipe.arms[arm].counts()
-    missing = [kind for kind in counts if kind not in inputs]
+    settings = recipe.arms[arm]
+    missing = [kind for kind in settings.counts() if kind not in inputs]
     if missing:
         raise InputError(f"the arm {arm!r} asks for {missing[0]} pairs, but no file of such pairs is given")
-    pairs = {kind: read_records(inputs[kind], Pair) for kind in counts}
-    mixture = mix_pairs(pairs, counts, heldout=recipe.mix.heldout_pairs, seed=recipe.seed, arm=arm)
-    write_records(out / "train.jsonl", mixture.train)
-    write_records(out / "validation.jsonl", mixture.validation)
+    if settings.trains == "sft" and "demonstrations" not in inputs:
+        raise InputError(
+            f"the arm {arm!r} trains by SFT: its pairs join demonstrations, and no file of these is given; mix it in a "
+            f'whole run (`limbeck run`), or set arms.{arm}.trains to "dpo"'
+        )
+    pairs = {kind: read_records(inputs[kind], Pair) for kind in settings.counts()}
+    counts_in: dict[str, int] = {kind: len(rows) for kind, rows in pairs.items()}
+    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed)
+    if settings.trains == "dpo":
+        return _write(mixer.mix_pairs(pairs), settings, out, counts_in)
+    names = ("demonstrations", "chat", "validation")
+    own = {name: read_records(inputs[name], Demonstration) if name in inputs else [] for name in names}
+    counts_in |= {name: len(rows) for name, rows in own.items()}
+    demonstrations = Demonstrations([*own["demonstrations"], *own["chat"]], own["validation"])
+    return _write(mixer.mix_demonstrations(pairs, demonstrations), settings, out, counts_in)
+
+
+def _write(mixture: Mixture[Row], settings: Arm, out: Path, counts_in: dict[str, int]) -> StageResult:
+    files = {"train": mixture.train, "validation": mixture.validation}
+    if settings.mixing == "sequential":
+        files |= {"first": mixture.first, "first_validation": mixture.first_validation}
     return StageResult(
-        counts_in={kind: len(rows) for kind, rows in pairs.items()},
-        counts_out={"train": len(mixture.train), "validation": len(mixture.validation)},
-        facts={"arm": arm, "train_by_kind": dict(counts)},
+        counts_in=counts_in,
+        counts_out={name: write_records(out / f"{name}.jsonl", rows) for name, rows in files.items()},
+        drops=mixture.drops,
+        facts={"mixing": settings.mixing, "trains": settings.trains, "train_by_kind": settings.counts()},
     )
 
 
-def mix_pairs(
-    pairs: Mapping[PairKind, Sequence[Pair]],
-    counts: Mapping[PairKind, int],
-    *,
-    heldout: int,
-    seed: int,
-    arm: str,
-) -> Mixture:
-    """Hold out the first `heldout` pairs of each kind, train on the arm's count of the rest, uniformly shuffled.
+@dataclass(frozen=True)
+class Mixer:
+    """How one arm is filled. `heldout`: how many pairs of each kind are held out.
 
-    The order of a kind is the same for every arm, so all arms hold out the same pairs of it. Every mini-batch is then
-    a uniform draw across the kinds (step 6 of the paper).
-
-    Raises:
-        InputError: two pairs have one id, or there are too few of a kind, after those that share a prompt with a
-            held-out pair are left out.
+    The order of a kind is the same for every arm, so all arms hold out the same pairs of it.
     """
-    # Preference training finds a pair's reference log-probabilities by its id.
-    refuse_repeated([pair.id for kind in counts for pair in pairs[kind]], "pair")
-    ordered = {kind: stream_order(pairs[kind], seed) for kind in counts}
-    validation = [pair for kind in counts for pair in ordered[kind][:heldout]]
-    held_prompts = {prompt_identity(pair) for pair in validation}
-    train: list[Pair] = []
-    for kind, count in counts.items():
-        rest = [pair for pair in ordered[kind][heldout:] if prompt_identity(pair) not in held_prompts]
-        if len(rest) < count or len(ordered[kind]) < heldout:
-            raise InputError(_too_few(arm, kind, count, heldout, len(ordered[kind]), len(rest)))
-        train += rest[:count]
-    rng(seed, "mix", arm, "order").shuffle(train)
-    return Mixture(train, validation)
+
+    arm: str
+    settings: Arm
+    heldout: int
+    seed: int
+
+    def mix_pairs(self, pairs: Mapping[PairKind, Sequence[Pair]]) -> Mixture[Pair]:
+        """Hold out the first pairs of each kind, take the arm's counts of the rest, order them as its mixing says.
+
+        Raises:
+            InputError: two pairs have one id, or there are too few of a kind, after those that share a prompt with a
+                held-out pair, or follow a pair that is not there, are left out.
+        """
+        parted = self._part(pairs, frozenset())
+        taken = self._take(parted, frozenset())
+        kind = self.settings.stream_kind
+        validation = [pair for rows in parted.heldout.values() for pair in rows]
+        first = parted.heldout[kind] if kind else []
+        return self._ordered(taken.human, taken.synthetic, taken, Mixture([], validation, [], first, taken.drops))
+
+    def mix_demonstrations(
+        self, pairs: Mapping[PairKind, Sequence[Pair]], own: Demonstrations
+    ) -> Mixture[Demonstration]:
+        """The same with chosen responses as demonstrations, among those of the plain SFT, which are the human stream.
+
+        Raises:
+            InputError: as `mix_pairs` does.
+        """
+        shut = frozenset(map(prompt_identity, own.validation))
+        parted = self._part(pairs, shut)
+        held = _prompts(parted.heldout) | shut
+        kept = [row for row in own.train if prompt_identity(row) not in held]
+        taken = self._take(parted, frozenset(row.id for row in kept))
+        human = stream_order([*kept, *map(_demonstration, taken.human)], self.seed)
+        heldout = {kind: list(map(_demonstration, rows)) for kind, rows in parted.heldout.items()}
+        validation = [*own.validation, *(row for rows in heldout.values() for row in rows)]
+        first = [*own.validation, *heldout.get("human", [])]
+        drops = taken.drops | ({HELD_OUT: len(own.train) - len(kept)} if len(kept) < len(own.train) else {})
+        synthetic = list(map(_demonstration, taken.synthetic))
+        return self._ordered(human, synthetic, taken, Mixture([], validation, [], first, drops))
+
+    def _part(self, pairs: Mapping[PairKind, Sequence[Pair]], shut: frozenset[PromptIdentity]) -> _Parted:
+        """`shut`: prompts that are held out already."""
+        kinds = self.settings.counts()
+        # Preference training finds a pair's reference log-probabilities by its id.
+        refuse_repeated([pair.id for kind in kinds for pair in pairs[kind]], "pair")
+        ordered = {kind: stream_order(pairs[kind], self.seed) for kind in kinds}
+        heldout = {kind: rows[: self.heldout] for kind, rows in ordered.items()}
+        held = _prompts(heldout) | shut
+        rest = {
+            kind: [pair for pair in rows[self.heldout :] if prompt_identity(pair) not in held]
+            for kind, rows in ordered.items()
+        }
+        return _Parted({kind: len(rows) for kind, rows in ordered.items()}, heldout, rest)
+
+    def _take(self, parted: _Parted, beside: frozenset[str]) -> _Taken:
+        """The arm's counts of what is left. `beside`: ids of the rows of the human stream that are no pairs."""
+        stream = self.settings.stream_kind
+        human = self._first(parted, stream, parted.rest[stream]) if stream else []
+        usable = {kind: rows for kind, rows in parted.rest.items() if kind != stream}
+        places: dict[str, str] = {}
+        drops: dict[str, int] = {}
+        if "rolling" in usable and self.settings.mixing == "interleave":
+            there = beside | {pair.id for pair in human}
+            rolling = [pair for pair in usable["rolling"] if pair.placed_after in there]
+            places = {pair.id: str(pair.placed_after) for pair in rolling}
+            if len(rolling) < len(usable["rolling"]):
+                drops = {UNPLACED: len(usable["rolling"]) - len(rolling)}
+            usable["rolling"] = rolling
+        synthetic = [pair for kind, rows in usable.items() for pair in self._first(parted, kind, rows)]
+        return _Taken(human, synthetic, {pair.id: places[pair.id] for pair in synthetic if pair.id in places}, drops)
+
+    def _first(self, parted: _Parted, kind: PairKind, rows: Sequence[Pair]) -> list[Pair]:
+        count = self.settings.counts()[kind]
+        if len(rows) >= count and len(parted.heldout[kind]) == self.heldout:
+            return list(rows[:count])
+        unplaced = len(parted.rest[kind]) - len(rows)
+        following = f"; {unplaced} follow human pairs that are not in its stream" if unplaced else ""
+        raise InputError(
+            f"the arm {self.arm!r} asks for {count} {kind} pairs and {self.heldout} are held out, but there are only "
+            f"{parted.there[kind]} ({len(rows)} are left to train on{following}): lower arms.{self.arm}.{kind} to "
+            f"{len(rows)} or lower mix.heldout_pairs, or {_MORE[kind]}"
+        )
+
+    def _ordered(
+        self, human: Sequence[Row], synthetic: Sequence[Row], taken: _Taken, rows: Mixture[Row]
+    ) -> Mixture[Row]:
+        """`rows`, which hold everything but what is trained on, with that in order."""
+        mixing = self.settings.mixing
+        if mixing == "uniform":  # every mini-batch is a uniform draw across the kinds (step 6 of the paper)
+            train = [*human, *synthetic]
+            rng(self.seed, "mix", self.arm, "order").shuffle(train)
+            return rows._replace(train=train, first_validation=[])
+        others = spread(synthetic, self.seed)
+        if mixing == "sequential":
+            return rows._replace(train=others, first=list(human))
+        if mixing == "append":
+            train = appended(human, others)
+        elif mixing == "ratio":
+            train = in_ratio(human, others, self.settings.synthetic_share)
+        else:
+            train = interleaved(human, others, taken.places)
+        return rows._replace(train=train, first_validation=[])
 
 
-def _too_few(arm: str, kind: PairKind, count: int, heldout: int, there: int, left: int) -> str:
-    return (
-        f"the arm {arm!r} asks for {count} {kind} pairs and {heldout} are held out, but there are only {there} "
-        f"({left} are left to train on): lower arms.{arm}.{kind} to {left} or lower mix.heldout_pairs, or {_MORE[kind]}"
+def _prompts(pairs: Mapping[PairKind, Sequence[Pair]]) -> set[PromptIdentity]:
+    return {prompt_identity(pair) for rows in pairs.values() for pair in rows}
+
+
+def _demonstration(pair: Pair) -> Demonstration:
+    """What a pair teaches without its rejected response; its source stays."""
+    return Demonstration(
+        id=pair.id,
+        prompt=pair.prompt,
+        source=pair.source,
+        problem=pair.problem,
+        reference_response=pair.reference_response,
+        response=pair.chosen,
     )

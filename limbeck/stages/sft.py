@@ -1,6 +1,6 @@
 """Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
 
-Reads: `demonstrations`, `validation` (task demonstrations), `chat` (the base model's replies), `base` (model).
+Reads: `demonstrations`, `validation` (demonstrations), `chat` (the base model's replies), `base` (model to start from).
 Writes: `model/`, `metrics.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
@@ -20,8 +20,10 @@ from limbeck.records import Demonstration
 from limbeck.store import read_records
 
 
-def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None = None) -> StageResult:
     """Train on all demonstrations; the checkpoint with the lowest validation loss becomes the student.
+
+    `arm`: where the demonstrations are an arm's mixture; unless that is uniform, every epoch keeps the file's order.
 
     Raises:
         TrainingError: where nothing is left to train on, or a loss is not finite.
@@ -34,8 +36,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     adapters = attach(model, recipe.sft.lora, recipe.seed)
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
-    objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed)
-    trainer = Trainer(model, objective, recipe.sft, out, "SFT")
+    reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
+    objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed, reshuffles)
+    trainer = Trainer(model, objective, recipe.sft, out, f"SFT {arm}" if arm else "SFT")
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

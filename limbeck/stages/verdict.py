@@ -211,8 +211,8 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
         best = max(arms, key=lambda c: c.difference.estimate)
         verb = "improved on" if best in helped else "did worse than" if best in harmed else "did not clearly improve on"
         parts.append(
-            f"the best of {len(arms)} DPO arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} SFT "
-            f"({_say_difference(best)})"
+            f"the best of {len(arms)} {_training(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} "
+            f"SFT ({_say_difference(best)})"
         )
     if len(arms) > 1:
         parts.append(f"{len(helped)} of {len(arms)} arms helped, {len(harmed)} harmed")
@@ -220,6 +220,12 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
         parts.append(f"the judge that found the weak prompts, {judge}, is the only judge of this result")
     sentence = "; ".join(parts) or "no comparison was asked for"
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _training(recipe: Recipe) -> str:
+    """What all arms train by, as a word before `arm`; nothing where they differ."""
+    trains = {arm.trains for arm in recipe.arms.values()}
+    return f"{trains.pop().upper()} " if len(trains) == 1 else ""
 
 
 def _say_sft(scores: Sequence[ModelScore]) -> str:

@@ -6,6 +6,7 @@ works, or to smooth validation.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from limbeck.records import Metric
@@ -48,23 +49,40 @@ class Curves(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Metrics by name (`sft`, or an arm), and the number of each name's series."""
+    """Metrics by name (see `run_name`), and the number of each name's series."""
 
     metrics: dict[str, tuple[Metric, ...]]
     series: Mapping[str, int]
 
 
-def sft_curves(metrics: Mapping[str, tuple[Metric, ...]]) -> Curves:
-    """The curves of supervised fine-tuning."""
-    return _curves(_Runs({"sft": metrics.get("sft", ())}, {"sft": 1}), SFT_QUANTITIES, "Supervised fine-tuning.")
+def sft_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+    """The curves of supervised fine-tuning: the plain one, and those of arms that train by it."""
+    what = "Supervised fine-tuning."
+    units = [unit for unit in metrics if unit.partition("/")[0] in ("sft", "sft_first", "sft_arms")]
+    if units != ["sft"]:
+        what = "Supervised fine-tuning, the plain one and that of arms with demonstrations of their own."
+    return _curves(_runs({unit: metrics[unit] for unit in units}, series), SFT_QUANTITIES, what)
 
 
 def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
     """The curves of preference training, every arm in every panel."""
-    arms = {unit.removeprefix("dpo/"): points for unit, points in metrics.items() if unit.startswith("dpo/")}
-    numbered = {arm: series.get(arm, 2 + index) for index, arm in enumerate(arms)}
+    arms = {unit: points for unit, points in metrics.items() if unit.partition("/")[0] in ("dpo", "dpo_first")}
     what = "Preference training (DPO) of every arm; a change of logps is policy minus reference."
-    return _curves(_Runs(arms, numbered), DPO_QUANTITIES, what)
+    return _curves(_runs(arms, series), DPO_QUANTITIES, what)
+
+
+def run_name(unit: str) -> str:
+    """What a reader calls a training run: `sft`, an arm, or the first run of an arm."""
+    step, _, arm = unit.partition("/")
+    return f"{arm}, first run" if step.endswith("_first") else arm or step
+
+
+def _runs(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> _Runs:
+    """An arm has its number in all figures; what no other figure shows, one beyond them."""
+    known = {"sft": 1} | dict(series)
+    named = {run_name(unit): points for unit, points in metrics.items()}
+    fresh = count(max(known.values()) + 1)
+    return _Runs(named, {name: known[name] if name in known else next(fresh) for name in named})
 
 
 def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:

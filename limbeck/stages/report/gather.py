@@ -19,8 +19,9 @@ from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply, V
 from limbeck.store import AnyRecord, first_problem, read_records
 
 Part = Literal["training", "replies", "cost", "recipe"]
-RUN_ORDER = ("corpus", "retain", "sft", "mine", "teach", "screen", "mix", "dpo", "evaluate", "verdict")
-_BY_MODEL = frozenset({"mix", "dpo", "evaluate"})  # a unit a model below each of them
+_TRAINING = ("dpo_first", "dpo", "sft_first", "sft_arms")  # of arms
+RUN_ORDER = ("corpus", "retain", "sft", "mine", "teach", "screen", "mix", *_TRAINING, "evaluate", "verdict")
+_BY_MODEL = frozenset({"mix", *_TRAINING, "evaluate"})  # a unit a model below each of them
 _REPORT = "report"  # the page does not report on itself: its manifest is written after it
 
 
@@ -54,7 +55,7 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Gathered:
-    """A run folder as the page sees it. `metrics` is by unit (`sft`, `dpo/ARM`), `answers` by model."""
+    """A run folder as the page sees it. `metrics` is by unit (`sft`, `dpo/ARM` ...), `answers` by model."""
 
     recipe: Recipe
     recipe_text: str | None
@@ -130,8 +131,9 @@ class _Reader:
         return found
 
     def metrics(self, recipe: Recipe) -> dict[str, tuple[Metric, ...]]:
-        """Training curves by unit: SFT, then the recipe's arms."""
-        units = ("sft", *(f"dpo/{arm}" for arm in recipe.arms))
+        """Training curves by unit: SFT, then the recipe's arms, each after its first run where it has one."""
+        runs = (unit for arm in recipe.arms for unit in (recipe.first_run_unit(arm), recipe.arm_unit(arm)) if unit)
+        units = ("sft", *runs)
         return {unit: self.records("training", f"{unit}/metrics.jsonl", Metric) for unit in units}
 
     def prompts(self, recipe: Recipe) -> tuple[HeldOut, ...]:

@@ -14,6 +14,7 @@ from limbeck.stages.report import curves, ledger, results, wording
 from limbeck.stages.report.gather import Gathered, Part
 from limbeck.stages.report.replies import browser
 from limbeck.stages.report.safe import content_security_policy, json_block, visible
+from limbeck.stages.report.sources import source_table
 
 _HERE = Path(__file__).parent
 
@@ -53,9 +54,11 @@ def _results(gathered: Gathered) -> dict[str, Any]:
 
 
 def _training(gathered: Gathered) -> dict[str, Any]:
+    series = results.series_of(gathered.verdict)
     return {
-        "sft_curves": curves.sft_curves(gathered.metrics),
-        "dpo_curves": curves.dpo_curves(gathered.metrics, results.series_of(gathered.verdict)),
+        "sft_curves": curves.sft_curves(gathered.metrics, series),
+        "dpo_curves": curves.dpo_curves(gathered.metrics, series),
+        "source_table": source_table(gathered.metrics),
     }
 
 
