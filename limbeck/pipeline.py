@@ -15,6 +15,7 @@ from limbeck.judges import make_judge
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
+from limbeck.recipe_export import PAIR_SECTIONS
 from limbeck.students import served
 from limbeck.teachers import teacher_for
 
@@ -111,12 +112,20 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
         listed.append(Unit("screen", {**pairs, **evaluation}, _part(recipe, "screen")))
+        listed.append(_export_unit(recipe, pairs))
     for arm in recipe.arms:
         listed += _arm_units(recipe, arm, base)
     listed += _evaluate_units(recipe, base)
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
+
+
+def _export_unit(recipe: Recipe, made: Mapping[str, Path]) -> Unit:
+    kept = {f"kept_{kind}": Path("screen") / f"{kind}.jsonl" for kind in made}
+    looked_at = {f"made_{kind}": path for kind, path in made.items()}
+    inputs = {**kept, **looked_at, **_files(Path("screen"), "dropped")}
+    return Unit("export", inputs, _part(recipe, "name", "export", *PAIR_SECTIONS) | {"kinds": list(made)})
 
 
 def _arm_units(recipe: Recipe, arm: str, base: Path) -> list[Unit]:
