@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from limbeck import conductor
+from limbeck.cli_pairs import add_pair_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, results, say
 from limbeck.errors import LimbeckError, RunFolderError
@@ -111,6 +112,7 @@ def chat(
 
 
 add_stage_commands(app)
+add_pair_commands(app)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from limbeck.judges import make_judge
 from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
+from limbeck.recipe_export import PAIR_SECTIONS
 from limbeck.recipe_pairs import MadeKind
 from limbeck.students import served
 from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
@@ -143,6 +144,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         screened = {**pairs, **_evaluation(corpus), **_embedder(recipe)}
         listed.append(Unit("screen", screened, _part(recipe, "screen")))
+        listed.append(_export_unit(recipe, pairs))
     listed += [_mix_unit(recipe, arm) for arm in recipe.arms]
     for trains in ("dpo", "sft"):
         arms = [arm for arm, settings in recipe.arms.items() if settings.trains == trains]
@@ -153,6 +155,13 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
+
+
+def _export_unit(recipe: Recipe, made: Mapping[str, Path]) -> Unit:
+    kept = {f"kept_{kind}": Path("screen") / f"{kind}.jsonl" for kind in made}
+    looked_at = {f"made_{kind}": path for kind, path in made.items()}
+    inputs = {**kept, **looked_at, **_files(Path("screen"), "dropped")}
+    return Unit("export", inputs, _part(recipe, "name", "export", *PAIR_SECTIONS) | {"kinds": list(made)})
 
 
 def _mix_unit(recipe: Recipe, arm: str) -> Unit:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from limbeck.recipe_corpus import Corpus
+from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section
 from limbeck.recipe_pairs import Arm, Endpoint, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
@@ -107,6 +108,7 @@ class Recipe(Section):
     mine: Mine = Mine()
     teach: Teach = Teach()
     screen: Screen = Screen()
+    export: Export = Export()
     mix: Mix = Mix()
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()

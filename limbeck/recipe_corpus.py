@@ -31,17 +31,17 @@ class Chat(Section):
 
 
 class Dataset(Section):
-    """A data set: hub id, local folder of parquet files, or a JSON, JSONL or parquet file."""
+    """A data set: hub id, local folder of parquet (else JSONL) files, or a JSON, JSONL or parquet file."""
 
     path: str = Field(description="Hub id or local path.")
     config: str | None = Field(
         None,
-        description="Hub configuration, for instance `all` of SmolTalk; of a local folder, the parquet files below a "
+        description="Hub configuration, for instance `all` of SmolTalk; of a local folder, the files below a "
         "folder of that name.",
     )
     split: str = Field(
         "train",
-        description="Split of a hub data set; of a local folder, the parquet files whose name or folder says so.",
+        description="Split of a hub data set; of a local folder, the files whose name or folder says so.",
     )
     limit: Positive | None = Field(None, description="Take at most this many rows, a uniform sample by the seed.")
 

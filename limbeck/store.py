@@ -184,13 +184,16 @@ def read_records(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
     Raises:
         InputError: naming file, line and field, where a line is not a `kind`.
     """
-    records = []
+    return list(each_record(path, kind))
+
+
+def each_record(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
+    """Do what `read_records` does one record at a time, for files that need not be in memory whole."""
     for number, value in read_json_lines(path):
         try:
-            records.append(kind.model_validate(value))
+            yield kind.model_validate(value)
         except ValidationError as error:
             raise InputError(f"{path}, line {number}: {first_problem(error)}") from error
-    return records
 
 
 def first_problem(error: ValidationError) -> str:

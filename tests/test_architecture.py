@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "limbeck"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "conductor", "reference", "run_folder"}
+STREET |= {"browse", "cli_pairs"}
 GROUND = {
     "records",
     "store",
@@ -18,6 +19,7 @@ GROUND = {
     "console",
     "recipe",
     "recipe_corpus",
+    "recipe_export",
     "recipe_fields",
     "recipe_file",
     "recipe_pairs",
@@ -26,6 +28,7 @@ GROUND = {
     "data",
     "likeness",
     "stream",
+    "untrusted",
 }
 # A room may import what lies on a lower floor, and itself; rooms of one floor do not know each other.
 FLOOR = (

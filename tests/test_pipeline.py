@@ -11,7 +11,7 @@ from limbeck.manifest import MANIFEST
 from limbeck.records import Verdict
 
 UNITS = [
-    "corpus", "retain", "sft", "mine", "teach", "screen", "mix/random", "mix/mixed", "dpo/random", "dpo/mixed",
+    "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "dpo/random", "dpo/mixed",
     "evaluate/base", "evaluate/sft", "evaluate/random", "evaluate/mixed", "verdict", "report",
 ]  # fmt: skip
 AFTER_DPO = ["dpo/random", "dpo/mixed", "evaluate/random", "evaluate/mixed", "verdict", "report"]
@@ -153,7 +153,7 @@ def test_status_says_what_is_stale_and_what_waits_for_what(run: Path) -> None:
     assert found["evaluate/mixed"] == "waiting: waits for dpo/mixed"
     assert found["evaluate/base"] == "stale: retention.json is missing"
     assert found["verdict"] == "waiting: waits for evaluate/base, evaluate/random, evaluate/mixed"
-    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:8], "evaluate/sft"]
+    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:9], "evaluate/sft"]
 
 
 def test_status_of_a_run_that_has_only_begun_names_what_is_missing(recipe: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_folder_laid_out_as_on_the_hub_gives_one_split_of_one_configuration(tm
     assert len(ids(tmp_path, config="few")) == 3
     with pytest.raises(InputError, match="holds no split 'dev', but test, train"):
         ids(tmp_path, split="dev")
-    with pytest.raises(InputError, match=r"in a folder 'none', no \.parquet file"):
+    with pytest.raises(InputError, match=r"in a folder 'none', no \.parquet and no \.jsonl file"):
         ids(tmp_path, config="none")
 
 

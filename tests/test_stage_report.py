@@ -24,8 +24,9 @@ from limbeck.stages.report.gather import gather
 from limbeck.stages.report.ledger import cost_table
 from limbeck.stages.report.replies import TEXT_LIMIT, browser
 from limbeck.stages.report.results import side_table
-from limbeck.stages.report.safe import content_security_policy, cut, json_block, visible
+from limbeck.stages.report.safe import content_security_policy, cut, json_block
 from limbeck.store import read_records, write_json, write_records
+from limbeck.untrusted import visible
 
 # Void elements of HTML: they have no end tag.
 _VOID = {"meta", "input", "br", "img", "link", "hr"}

@@ -152,8 +152,10 @@ def _mt_bench(row: Values) -> Example:
     return Example(user_prompt(text({"turns.0": turns[0]}, "turns.0")))
 
 
+OWN = "limbeck's own pairs"  # their provenance is read too (own.py)
 # In the order of detection: a format whose fields include another's comes before it.
 FORMATS: tuple[Format, ...] = (
+    Format(OWN, ("source", "prompt", "chosen", "rejected", "request_key", "mined_from"), "pairs", _prompt_and_pair),
     Format("ShareGPT preference", ("conversations", "chosen", "rejected"), "pairs", _sharegpt_pair),
     Format("ShareGPT", ("conversations",), "responses", lambda row: _conversation(messages(row, "conversations"))),
     Format("preference", ("prompt", "chosen", "rejected"), "pairs", _prompt_and_pair),

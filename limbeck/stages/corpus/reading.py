@@ -10,7 +10,8 @@ from typing import NamedTuple
 from limbeck.errors import InputError
 from limbeck.recipe_corpus import Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
-from limbeck.stages.corpus.formats import Example, Gives, last_response, read_example
+from limbeck.stages.corpus.formats import OWN, Example, Gives, last_response, read_example
+from limbeck.stages.corpus.own import own_pair
 from limbeck.stages.corpus.sources import Row, Sources
 from limbeck.stages.corpus.turns import UnusableRowError
 
@@ -50,8 +51,12 @@ class Reader:
             yield Demonstration(id=row.id, prompt=prompt, source=row.source, response=response or "")
 
     def pairs(self, section: str, datasets: Sequence[Dataset]) -> Iterator[Pair]:
-        """Yield preference pairs of kind `human`."""
-        for row, (prompt, chosen, rejected) in self._examples(section, datasets, "pairs"):
+        """Yield preference pairs of kind `human`; those that limbeck wrote keep the source they have."""
+        for row, example in self._examples(section, datasets, "pairs"):
+            if row.format.name == OWN:
+                yield _own(row, example)
+                continue
+            prompt, chosen, rejected = example
             yield Pair(id=row.id, prompt=prompt, source="human", chosen=chosen or "", rejected=rejected or "")
 
     def prompts(self, section: str, datasets: Sequence[Dataset]) -> Iterator[PromptRow]:
@@ -89,3 +94,10 @@ class Reader:
             return None
         except InputError as error:
             raise InputError(f"{row.place}: {error}") from error
+
+
+def _own(row: Row, example: Example) -> Pair:
+    try:
+        return own_pair(row.id, row.values, example)
+    except InputError as error:
+        raise InputError(f"{row.place}: {error}") from error

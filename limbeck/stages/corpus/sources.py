@@ -126,13 +126,19 @@ def _file_part(path: Path, folder: str | None = None) -> _Part:
 
 
 def _folder_files(folder: Path, dataset: Dataset) -> list[Path]:
-    """The parquet files of a folder, in order; of `config` and `split` where the folder is laid out as on the hub."""
-    files = sorted(file for file in folder.rglob("*.parquet") if not hidden(file, folder))
+    """The parquet files of a folder, else its JSON Lines, in order; of `config` and `split` where the folder is laid
+    out as on the hub.
+    """
+    tables, lines = (
+        sorted(file for file in folder.rglob(f"*.{ending}") if not hidden(file, folder))
+        for ending in ("parquet", "jsonl")
+    )
+    files = tables or lines
     if dataset.config is not None:
         files = [file for file in files if dataset.config in file.relative_to(folder).parts[:-1]]
     if not files:
         inside = f", in a folder {dataset.config!r}," if dataset.config else ""
-        raise InputError(f"{folder} holds{inside} no .parquet file")
+        raise InputError(f"{folder} holds{inside} no .parquet and no .jsonl file")
     files = [file for file in files if dataset.split in file.relative_to(folder).parts[:-1]] or files
     names = {file: name for file in files if (name := _split_of(file, folder, dataset))}
     if not names:

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from limbeck.stages.report import curves, ledger, results, wording
 from limbeck.stages.report.gather import Gathered, Part
 from limbeck.stages.report.replies import browser
-from limbeck.stages.report.safe import content_security_policy, json_block, visible
+from limbeck.stages.report.safe import content_security_policy, json_block
 from limbeck.stages.report.sources import source_table
+from limbeck.untrusted import visible
 
 _HERE = Path(__file__).parent
 

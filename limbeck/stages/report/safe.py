@@ -9,16 +9,10 @@ Refuses to know what the text means.
 import base64
 import hashlib
 import json
-import re
 from typing import NamedTuple
 
-# Controls except tab and newline; soft hyphen; Arabic, Mongolian and zero-width marks; line and paragraph separators;
-# bidirectional embeddings, overrides and isolates; byte order mark; interlinear marks; lone surrogates; tag characters.
-# The zero-width joiners U+200C and U+200D stay: Persian, Hindi and emoji need them, and they reorder nothing.
-_UNSEEN = re.compile(
-    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
-    "\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]"
-)
+from limbeck.untrusted import visible
+
 _JSON_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
@@ -27,11 +21,6 @@ class Cut(NamedTuple):
 
     text: str
     more: int
-
-
-def visible(text: str) -> str:
-    """Show characters that act on the text around them, or cannot be seen, as ⟪U+202E⟫."""
-    return _UNSEEN.sub(lambda match: f"⟪U+{ord(match[0]):04X}⟫", text.replace("\r\n", "\n"))
 
 
 def cut(text: str, limit: int) -> Cut:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from limbeck.stages.report.safe import visible
+from limbeck.untrusted import visible
 
 COLOURS = 8  # classes .c0 to .c7 of the style sheet: two for the models before DPO, six for arms
 _SHAPES = (  # unit-sized outlines around (0, 0); five shapes against six arm colours: 30 pairs before one returns

@@ -1,0 +1,55 @@
+"""Pairs that limbeck wrote, as JSON Lines or as an exported data set: what is known about a row comes back with it.
+
+Its id does not: rows are named by their place, as those of any source, since the same pairs may be read twice. So what
+names other rows by their ids (`placed_after`) means nothing any more.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from limbeck.errors import InputError
+from limbeck.records import Pair
+from limbeck.stages.corpus.formats import Example
+from limbeck.store import first_problem
+
+_AS_IT_IS = ("source", "teacher", "template", "request_key", "mined_from", "reference_response")
+
+
+def own_pair(id_: str, values: Mapping[str, Any], example: Example) -> Pair:
+    """The pair in a row of limbeck's own, with its provenance.
+
+    Raises:
+        InputError: a field is not what limbeck writes there; the message names it, but neither file nor row.
+    """
+    known: dict[str, Any] = {name: values.get(name) for name in _AS_IT_IS}
+    known["problem"] = _problem(values.get("problem"))
+    known["scores"] = _scores(values.get("scores"))
+    said = {"prompt": example.prompt, "chosen": example.response, "rejected": example.rejected}
+    try:
+        return Pair.model_validate({"id": id_, **known, **said})
+    except ValidationError as error:
+        raise InputError(first_problem(error)) from error
+
+
+def _problem(value: object) -> object:
+    """A problem is an object in JSON Lines and a text of JSON in parquet, where its metadata have no schema."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise InputError("the field 'problem' should hold a problem as JSON") from error
+
+
+def _scores(value: object) -> object:
+    """Scores by name; in parquet a list of name and value, so that the schema is always the same."""
+    if value is None:
+        return {}
+    if isinstance(value, list) and all(isinstance(score, dict) and "name" in score for score in value):
+        # A score that was not finite is null in JSON Lines.
+        return {score["name"]: math.nan if score.get("value") is None else score["value"] for score in value}
+    return value

@@ -1,0 +1,123 @@
+"""The stage's work: decide what is held out, write every row to its file, count what the card says."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+
+from limbeck.console import say
+from limbeck.errors import InputError
+from limbeck.likeness import PromptIdentity, prompt_identity
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe
+from limbeck.records import Pair
+from limbeck.stages.export.card import Facts, card
+from limbeck.stages.export.columns import row_of
+from limbeck.stages.export.files import Library, parquet_library, table
+from limbeck.store import atomic_folder, each_record, read_json_lines, write_text
+from limbeck.stream import stream_order
+
+KEPT, MADE, DROPPED = "kept_", "made_", "dropped"
+CARD = "README.md"
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+    """Write the data set.
+
+    Raises:
+        InputError: an input file is not what it should be.
+    """
+    library = parquet_library()
+    if library is None:
+        say("  export: pairs are written as JSON Lines; for parquet, pip install 'limbeck[hub]' and export again")
+    kept = {name.removeprefix(KEPT): path for name, path in inputs.items() if name.startswith(KEPT)}
+    facts = Facts(suffix="jsonl" if library is None else "parquet")
+    held = _held_out_prompts(kept, recipe)
+    chosen = [path for kind, path in kept.items() if kind != "human" or recipe.export.include_human]
+    with atomic_folder(out / "data") as folder:
+        _write_kept(chain.from_iterable(each_record(path, Pair) for path in chosen), held, folder, library, facts)
+    if DROPPED in inputs:
+        _write_dropped(recipe, inputs, out / DROPPED, library, facts)
+    write_text(out / CARD, card(recipe, facts))
+    return _result(facts, left_out=_left_out(kept, recipe))
+
+
+def _held_out_prompts(kept: Mapping[str, Path], recipe: Recipe) -> set[PromptIdentity]:
+    """The prompts of the first pairs of each kind, which every arm holds out, in the order that mixing takes too."""
+    held: set[PromptIdentity] = set()
+    for path in kept.values():
+        first = _first(each_record(path, Pair), recipe.mix.heldout_pairs, recipe.seed)
+        held.update(prompt_identity(pair) for pair in first)
+    return held
+
+
+def _first(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+    """What `stream_order` puts first, without holding more than a few times `count` pairs."""
+    first: list[Pair] = []
+    for pair in pairs:
+        first.append(pair)
+        if len(first) >= 2 * count + 100:
+            first = stream_order(first, seed)[:count]
+    return stream_order(first, seed)[:count]
+
+
+def _write_kept(
+    pairs: Iterable[Pair], held: set[PromptIdentity], folder: Path, library: Library | None, facts: Facts
+) -> None:
+    with ExitStack() as files:
+        splits = ("train", "validation") if held else ("train",)
+        add = {split: files.enter_context(table(folder, split, library)) for split in splits}
+        for pair in pairs:
+            split = "validation" if prompt_identity(pair) in held else "train"
+            add[split](row_of(pair))
+            facts.count(split, pair)
+
+
+def _write_dropped(
+    recipe: Recipe, inputs: Mapping[str, Path], place: Path, library: Library | None, facts: Facts
+) -> None:
+    """Write what screening dropped, whole, with the reasons: it was paid for, and somebody may judge otherwise."""
+    reasons = {(kind, id_): reason for kind, id_, reason in _reasons(inputs[DROPPED])}
+    if not recipe.export.include_human:
+        reasons = {key: reason for key, reason in reasons.items() if key[0] != "human"}
+    if not reasons:
+        return
+    found: set[tuple[str, str]] = set()
+    with atomic_folder(place) as folder, table(folder, DROPPED, library, with_reason=True) as add:
+        for kind, path in ((name.removeprefix(MADE), path) for name, path in inputs.items() if name.startswith(MADE)):
+            for pair in each_record(path, Pair):
+                key = (kind, pair.id)
+                if key in reasons:
+                    found.add(key)
+                    add(row_of(pair, reasons[key]))
+                    facts.drops[f"{kind}: {reasons[key]}"] += 1
+    if lost := sorted(reasons.keys() - found):
+        raise InputError(f"{inputs[DROPPED]} names the {lost[0][0]} pair {lost[0][1]!r}, which is not among those made")
+
+
+def _reasons(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Kind, id and reason of every dropped pair; whatever else screening notes of it is left to screening."""
+    for number, line in read_json_lines(path):
+        kind, id_, reason = (line.get(field) for field in ("kind", "id", "reason"))
+        if not (isinstance(kind, str) and isinstance(id_, str) and isinstance(reason, str)):
+            raise InputError(f"{path}, line {number}: expected a dropped pair, with the texts `id`, `kind`, `reason`")
+        yield kind, id_, reason
+
+
+def _left_out(kept: Mapping[str, Path], recipe: Recipe) -> int:
+    if recipe.export.include_human or "human" not in kept:
+        return 0
+    return sum(1 for _ in read_json_lines(kept["human"]))
+
+
+def _result(facts: Facts, left_out: int) -> StageResult:
+    counts: Counter[str] = facts.total_by_kind()
+    drops = {"human: left out by export.include_human": left_out} if left_out else {}
+    dropped = facts.drops.total()
+    return StageResult(
+        counts_in=dict(sorted(counts.items())),
+        counts_out={split: by_kind.total() for split, by_kind in facts.splits.items()} | {"with_reasons": dropped},
+        drops=drops,
+        facts={"format": facts.suffix},
+    )
