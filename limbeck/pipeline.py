@@ -111,8 +111,11 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         evaluation = {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
         listed.append(Unit("screen", {**pairs, **evaluation}, _part(recipe, "screen")))
-    for arm in recipe.arms:
-        listed += _arm_units(recipe, arm, base)
+    of_arms = [unit for arm in recipe.arms for unit in _arm_units(recipe, arm, base)]
+    listed += [unit for unit in of_arms if unit.stage == "mix"]
+    if kinds:
+        listed.append(_audit_unit(recipe, kinds))  # between the last mixture and the first training step of any arm
+    listed += [unit for unit in of_arms if unit.stage != "mix"]
     listed += _evaluate_units(recipe, base)
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
@@ -140,6 +143,22 @@ def _arm_units(recipe: Recipe, arm: str, base: Path) -> list[Unit]:
             argument=arm,
         ),
     ]
+
+
+def _audit_unit(recipe: Recipe, kinds: tuple[str, ...]) -> Unit:
+    # What prompts are to cover: the human ones, or what stands for them.
+    anchor = next((kind for kind in ("human", "random") if kind in kinds), None)
+    mixed = {
+        f"arm/{name}": Path("mix") / name / "train.jsonl" for name, arm in recipe.arms.items() if arm.trains == "dpo"
+    }
+    return Unit(
+        "audit",
+        {f"kind/{kind}": path for kind, path in _files(Path("screen"), *kinds).items()}
+        | mixed
+        | {f"anchor/{anchor or 'pool'}": Path("screen") / f"{anchor}.jsonl" if anchor else Path("corpus/pool.jsonl")},
+        _part(recipe, "audit")
+        | {"arms": {name: arm.counts() for name, arm in recipe.arms.items()}, "confidence": recipe.evaluate.confidence},
+    )
 
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:

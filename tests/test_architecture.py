@@ -9,14 +9,28 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "limbeck"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "conductor", "reference", "run_folder"}
+STREET = {
+    "cli",
+    "cli_audit",
+    "cli_stages",
+    "runs",
+    "alone",
+    "summary",
+    "talk",
+    "pipeline",
+    "conductor",
+    "reference",
+    "run_folder",
+}
 GROUND = {
     "records",
+    "records_audit",
     "store",
     "errors",
     "seeds",
     "console",
     "recipe",
+    "recipe_audit",
     "recipe_corpus",
     "recipe_fields",
     "recipe_file",
