@@ -23,6 +23,10 @@ from limbeck.statistics.resampling import check_fraction, codes_of
 from limbeck.statistics.words import FloatArray
 
 FOLDS = 5
+# Every pair that is asked about helped to train the classifiers of the other folds, so the folds' results go up and
+# down together: where there is nothing to learn, their mean has twice the variance that independent scores would give
+# it. Nadeau and Bengio 2003, section 3, correct by 1 + J n2 / n1 for J tests on n2 rows after training on n1.
+_CROSS_VALIDATED = 1 + FOLDS / (FOLDS - 1)
 _MAX_STEPS = 300  # of L-BFGS; on 2,000 pairs it ends after some 30
 
 
@@ -67,13 +71,26 @@ def heldout_scores(differences: Any, prompts: Sequence[Hashable], *, seed: int, 
     return scores
 
 
-def pair_auc(scores: FloatArray, prompts: Sequence[Hashable], confidence: float = 0.95) -> Interval:
+def heldout_auc(
+    differences: Any, prompts: Sequence[Hashable], *, seed: int, penalty: float = 1.0, confidence: float = 0.95
+) -> Interval:
+    """The cross-validated area under the ROC curve of telling chosen from rejected, with an interval that counts what
+    the folds have in common (see `heldout_scores`, `pair_auc`).
+    """
+    scores = heldout_scores(differences, prompts, seed=seed, penalty=penalty)
+    return pair_auc(scores, prompts, confidence, variance_factor=_CROSS_VALIDATED)
+
+
+def pair_auc(
+    scores: FloatArray, prompts: Sequence[Hashable], confidence: float = 0.95, variance_factor: float = 1.0
+) -> Interval:
     """The area under the ROC curve of telling pairs from the same pairs swapped, with its interval; n counts prompts.
 
     Swapped, a pair of score s has the score -s, so the area is the probability that the scores of two different pairs
     add up to more than 0, ties half: the U-statistic behind Wilcoxon's signed ranks (Lehmann 1975, section 4.3).
     0.5: cannot be told apart. Its variance is that of the statistic's projection on single prompts (Hoeffding 1948);
-    the interval is Wilson's for as many trials as would have this variance, which stays within 0 and 1.
+    the interval is Wilson's for as many trials as would have `variance_factor` times this variance (1: scores of pairs
+    of different prompts are independent), which stays within 0 and 1.
 
     Raises:
         InputError: there are fewer than two pairs or two prompts.
@@ -92,7 +109,8 @@ def pair_auc(scores: FloatArray, prompts: Sequence[Hashable], confidence: float 
     num_prompts = int(codes.max()) + 1
     by_prompt = np.bincount(codes, weights=projections - area)
     variance = 4 * float(by_prompt @ by_prompt) / len(values) ** 2 * num_prompts / (num_prompts - 1)
-    return wilson(area, _trials(area, variance, num_prompts), confidence)._replace(n=num_prompts)
+    trials = _trials(area, variance, num_prompts) / variance_factor
+    return wilson(area, trials, confidence)._replace(n=num_prompts)
 
 
 def _trials(area: float, variance: float, num_prompts: int) -> float:

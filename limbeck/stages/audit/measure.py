@@ -15,7 +15,7 @@ from limbeck.records_audit import Lengths, PairsAudit, PromptCoverage, Shortcut,
 from limbeck.seeds import rng
 from limbeck.statistics import Interval, distinct_n, proportion, self_bleu, vendi_score
 from limbeck.statistics.coverage import LEAST_ANCHORS, LEAST_CANDIDATES, coverage
-from limbeck.statistics.shortcut import fit_antisymmetric, heldout_scores, pair_auc
+from limbeck.statistics.shortcut import fit_antisymmetric, heldout_auc
 from limbeck.statistics.words import count_grams, words_of
 
 LEAST_PROMPTS = 40  # 8 a fold; with fewer, an area of 0.5 has an interval of about +-0.2
@@ -134,7 +134,7 @@ def _shortcut(sample: Sequence[Pair], sides: Sides, seed: int, confidence: float
     surface = counted.matrix.log1p()  # [chosen, then rejected; words]: ten commas are not ten times one
     words = (surface[: len(sample)] - surface[len(sample) :]).tocsr()
     lengths = np.array([_length_features(pair.chosen) - _length_features(pair.rejected) for pair in sample])
-    areas = [pair_auc(heldout_scores(each, prompts, seed=seed, penalty=_PENALTY), prompts, confidence)
+    areas = [heldout_auc(each, prompts, seed=seed, penalty=_PENALTY, confidence=confidence)
              for each in (words, lengths)]  # fmt: skip
     # How much each word adds to the mean score: a word that weighs much and hardly occurs gives nothing away.
     adds = fit_antisymmetric(words, _PENALTY) * np.asarray(words.mean(axis=0)).reshape(-1)
