@@ -176,7 +176,8 @@ def _audit() -> Audit:
     few = PairsAudit(name="random", of="arm", num_pairs=12, num_sampled=12, longer_is_chosen=None, **lengths, **sides,
                      shortcut=None, coverage=None, not_measured=("shortcut test: too few",))  # fmt: skip
     alarm = Alarm(audited="zero_shot", field="audit.max_words_auc", value=0.901, threshold=0.8,
-                  sentence="zero_shot: words alone tell <chosen> from rejected.", advice="Write both alike.")  # fmt: skip
+                  sentence="zero_shot: words alone tell <chosen> from rejected.", advice="Write both alike.",
+                  )  # fmt: skip
     return Audit(audits=(told, few), alarms=(alarm,))
 
 
