@@ -98,7 +98,7 @@ def _stop(alarms: tuple[Alarm, ...], path: Path) -> str:
     more = f" ({len(alarms) - 1} more above)" if len(alarms) > 1 else ""
     return (
         f"{alarms[0].sentence.rstrip('.')}{more}; nothing is trained on these pairs, since audit.on_alarm is 'stop'. "
-        f'All figures are in {path}; raise {alarms[0].field} or set audit.on_alarm = "say" to go on'
+        f'All figures are in {path}; change {alarms[0].field} or set audit.on_alarm = "say" to go on'
     )
 
 
