@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.alone import MODEL, own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
+from limbeck.cli_audit import audit
 from limbeck.console import results
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
@@ -176,5 +177,5 @@ def _only_tasks(split: str, count: int) -> dict[str, int]:
 
 def add_stage_commands(app: typer.Typer) -> None:
     """Add one command a stage, in the order of the pipeline."""
-    for command in (sft, mine, teach, screen, mix, dpo, evaluate):
+    for command in (sft, mine, teach, screen, mix, audit, dpo, evaluate):
         app.command(rich_help_panel="One stage alone, on your own files")(command)

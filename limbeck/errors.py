@@ -5,6 +5,7 @@ LimbeckError                 exit code 2, shown as one sentence, never as a trac
 ├── InputError               a user's file or data set: missing, malformed, empty, wrong schema
 ├── ModelError               a model folder or hub id: missing, no chat template, unsupported attention, bad hash
 ├── RunFolderError           a run folder that belongs to another recipe, is in use, or is damaged
+├── AuditError               pairs raised an alarm, and the recipe says to stop there
 ├── TrainingError            training cannot go on: a loss that is not finite, nothing left to train on
 ├── BudgetError              the money or the tokens that the recipe allows are used up; what was paid for is kept
 ├── TeacherError             a teacher, judge or student's server cannot be reached, refused the key, or has gone
@@ -32,6 +33,10 @@ class ModelError(LimbeckError):
 
 class RunFolderError(LimbeckError):
     """A run folder is not what the command needs it to be."""
+
+
+class AuditError(LimbeckError):
+    """Pairs are not fit to be trained on, by the thresholds of the recipe."""
 
 
 class TrainingError(LimbeckError):

@@ -146,6 +146,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed.append(Unit("screen", screened, _part(recipe, "screen")))
         listed.append(_export_unit(recipe, pairs))
     listed += [_mix_unit(recipe, arm) for arm in recipe.arms]
+    if kinds:
+        listed.append(_audit_unit(recipe, kinds))  # between the last mixture and the first training step of any arm
     for trains in ("dpo", "sft"):
         arms = [arm for arm, settings in recipe.arms.items() if settings.trains == trains]
         runs = ((name, arm) for arm in arms if (name := recipe.first_run_unit(arm)))
@@ -194,6 +196,22 @@ def _training_unit(recipe: Recipe, arm: str, base: Path, name: str) -> Unit:
         "reference": start if recipe.dpo.reference == "sft" else base,
     }
     return Unit(name, inputs, _part(recipe, "model", "dpo"), argument=arm)
+
+
+def _audit_unit(recipe: Recipe, kinds: tuple[str, ...]) -> Unit:
+    # What prompts are to cover: the human ones, or what stands for them.
+    anchor = next((kind for kind in ("human", "random") if kind in kinds), None)
+    mixed = {
+        f"arm/{name}": Path("mix") / name / "train.jsonl" for name, arm in recipe.arms.items() if arm.trains == "dpo"
+    }
+    return Unit(
+        "audit",
+        {f"kind/{kind}": path for kind, path in _files(Path("screen"), *kinds).items()}
+        | mixed
+        | {f"anchor/{anchor or 'pool'}": Path("screen") / f"{anchor}.jsonl" if anchor else Path("corpus/pool.jsonl")},
+        _part(recipe, "audit")
+        | {"arms": {name: arm.counts() for name, arm in recipe.arms.items()}, "confidence": recipe.evaluate.confidence},
+    )
 
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:

@@ -1,13 +1,14 @@
 """The typed recipe: what a run is, field by field, with meaning, unit and why this default.
 
-Pure data; the larger sections stand in `recipe_corpus`, `recipe_pairs` and `recipe_training`. `limbeck.recipe_file`
-reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
+Pure data; the larger sections stand in `recipe_audit`, `recipe_corpus`, `recipe_pairs` and `recipe_training`.
+`limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section
@@ -110,6 +111,7 @@ class Recipe(Section):
     screen: Screen = Screen()
     export: Export = Export()
     mix: Mix = Mix()
+    audit: Audit = Audit()
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
     evaluate: Evaluate = Evaluate()

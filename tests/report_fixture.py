@@ -22,6 +22,7 @@ from limbeck.records import (
     Verdict,
     user_prompt,
 )
+from limbeck.records_audit import Alarm, Audit, Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
 from limbeck.statistics.intervals import proportion
 from limbeck.store import digest_json, write_json, write_records, write_text
 
@@ -75,6 +76,7 @@ def build_run(root: Path, *, num_prompts: int = 60, hostile: bool = True, reply_
     write_records(root / "corpus" / "transfer.jsonl", transfer)
     write_text(root / "recipe.toml", RECIPE_TEXT)
     write_json(root / "verdict" / "verdict.json", _verdict(rows, transfer, solved).model_dump(mode="json"))
+    write_json(root / "audit" / "audit.json", _audit().model_dump(mode="json"))
     write_records(root / "sft" / "metrics.jsonl", _sft_metrics())
     for index, arm in enumerate(MODELS[2:]):
         write_records(root / "dpo" / arm / "metrics.jsonl", _dpo_metrics(index))
@@ -158,6 +160,27 @@ def _comparison(model: str, split: str, rows: Sequence[PromptRow], solved: dict[
     )  # fmt: skip
 
 
+def _audit() -> Audit:
+    area = Estimate(estimate=0.934, low=0.901, high=0.957, n=400)
+    shortcut = Shortcut(num_pairs=400, words_auc=area, length_auc=Estimate(estimate=0.52, low=0.47, high=0.57, n=400),
+                        telling_chosen=("</script>", "\n", "therefore"), telling_rejected=())  # fmt: skip
+    covered = PromptCoverage(anchor="random", num_clusters=20, num_compared=100, reached=0.4, reached_by_anchor=0.9,
+                             effective=4.2, effective_of_anchor=12.5, far=0.031, num_vendi=100, vendi=21.0,
+                             vendi_of_anchor=61.5)  # fmt: skip
+    varied = Variety(num_texts=400, distinct_1=0.1, distinct_2=0.4, distinct_3=None, self_bleu=0.61, vendi=33.3)
+    sides = {"prompts": varied, "chosen": varied, "rejected": varied}
+    lengths = {"chosen_length": Lengths(characters=210.4, words=41.2),
+               "rejected_length": Lengths(characters=198.7, words=38.9)}  # fmt: skip
+    told = PairsAudit(name="zero_shot", of="kind", num_pairs=5_210, num_sampled=400, longer_is_chosen=area, **lengths,
+                      **sides, shortcut=shortcut, coverage=covered)  # fmt: skip
+    few = PairsAudit(name="random", of="arm", num_pairs=12, num_sampled=12, longer_is_chosen=None, **lengths, **sides,
+                     shortcut=None, coverage=None, not_measured=("shortcut test: too few",))  # fmt: skip
+    alarm = Alarm(audited="zero_shot", field="audit.max_words_auc", value=0.901, threshold=0.8,
+                  sentence="zero_shot: words alone tell <chosen> from rejected.", advice="Write both alike.",
+                  )  # fmt: skip
+    return Audit(audits=(told, few), alarms=(alarm,))
+
+
 def _sft_metrics() -> list[Metric]:
     rng = random.Random(3)
     lines = []
@@ -194,7 +217,11 @@ def _dpo_metrics(index: int) -> list[Metric]:
 def _write_manifests(root: Path) -> None:
     arms = MODELS[2:]
     seconds = {"corpus": 4.2, "retain": 95.0, "sft": 1260.5, "mine": 412.0, "teach": 66.1, "screen": 1.4}
-    seconds |= {f"mix/{arm}": 0.3 for arm in arms} | {f"dpo/{arm}": 900.0 + 31 * i for i, arm in enumerate(arms)}
+    seconds |= (
+        {"audit": 2.6}
+        | {f"mix/{arm}": 0.3 for arm in arms}
+        | {f"dpo/{arm}": 900.0 + 31 * i for i, arm in enumerate(arms)}
+    )
     seconds |= {f"evaluate/{model}": 300.0 + 17 * i for i, model in enumerate(MODELS)} | {"verdict": 2.2}
     results = {
         "corpus": StageResult(counts_in={"problems": 2100}, counts_out={"test": 60, "sft": 600, "pool": 600},

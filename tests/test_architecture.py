@@ -9,15 +9,30 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "limbeck"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-STREET = {"cli", "cli_stages", "runs", "alone", "summary", "talk", "pipeline", "conductor", "reference", "run_folder"}
-STREET |= {"browse", "cli_pairs"}
+STREET = {
+    "cli",
+    "browse",
+    "cli_audit",
+    "cli_pairs",
+    "cli_stages",
+    "runs",
+    "alone",
+    "summary",
+    "talk",
+    "pipeline",
+    "conductor",
+    "reference",
+    "run_folder",
+}
 GROUND = {
     "records",
+    "records_audit",
     "store",
     "errors",
     "seeds",
     "console",
     "recipe",
+    "recipe_audit",
     "recipe_corpus",
     "recipe_export",
     "recipe_fields",

@@ -11,7 +11,8 @@ from limbeck.manifest import MANIFEST
 from limbeck.records import Verdict
 
 UNITS = [
-    "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "dpo/random", "dpo/mixed",
+    "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "audit",
+    "dpo/random", "dpo/mixed",
     "evaluate/base", "evaluate/sft", "evaluate/random", "evaluate/mixed", "verdict", "report",
 ]  # fmt: skip
 AFTER_DPO = ["dpo/random", "dpo/mixed", "evaluate/random", "evaluate/mixed", "verdict", "report"]
@@ -100,7 +101,7 @@ def test_every_setting_of_the_preference_loss_makes_dpo_stale(run: Path, recipe:
 
 def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -> None:
     added = limbeck("run", recipe, "--out", run, *settings("arms.third.random=1", "arms.third.zero_shot=2")).done()
-    assert added.ran == ["mix/third", "dpo/third", "evaluate/third", "verdict", "report"]
+    assert added.ran == ["mix/third", "audit", "dpo/third", "evaluate/third", "verdict", "report"]
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on"])
@@ -111,9 +112,21 @@ def test_what_changes_nothing_in_what_is_trained_makes_nothing_but_the_report_st
     assert limbeck("run", recipe, "--out", run, *changed).done().ran == ["report"]
 
 
-@pytest.mark.parametrize("setting", ["evaluate.confidence=0.9", "evaluate.ties=loss"])
-def test_how_replies_are_compared_runs_no_model_again(run: Path, recipe: Path, setting: str) -> None:
-    assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == ["verdict", "report"]
+@pytest.mark.parametrize(
+    ("setting", "again"), [("evaluate.confidence=0.9", ["audit", "verdict"]), ("evaluate.ties=loss", ["verdict"])]
+)
+def test_how_replies_are_compared_runs_no_model_again(run: Path, recipe: Path, setting: str, again: list[str]) -> None:
+    assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == [*again, "report"]
+
+
+def test_an_alarm_ends_a_run_before_training_where_the_recipe_says_so(run: Path, recipe: Path) -> None:
+    shutil.rmtree(run / "dpo")
+    # No phrase in common at all is what no worked solutions have.
+    stopped = limbeck("run", recipe, "--out", run, *settings("audit.on_alarm=stop", "audit.max_self_bleu=0"))
+    assert stopped.code == 2
+    assert "nothing is trained on these pairs, since audit.on_alarm is 'stop'" in stopped.err
+    assert not (run / "dpo").exists()
+    assert (run / "audit" / "audit.json").is_file()
 
 
 def test_another_seed_runs_everything(run: Path, recipe: Path) -> None:
@@ -153,7 +166,7 @@ def test_status_says_what_is_stale_and_what_waits_for_what(run: Path) -> None:
     assert found["evaluate/mixed"] == "waiting: waits for dpo/mixed"
     assert found["evaluate/base"] == "stale: retention.json is missing"
     assert found["verdict"] == "waiting: waits for evaluate/base, evaluate/random, evaluate/mixed"
-    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:9], "evaluate/sft"]
+    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:10], "evaluate/sft"]
 
 
 def test_status_of_a_run_that_has_only_begun_names_what_is_missing(recipe: Path, tmp_path: Path) -> None:

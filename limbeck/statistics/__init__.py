@@ -5,7 +5,7 @@ A verdict reads: `win_rate` or `paired_difference` for what was measured, `mcnem
 been seen.
 """
 
-from limbeck.statistics.diversity import distinct_n, repetition_rate
+from limbeck.statistics.diversity import distinct_n, repetition_rate, self_bleu, vendi_score
 from limbeck.statistics.intervals import Interval, PairedDifference, paired_difference, proportion
 from limbeck.statistics.power import minimum_detectable_difference, prompts_needed
 from limbeck.statistics.significance import McNemar, SignTest, holm, mcnemar_exact, paired_permutation, sign_test
@@ -26,6 +26,8 @@ __all__ = [
     "prompts_needed",
     "proportion",
     "repetition_rate",
+    "self_bleu",
     "sign_test",
+    "vendi_score",
     "win_rate",
 ]

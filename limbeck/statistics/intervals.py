@@ -61,13 +61,17 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Interval:
         raise InputError("A share of no trials does not exist: n is 0 and must be at least 1.")
     if not 0 <= successes <= n:
         raise InputError(f"{successes} successes in {n} trials cannot be.")
+    return wilson(successes / n, n, confidence)._replace(n=n)
+
+
+def wilson(share: float, trials: float, confidence: float) -> Interval:
+    """Wilson's score interval of a share; `trials` may be a fraction, where it says how many trials it is worth."""
     z = float(special.ndtri((1 + confidence) / 2))
-    share = successes / n
-    shrink = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and n successes one end is the estimate itself; rounding must not move it past the estimate.
-    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
+    shrink = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    # Where the share is 0 or 1 one end is the share itself; rounding must not move it past the share.
+    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), int(trials))
 
 
 def paired_difference(

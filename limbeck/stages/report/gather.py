@@ -16,11 +16,25 @@ from limbeck.errors import InputError
 from limbeck.manifest import IN_PROGRESS, MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Judge, Recipe
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply, Verdict
+from limbeck.records_audit import Audit
 from limbeck.store import AnyRecord, first_problem, read_records
 
-Part = Literal["training", "replies", "cost", "recipe"]
+Part = Literal["pairs", "training", "replies", "cost", "recipe"]
 _TRAINING = ("dpo_first", "dpo", "sft_first", "sft_arms")  # of arms
-RUN_ORDER = ("corpus", "retain", "sft", "mine", "teach", "screen", "mix", *_TRAINING, "evaluate", "verdict")
+RUN_ORDER = (
+    "corpus",
+    "retain",
+    "sft",
+    "mine",
+    "teach",
+    "screen",
+    "export",
+    "mix",
+    "audit",
+    *_TRAINING,
+    "evaluate",
+    "verdict",
+)
 _BY_MODEL = frozenset({"mix", *_TRAINING, "evaluate"})  # a unit a model below each of them
 _REPORT = "report"  # the page does not report on itself: its manifest is written after it
 
@@ -60,6 +74,7 @@ class Gathered:
     recipe: Recipe
     recipe_text: str | None
     verdict: Verdict
+    audit: Audit | None
     manifests: dict[str, Manifest]
     metrics: dict[str, tuple[Metric, ...]]
     prompts: tuple[HeldOut, ...]
@@ -83,6 +98,7 @@ def gather(run_folder: Path, recipe: Recipe) -> Gathered:
         if reader.has("recipe", "recipe.toml")
         else None,
         verdict=verdict,
+        audit=reader.audit() if recipe.arms else None,
         manifests=reader.manifests(("base", "sft", *recipe.arms)),
         metrics=reader.metrics(recipe),
         prompts=reader.prompts(recipe),
@@ -94,8 +110,12 @@ def gather(run_folder: Path, recipe: Recipe) -> Gathered:
 def _read_verdict(path: Path) -> Verdict:
     if not path.is_file():
         raise InputError(f"{path} does not exist: a report needs a verdict; finish the run first (`limbeck run`)")
+    return _whole(path, Verdict)
+
+
+def _whole(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     try:
-        return Verdict.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}") from error
 
@@ -129,6 +149,11 @@ class _Reader:
             else:
                 found[name] = manifest
         return found
+
+    def audit(self) -> Audit | None:
+        """What the audit of the pairs found."""
+        path = "audit/audit.json"
+        return _whole(self.root / path, Audit) if self.has("pairs", path) else None
 
     def metrics(self, recipe: Recipe) -> dict[str, tuple[Metric, ...]]:
         """Training curves by unit: SFT, then the recipe's arms, each after its first run where it has one."""

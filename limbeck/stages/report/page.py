@@ -10,7 +10,7 @@ from typing import Any, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from limbeck.stages.report import curves, ledger, results, wording
+from limbeck.stages.report import curves, ledger, pairs, results, wording
 from limbeck.stages.report.gather import Gathered, Part
 from limbeck.stages.report.replies import browser
 from limbeck.stages.report.safe import content_security_policy, json_block
@@ -36,6 +36,7 @@ def render(gathered: Gathered) -> str:
         gaps={part: [gap.path for gap in gathered.gaps if gap.part == part] for part in get_args(Part)},
         recipe_text=gathered.recipe_text,
         **_results(gathered),
+        **_pairs(gathered),
         **_training(gathered),
         **_ledger(gathered),
     )  # fmt: skip
@@ -51,6 +52,16 @@ def _results(gathered: Gathered) -> dict[str, Any]:
         "comparison_table": results.comparison_table(verdict),
         "difference_figures": results.difference_figures(verdict),
         "accuracy_figure": results.accuracy_figure(verdict),
+    }
+
+
+def _pairs(gathered: Gathered) -> dict[str, Any]:
+    audit = gathered.audit
+    return {
+        "audit": audit,
+        "shortcut_table": pairs.shortcut_table(audit) if audit else None,
+        "variety_table": pairs.variety_table(audit) if audit else None,
+        "coverage_table": pairs.coverage_table(audit) if audit else None,
     }
 
 
