@@ -25,7 +25,9 @@ class Teach(Section):
     """Who writes the pairs, and how."""
 
     teacher: str = Field(
-        "worked", description="`worked` (embedded: worked solutions, no key) or `openai:MODEL` (any compatible server)."
+        "worked",
+        description="`worked` (embedded: worked solutions, no key), `openai:MODEL` (any compatible server), "
+        "or `local:MODEL` (a model on this machine: a name that `limbeck pull` knows, a folder, or a hub id).",
     )
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="Of the teacher.")

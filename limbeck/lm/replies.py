@@ -3,15 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.console import meter, say
+from limbeck.console import meter
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
-from limbeck.lm.free_memory import device_memory
-from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
+from limbeck.lm.generate import PromptIds, Sampling, generate, within_memory
 from limbeck.lm.items import REFUSED
 from limbeck.lm.load import LanguageModel
 from limbeck.recipe import Model
@@ -48,7 +47,7 @@ def ask(
         done: dict[str, Reply] = {reply.prompt_id: reply for reply in stream.done}
         bar.skip(len(done))
         waiting = [prompt for prompt in fitting if prompt.id not in done]
-        for sample in generate(model, waiting, _within_memory(model, waiting, sampling)):
+        for sample in generate(model, waiting, within_memory(model, waiting, sampling)):
             reply = Reply(
                 prompt_id=sample.prompt_id,
                 sample_index=sample.sample_index,
@@ -64,16 +63,6 @@ def ask(
     write_records(path, replies)
     rate = tokens / (time.perf_counter() - started)
     return Replies(replies, drops, sum(reply.num_tokens or 0 for reply in replies), rate)
-
-
-def _within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
-    longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
-    # Weights in 8 bits are a second copy, a byte each.
-    rounded = model.network.num_parameters() if sampling.weights == "int8" else 0
-    slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
-    if slots < sampling.slots:
-        say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
-    return replace(sampling, slots=slots)
 
 
 class Fitting(NamedTuple):
