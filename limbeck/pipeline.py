@@ -102,7 +102,11 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
             ),
             Unit(
                 "teach",
-                {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")},
+                {
+                    **_files(Path("mine"), "weak", "random"),
+                    **_files(corpus, "fresh", "human"),
+                    **_local_teacher(recipe),
+                },
                 _part(recipe, "teach", "mix") | {"kinds": dict(recipe.pair_kinds())},
                 keep=reply_store.FILE_NAMES,
             ),
@@ -203,6 +207,13 @@ def _mine_part(recipe: Recipe) -> dict[str, Any]:
     if recipe.mine.judge != "verifier":
         part |= {"reward_model": recipe.evaluate.reward_model, "reward": recipe.evaluate.reward.model_dump()}
     return part
+
+
+def _local_teacher(recipe: Recipe) -> dict[str, Path]:
+    """The folder of a teacher that lies here: another model in its place writes other pairs."""
+    provider, _, name = recipe.teach.teacher.partition(":")
+    folder = Path(name.strip()).expanduser()
+    return {"teacher": folder.resolve()} if provider == "local" and folder.is_dir() else {}
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

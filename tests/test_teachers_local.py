@@ -1,6 +1,10 @@
 """A model on this machine as teacher: what it is asked, what is kept, what a failure looks like."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,7 @@ import pytest
 import torch
 from tiny_models import CHATML, tiny_folder, tiny_model, tiny_tokenizer
 
-from limbeck import teachers
+from limbeck import pipeline, teachers
 from limbeck.api import Answered, Failed, ReplyStore
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.recipe import Model, Recipe
@@ -165,6 +169,32 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_sentence_and_what_was_in_
     assert len(asked(teacher(folder), requests(3), tmp_path / "r.sqlite")) == 6
 
 
+_ENDLESS = """
+import sys
+from pathlib import Path
+from test_teachers_local import asked, requests, teacher
+asked(teacher(Path(sys.argv[1]), max_tokens=3000, structured="off"), requests(4), Path(sys.argv[2]))
+"""
+
+
+def test_an_interrupt_ends_the_run_and_its_thread_at_once(tmp_path: Path) -> None:
+    folder, store = wide(tmp_path / "endless", variant="base_eos"), tmp_path / "r.sqlite"
+    command = [sys.executable, "-c", _ENDLESS, str(folder), str(store)]
+    with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            if store.exists():
+                with ReplyStore(store) as opened:
+                    if opened.states().get("sent") == 8:
+                        break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in said
+    with ReplyStore(store) as opened:
+        assert opened.states()["sent"] > 0
+
+
 def test_a_teacher_that_is_not_there_or_cannot_talk_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     mute = tiny_folder(tmp_path / "mute", variant="no_template")
     for name, sentence in {
@@ -182,6 +212,16 @@ def test_the_recipe_names_a_local_teacher(folder: Path) -> None:
     chosen = teachers.teacher_for(recipe)
     assert isinstance(chosen, LocalTeacher)
     assert (chosen.name, chosen.invents_prompts) == (f"local:{folder}", True)
+
+
+def test_teaching_reads_a_teacher_that_lies_here_so_that_another_in_its_place_makes_it_stale(folder: Path) -> None:
+    def inputs(teacher: str) -> set[Path]:
+        value = {"name": "r", "corpus": {"tasks": {}}, "arms": {"a": {"zero_shot": 1}}, "teach": {"teacher": teacher}}
+        (unit,) = [u for u in pipeline.units(Recipe.model_validate(value), Path("base")) if u.name == "teach"]
+        return {path for name, path in unit.inputs.items() if name == "teacher"}
+
+    assert inputs(f"local:{folder}") == {folder.resolve()}
+    assert inputs("local:smollm2-135m") == inputs("worked") == set()
 
 
 def test_schemas_say_what_parsing_reads() -> None:
