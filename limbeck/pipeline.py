@@ -135,7 +135,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
                 "teach",
                 {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")}
                 | _evaluation(corpus)
-                | _own_templates(recipe),
+                | _own_templates(recipe)
+                | _local_teacher(recipe),
                 _part(recipe, "teach", "mix", "screen") | {"accept": {kind: recipe.accept(kind) for kind in taught}},
                 keep=reply_store.FILE_NAMES,
             ),
@@ -294,6 +295,13 @@ def _embedder(recipe: Recipe) -> dict[str, Path]:
     setting = recipe.screen.embedder
     named = setting not in {embedding.NONE, embedding.PACKAGED}
     return {"embedder": Path(setting).expanduser().resolve()} if named else {}
+
+
+def _local_teacher(recipe: Recipe) -> dict[str, Path]:
+    """The folder of a teacher that lies here: another model in its place writes other pairs."""
+    provider, _, name = recipe.teach.teacher.partition(":")
+    folder = Path(name.strip()).expanduser()
+    return {"teacher": folder.resolve()} if provider == "local" and folder.is_dir() else {}
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

@@ -52,7 +52,9 @@ class Teach(Section):
     """Who writes the pairs, and how."""
 
     teacher: str = Field(
-        "worked", description="`worked` (embedded: worked solutions, no key) or `openai:MODEL` (any compatible server)."
+        "worked",
+        description="`worked` (embedded: worked solutions, no key), `openai:MODEL` (any compatible server), "
+        "or `local:MODEL` (a model on this machine: a name that `limbeck pull` knows, a folder, or a hub id).",
     )
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
     budget: Budget = Field(Budget(), description="Most that may be spent; a provider's own address wants one.")

@@ -62,7 +62,7 @@ FLOOR = (
     | dict.fromkeys(GROUND, 0)
 )
 SHARED_FLOORS = {FLOOR["cli"], FLOOR["records"]}  # within the street and on the ground, modules use each other
-HEAVY = {"torch", "transformers", "httpx", "huggingface_hub", "datasets", "reasoning_gym"}
+HEAVY = {"torch", "transformers", "llguidance", "httpx", "huggingface_hub", "datasets", "reasoning_gym"}
 
 
 class Arrow(NamedTuple):
@@ -137,6 +137,7 @@ def test_only_the_language_model_knows_torch_and_only_the_api_speaks_http() -> N
     assert users("torch") == {"lm"}
     assert users("transformers") == {"lm"}
     assert users("peft") == {"lm"}
+    assert users("llguidance") == {"lm"}
     assert users("httpx") == {"api", "stages"}
     naming_its_errors = {arrow.file for arrow in ARROWS if arrow.module == "httpx" and room(arrow.file) == "stages"}
     assert naming_its_errors == {"stages/corpus/hub.py"}  # what the hub's library raises when there is no network

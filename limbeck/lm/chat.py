@@ -53,6 +53,14 @@ class Chat:
             ids += self.tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
         return tuple(ids)
 
+    def takes_system(self) -> bool:
+        """Whether the template shows the words of a system turn; some refuse it, others leave it out."""
+        turns = [{"role": "system", "content": _PROBE}, {"role": "user", "content": ""}]
+        try:
+            return _PROBE in _render(self.tokenizer, turns, open_turn=True)
+        except ModelError:
+            return False
+
     def response_ids(self, text: str) -> tuple[int, ...]:
         """Ids of a whole response, its end of turn included exactly once.
 

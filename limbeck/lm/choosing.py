@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.lm.kernels import Kernels
+from limbeck.lm.machine import on_device
 from limbeck.recipe_fields import Sampled
 
 NUCLEUS_CANDIDATES = 256
@@ -74,12 +75,18 @@ def choose(
     sampling: Sampling,
     kernels: Kernels | None = None,
     seen: Sequence[Tensor] = (),
+    allowed: Tensor | None = None,
 ) -> Chosen:
     """Choose a token for each row of `logits` [R, V], fp32; `seen[row]`: ids that the repetition penalty is for.
+
+    `allowed` [R, V / 32] int32: a bit for each token that may be chosen, the lowest first; log-probabilities are those
+    among all tokens.
 
     A row whose logits are not numbers gives the token -1 or a log-probability that is not a number.
     """
     judged = penalised(logits, seen, sampling.repetition_penalty)
+    if allowed is not None:
+        judged = _only(judged, allowed) if kernels is None else kernels.only(judged, allowed)
     uniforms = [rng.random() for rng in rngs] if sampling.temperature else [0.0] * len(rngs)
     if kernels is not None:
         return Chosen(*kernels.choose(judged, logits, uniforms, sampling.temperature, sampling.top_k, sampling.top_p))
@@ -89,6 +96,13 @@ def choose(
         tokens = torch.tensor(_draw(judged / sampling.temperature, uniforms, sampling), device=logits.device)
     logps = logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
     return Chosen(tokens.tolist(), logps.tolist())
+
+
+def _only(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Logits [R, V], minus infinity where the bit of `allowed` [R, V / 32] int32 is not set."""
+    bits = on_device(allowed, logits.device)[:, :, None] >> torch.arange(32, dtype=torch.int32, device=logits.device)
+    set_ = (bits & 1).bool().flatten(1)[:, : logits.shape[1]]  # [R, V / 32, 32] -> [R, V]
+    return logits.masked_fill(~set_, -torch.inf)
 
 
 def _draw(scaled: Tensor, uniforms: Sequence[float], sampling: Sampling) -> list[int]:
@@ -136,4 +150,5 @@ def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform
     size = min(int(torch.searchsorted(cumulative, top_p * whole)) + 1, len(cumulative))
     mass = whole if top_p == 1 else float(cumulative[size - 1])
     place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))
-    return int(candidates[min(place, size - 1)].item())
+    last = int(torch.searchsorted(cumulative[:size], cumulative[size - 1]))  # what comes later has no share
+    return int(candidates[min(place, last, size - 1)].item())

@@ -8,7 +8,7 @@ logits that of choosing.py.
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from torch import Tensor
 from limbeck import seeds
 from limbeck.errors import ModelError
 from limbeck.lm.choosing import Sampling, choose
+from limbeck.lm.guided import Grammar, Guide, guide_for
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.runner import Prefill
 from limbeck.lm.runners import kernels_for, prompt_rows, runner_for, step_rows
@@ -27,6 +28,8 @@ from limbeck.records import FinishReason
 
 # New samples wait until one in so many slots is free, so that several prompts are prefilled together.
 _SLOTS_A_FREE_ONE = 16
+# Tasks that arrive later may be longer than those the cache is made for, by one in so many tokens.
+_LATER_ARE_LONGER = 4
 
 
 class Task(NamedTuple):
@@ -39,13 +42,16 @@ class Task(NamedTuple):
 
 @dataclass
 class _Slot:
-    """A sample being written; `length`: positions that its cache holds; `seen`: tokens whose repetition costs."""
+    """A sample being written; `length`: positions that its cache holds; `seen`: tokens whose repetition costs;
+    `grammar`: what it may still become.
+    """
 
     task: Task
     sample_index: int
     rng: random.Random
     length: int
     seen: set[int]
+    grammar: Grammar | None
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
 
@@ -56,29 +62,46 @@ class _Slot:
 
 
 class Engine:
-    """One run over waiting tasks, with a fixed number of slots."""
+    """One run over waiting tasks, and those that arrive meanwhile, with a fixed number of slots.
+
+    `arrive`: asked before every step for tasks of at most so many tokens, prompt and reply.
+    """
 
     def __init__(
-        self, model: LanguageModel, sampling: Sampling, slots: int, waiting: deque[Task], tally: Tally
+        self,
+        model: LanguageModel,
+        sampling: Sampling,
+        slots: int,
+        waiting: deque[Task],
+        tally: Tally,
+        arrive: Callable[[int], deque[Task]] | None,
     ) -> None:
         self.model, self.sampling, self.slots, self.waiting, self.tally = model, sampling, slots, waiting, tally
+        self.arrive = arrive
         self.stops = frozenset() if sampling.ignore_end_of_turn else model.chat.stop_tokens
         self.tail = max((len(stop.encode()) + 4 for stop in sampling.stop), default=0)  # tokens that can hold a stop
         self.kernels = kernels_for(model)
         self.decode_rows = step_rows(model, sampling, slots)
         self.prefill_rows = prompt_rows(model, sampling)
-        capacity = max(len(task.prompt.ids) + task.most for task in waiting)
-        self.runner = runner_for(model, sampling, self.decode_rows.usual, capacity)
+        longest = max(len(task.prompt.ids) + task.most for task in waiting)
+        self.capacity = longest + (longest // _LATER_ARE_LONGER if arrive else 0)
+        self.runner = runner_for(model, sampling, self.decode_rows.usual, self.capacity)
+        self.guide: Guide | None = None  # made for the first prompt that has a schema
         self.active: list[_Slot] = []  # place in this list = slot of the cache
 
     def run(self) -> Iterator[Sample]:
         """Yield samples as they finish."""
-        while self.waiting or self.active:
+        while self._anything_to_do():
             with torch.inference_mode():  # never while the caller has its turn
                 self._admit()
                 self._step()
                 finished = self._retire()
             yield from finished
+
+    def _anything_to_do(self) -> bool:
+        if self.arrive:
+            self.waiting.extend(self.arrive(self.capacity))
+        return bool(self.waiting or self.active)
 
     def _admit(self) -> None:
         """Prefill waiting prompts whose samples fit the free slots, once enough are free to be worth it."""
@@ -92,7 +115,7 @@ class Engine:
             seen = set(task.prompt.ids) if self.sampling.repetition_penalty != 1 else set()
             for index in task.indices:
                 rng = seeds.rng(self.sampling.seed, task.prompt.id, index)
-                self.active.append(_Slot(task, index, rng, len(before), set(seen)))
+                self.active.append(_Slot(task, index, rng, len(before), set(seen), self._grammar(task.prompt)))
             if before:
                 begun.append(Prefill(before, tuple(range(first, len(self.active)))))
         if begun:
@@ -103,16 +126,31 @@ class Engine:
         rows = self.decode_rows.at_least(len(self.active))
         ids, positions = [slot.last for slot in self.active], [slot.length for slot in self.active]
         logits = self.runner.decode(ids, positions, rows)[: len(self.active)]
-        chosen = choose(logits, [slot.rng for slot in self.active], self.sampling, self.kernels, self._seen())
+        rngs, allowed = [slot.rng for slot in self.active], self._allowed()
+        chosen = choose(logits, rngs, self.sampling, self.kernels, self._seen(), allowed)
         for slot, token, logp in zip(self.active, chosen.tokens, chosen.logps, strict=True):
             if token < 0 or not isfinite(logp):
                 raise ModelError(f"{self.model.name} gives logits that are no numbers, on prompt {slot.task.prompt.id}")
+            if slot.grammar is not None and not slot.grammar.consume_token(token):
+                why = slot.grammar.get_error()
+                raise ModelError(f"{self.model.name} left the schema of prompt {slot.task.prompt.id}: {why}")
             slot.ids.append(token)
             slot.logps.append(logp)
             slot.seen.add(token)
             slot.length += 1
         self._count(rows, len(self.active))
         self.tally.steps += 1
+
+    def _grammar(self, prompt: PromptIds) -> Grammar | None:
+        if prompt.schema is None:
+            return None
+        self.guide = self.guide or guide_for(self.model)
+        return self.guide.begin(prompt.schema)
+
+    def _allowed(self) -> Tensor | None:
+        """What the grammars of the active samples allow; on a GPU this runs beside the step's own work."""
+        grammars = [slot.grammar for slot in self.active]
+        return self.guide.allowed(grammars) if self.guide and any(grammars) else None
 
     def _count(self, computed: int, useful: int) -> None:
         self.tally.computed_rows += computed

@@ -7,6 +7,7 @@ asked for, nor in which order (docs/decisions/0011). The loop is engine.py's.
 import errno
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,28 +15,44 @@ from limbeck.console import say
 from limbeck.errors import ModelError
 from limbeck.lm.choosing import Sampling
 from limbeck.lm.engine import Engine, Task
+from limbeck.lm.free_memory import device_memory
 from limbeck.lm.load import LanguageModel
-from limbeck.lm.samples import PromptIds, Sample, Tally
+from limbeck.lm.samples import Arriving, PromptIds, Sample, Tally
 
-__all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for"]
+__all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for", "within_memory"]
 
 
 def generate(
-    model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, tally: Tally | None = None
+    model: LanguageModel,
+    prompts: Sequence[PromptIds],
+    sampling: Sampling,
+    tally: Tally | None = None,
+    arriving: Arriving | None = None,
 ) -> Iterator[Sample]:
     """Yield samples as they finish; those that may become longest begin first, so that the tail of the run is short.
 
-    Where memory runs out the slots are halved, in a sentence, and what was in flight begins again.
+    What is `arriving` meanwhile joins, until nothing is left to write. Where memory runs out the slots are halved, in a
+    sentence, and what was in flight begins again.
 
     Raises:
-        ModelError: where logits are not numbers, or memory is too small for a single sample.
+        ModelError: where logits are not numbers, memory is too small for a single sample, or a prompt has a schema that
+        cannot be kept to (guided.py).
     """
     tally = Tally() if tally is None else tally
     done: set[tuple[str, int]] = set()
     slots = sampling.slots
-    while tasks := _tasks(prompts, sampling, slots, done):
+    asked = list(prompts)
+
+    def arrive(capacity: int) -> deque[Task]:
+        come = arriving(capacity) if arriving else ()
+        if come:
+            asked[:] = [*(prompt for prompt in asked if not done.issuperset(_keys(prompt))), *come]
+            done.difference_update(*map(_keys, come))
+        return _tasks(come, sampling, slots, set())
+
+    while tasks := _tasks(asked, sampling, slots, done):
         try:
-            for sample in Engine(model, sampling, slots, tasks, tally).run():
+            for sample in Engine(model, sampling, slots, tasks, tally, arrive if arriving else None).run():
                 done.add((sample.prompt_id, sample.sample_index))
                 yield sample
         except (RuntimeError, MemoryError, OSError) as error:
@@ -55,6 +72,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def _keys(prompt: PromptIds) -> list[tuple[str, int]]:
+    return [(prompt.id, index) for index in range(prompt.num_samples)]
+
+
 def _tasks(prompts: Sequence[PromptIds], sampling: Sampling, slots: int, done: set[tuple[str, int]]) -> deque[Task]:
     """What is still to be written, in the order in which it begins; no task has more samples than there are slots."""
     tasks = []
@@ -72,3 +93,14 @@ def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * size * model.head.weight.element_size()
     return max(1, min(most, int(budget_bytes // (token_bytes * longest_tokens))))
+
+
+def within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
+    """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer."""
+    longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
+    # Weights in 8 bits are a second copy, a byte each.
+    rounded = model.network.num_parameters() if sampling.weights == "int8" else 0
+    slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
+    if slots < sampling.slots:
+        say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
+    return replace(sampling, slots=slots)

@@ -120,6 +120,13 @@ class Kernels:
         self._call("attend", queries.dtype, *tensors, shape, ctypes.c_float(scaling))
         return out.view(number, heads * size)
 
+    def only(self, logits: Tensor, allowed: Tensor) -> Tensor:
+        """Logits [R, V] fp32, minus infinity where the bit of `allowed` [R, V / 32] int32 is not set, lowest first."""
+        number, vocabulary = logits.shape
+        out = torch.empty_like(logits)
+        self._library.only(_at(logits), _at(allowed), number, vocabulary, _at(out))
+        return out
+
     def choose(
         self,
         logits: Tensor,

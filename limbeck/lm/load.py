@@ -45,6 +45,12 @@ class LanguageModel:
         """Where the weights lie."""
         return self.head.weight.device
 
+    @property
+    def context_tokens(self) -> int | None:
+        """How many tokens prompt and response may have together, where the model says."""
+        tokens: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        return tokens
+
     def hidden(self, input_ids: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         """Last hidden states of one packed row: ids and positions [1, T] -> [T, H]."""
         output = self.decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, layout=layout)

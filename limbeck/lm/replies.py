@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.console import meter, say
+from limbeck.console import meter
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
-from limbeck.lm.free_memory import device_memory
-from limbeck.lm.generate import PromptIds, Sampling, generate, slots_for
+from limbeck.lm.generate import PromptIds, Sampling, generate, within_memory
 from limbeck.lm.items import REFUSED
 from limbeck.lm.load import LanguageModel
 from limbeck.recipe import Model
@@ -61,7 +60,7 @@ def ask(
             for prompt in fitting
             if any((prompt.id, index) not in done for index in range(samples))
         ]
-        for sample in generate(model, waiting, _within_memory(model, waiting, sampling)):
+        for sample in generate(model, waiting, within_memory(model, waiting, sampling)):
             if (sample.prompt_id, sample.sample_index) in done:
                 continue  # of a prompt of which an interrupted call had sampled a part
             reply = Reply(
@@ -79,16 +78,6 @@ def ask(
     write_records(path, replies)
     rate = tokens / (time.perf_counter() - started)
     return Replies(replies, drops, sum(reply.num_tokens or 0 for reply in replies), rate)
-
-
-def _within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
-    longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
-    # Weights in 8 bits are a second copy, a byte each.
-    rounded = model.network.num_parameters() if sampling.weights == "int8" else 0
-    slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
-    if slots < sampling.slots:
-        say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
-    return replace(sampling, slots=slots)
 
 
 class Fitting(NamedTuple):

@@ -1,5 +1,6 @@
 """What is asked of the sampling engine, and what it gives back. Pure values."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from limbeck.records import FinishReason
@@ -9,13 +10,15 @@ from limbeck.records import FinishReason
 class PromptIds:
     """A prompt to be continued `num_samples` times; `id` names it and, with the seed, decides its random numbers.
 
-    `max_new_tokens`: where it differs from the sampling's.
+    `max_new_tokens`: where it differs from the sampling's. `schema`: a JSON schema, as JSON, that the reply keeps to
+    (guided.py).
     """
 
     id: str
     ids: tuple[int, ...]
     num_samples: int = 1
     max_new_tokens: int | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,7 @@ class Tally:
     useful_rows: int = 0
     steps: int = 0
     halvings: int = 0
+
+
+# Asked before every step what has come meanwhile, of at most so many tokens, prompt and reply together; does not wait.
+Arriving = Callable[[int], Sequence[PromptIds]]

@@ -1,19 +1,21 @@
 """Teachers: who writes the pairs. A request in, a raw text or a typed failure out, always through the reply store.
 
 Reading order: `protocol` (what a teacher is), `worked` (the embedded default), `openai` (any compatible server),
-`rendering` (templates to messages), `schemas` (what a reply must be), `parsing` (raw text to a pair), `drawing` (what a
-request shows).
+`local` (a model on this machine) and `writing` (its engine), `rendering` (templates to messages), `schemas` (what a
+reply must be), `parsing` (raw text to a pair), `drawing` (what a request shows).
 Knows nothing of the student and nothing of training.
 """
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Teach
+from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.openai import OpenAITeacher
 from limbeck.teachers.protocol import NewPromptRow, Replied, Request, RequestKind, Teacher, ask
 from limbeck.teachers.worked import WorkedTeacher
 
 __all__ = [
+    "LocalTeacher",
     "NewPromptRow",
     "OpenAITeacher",
     "Replied",
@@ -32,9 +34,9 @@ def teacher_for(recipe: Recipe) -> Teacher:
     """Return the teacher that `teach.teacher` names. Sends nothing; `teacher.check()` says whether it can be asked.
 
     Raises:
-        RecipeError: for a name that is neither `worked` nor `openai:MODEL`.
+        RecipeError: for a name that is none of `worked`, `openai:MODEL` and `local:MODEL`.
     """
-    return _named("teach.teacher", recipe.teach.teacher, recipe.teach, recipe.seed)
+    return _named("teach.teacher", recipe.teach.teacher, recipe.teach, recipe)
 
 
 def contrast_teacher_for(recipe: Recipe) -> Teacher | None:
@@ -52,7 +54,7 @@ def contrast_teacher_for(recipe: Recipe) -> Teacher | None:
     endpoint = teach.contrast_endpoint or teach.endpoint
     if name == teach.teacher and endpoint.base_url == teach.endpoint.base_url:
         raise RecipeError(f"teach.contrast_with: {name!r} is the teacher itself; name a weaker model")
-    return _named("teach.contrast_with", name, teach.model_copy(update={"endpoint": endpoint}), recipe.seed)
+    return _named("teach.contrast_with", name, teach.model_copy(update={"endpoint": endpoint}), recipe)
 
 
 def check_kinds(recipe: Recipe) -> None:
@@ -70,10 +72,15 @@ def check_kinds(recipe: Recipe) -> None:
                           "`openai:MODEL`, as in openai:gpt-4o-mini")  # fmt: skip
 
 
-def _named(field: str, name: str, settings: Teach, seed: int) -> Teacher:
+def _named(field: str, name: str, settings: Teach, recipe: Recipe) -> Teacher:
     if name == "worked":
-        return WorkedTeacher(seed)
+        return WorkedTeacher(recipe.seed)
     provider, _, model = name.partition(":")
     if provider == "openai" and model.strip():
         return OpenAITeacher(model.strip(), settings)
-    raise RecipeError(f"{field}: {name!r} is not known; it is `worked` or `openai:MODEL`, as in openai:gpt-4o")
+    if provider == "local" and model.strip():
+        return LocalTeacher(model.strip(), settings, recipe.model, recipe.seed)
+    raise RecipeError(
+        f"{field}: {name!r} is not known; it is `worked`, `openai:MODEL`, as in openai:gpt-4o, or `local:MODEL`, as in "
+        "local:smollm2-135m or local:path/to/folder"
+    )

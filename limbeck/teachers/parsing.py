@@ -7,11 +7,15 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from limbeck.likeness import same_answer
-from limbeck.teachers.schemas import PAIR_KEYS, PROMPT_KEYS, REVISED_KEYS
+from limbeck.teachers.schemas import (
+    MAX_ANSWER_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
+    PAIR_KEYS,
+    PROMPT_KEYS,
+    REVISED_KEYS,
+)
 
 MAX_REPLY_CHARACTERS = 200_000  # a reply of 2,048 tokens has some 10,000; what is far beyond is not an answer
-MAX_ANSWER_CHARACTERS = 50_000
-MAX_PROMPT_CHARACTERS = 20_000
 
 
 class ParsedPair(NamedTuple):

@@ -6,6 +6,8 @@ from typing import Any
 from limbeck.recipe_pairs import Structured
 from limbeck.teachers.protocol import RequestKind
 
+MAX_ANSWER_CHARACTERS = 50_000
+MAX_PROMPT_CHARACTERS = 20_000
 PAIR_KEYS = ("preferred", "dispreferred")
 PROMPT_KEYS = ("prompt",)
 REVISED_KEYS = ("revised",)
@@ -30,6 +32,16 @@ def reply_schema(kind: RequestKind) -> dict[str, Any] | None:
         "required": list(keys),
         "additionalProperties": False,
     }
+
+
+def bounded_schema(kind: RequestKind) -> dict[str, Any] | None:
+    """`reply_schema` with parsing.py's limits, for whoever guides a model by it; OpenAI's servers take none."""
+    schema = reply_schema(kind)
+    if schema is not None:
+        for key in schema["required"]:
+            most = MAX_PROMPT_CHARACTERS if key in PROMPT_KEYS else MAX_ANSWER_CHARACTERS
+            schema["properties"][key] |= {"minLength": 1, "maxLength": most}
+    return schema
 
 
 def response_format(kind: RequestKind, structured: Structured) -> dict[str, Any] | None:

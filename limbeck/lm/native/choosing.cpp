@@ -70,6 +70,23 @@ inline int32_t draw(const float *shares, double total, int number, int top_k, do
 
 extern "C" {
 
+// Logits [number, vocabulary] where a token's bit is set, minus infinity elsewhere; 32 tokens a word, the lowest bit first.
+void only(const float *logits, const uint32_t *allowed, int number, int vocabulary, float *out) {
+    const int words = (vocabulary + 31) / 32;
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < number; ++i) {
+        const uint32_t *bits = allowed + static_cast<int64_t>(i) * words;
+        const float *x = logits + static_cast<int64_t>(i) * vocabulary;
+        float *y = out + static_cast<int64_t>(i) * vocabulary;
+        for (int word = 0; word < words; ++word) {
+            const int begin = word * 32, width = std::min(32, vocabulary - begin);
+            const uint32_t set = bits[word];
+#pragma omp simd
+            for (int bit = 0; bit < width; ++bit) y[begin + bit] = (set >> bit) & 1u ? x[begin + bit] : -INFINITY;
+        }
+    }
+}
+
 // A token for each row of logits [number, vocabulary]; temperature 0 takes the likeliest. Log-probabilities are of
 // `plain`, the model's own logits. The token -1: logits that are not numbers.
 void choose(const float *logits, const float *plain, const double *uniforms, int number, int vocabulary,
