@@ -212,7 +212,7 @@ class _Desk:
                     self.tally.sent[key] += 1
                     progress.advance()
 
-            return ask(self._teacher, requests, self._store, count)
+            return ask(self._teacher, requests, self._store, count, lambda note: progress.advance(0, note))
 
     def _parsed(self, kind: str, reply: Replied, parse: Callable[[str], Parsed | ParseFailure]) -> Parsed | None:
         answer = reply.answer
