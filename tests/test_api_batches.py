@@ -3,85 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from batch_bench import MOST_OUT, Bench, Killed, answered, echo, request, worst_tokens
 
-from limbeck.api import Answered, Call, ChatRequest, Failed, ReplyStore
-from limbeck.api.batch_client import BatchClient
-from limbeck.api.batch_results import Batching
-from limbeck.api.batches import ask_in_batches
-from limbeck.api.budget import UNLIMITED, Budget
+from limbeck.api import Failed
+from limbeck.api.budget import Budget
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, completion, error
 from limbeck.api.prices import Price
-from limbeck.errors import BudgetError, TeacherError
-from limbeck.recipe_pairs import Endpoint
-from limbeck.records import Message
-
-KEY = "sk-secret-1234567890"
-MOST_OUT = 50
-
-
-class Killed(BaseException):
-    """The process is no more."""
-
-
-class Bench:
-    """A fake server, a real client over it, and a clock that only waiting moves."""
-
-    def __init__(self, folder: Path, server: FakeBatches, **settings: Any) -> None:
-        self.path, self.server, self.settings = folder / "replies.sqlite", server, settings
-        self.time, self.waits, self.notes = 1000.0, list[float](), list[str]()
-        self.told: list[tuple[str, bool]] = []
-
-    def ask(self, number: int | list[str], budget: Budget = UNLIMITED) -> list[Any]:
-        client = BatchClient(
-            Endpoint(base_url="http://fake/v1", max_retries=2, timeout_seconds=100),
-            transport=self.server.transport,
-            sleep=self._sleep,
-            now=lambda: self.time,
-            environ={"OPENAI_API_KEY": KEY},
-        )
-        self.batching = Batching(client, request, **self.settings)
-        keys = [f"k{n}" for n in range(number)] if isinstance(number, int) else number
-        calls = [Call(key, "zero_shot", "{}", f"question {key}") for key in keys]
-        with ReplyStore(self.path) as store:
-            answers = ask_in_batches(
-                calls,
-                self.batching,
-                store,
-                on_answer=lambda key, kept: self.told.append((key, kept)),
-                on_note=self.notes.append,
-                budget=budget,
-            )
-        return [answers[key] for key in keys]
-
-    def store(self) -> ReplyStore:
-        return ReplyStore(self.path)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.time += seconds
-
-
-def request(question: str) -> ChatRequest:
-    parameters = {"max_tokens": MOST_OUT, "temperature": 0.7}
-    return ChatRequest("m", (Message(role="user", content=question),), parameters)
-
-
-def worst_tokens(key: str) -> int:
-    """One token a byte of the body, and the longest reply."""
-    return len(json.dumps(request(f"question {key}").body(), separators=(",", ":"))) + MOST_OUT
-
-
-def echo(body: Body) -> httpx.Response:
-    return completion(f"answer to {body['messages'][0]['content']}")
-
-
-def answered(key: str) -> Answered:
-    return Answered(text=f"answer to question {key}", tokens_in=7, tokens_out=11)
+from limbeck.errors import BudgetError
 
 
 def bought(server: FakeBatches) -> list[str]:
@@ -256,12 +188,10 @@ def test_a_batch_whose_id_was_lost_with_the_run_is_found_in_the_servers_list_by_
 def test_a_batch_that_was_never_made_is_sent_after_its_request_must_be_dead_and_its_worst_case_is_freed(
     tmp_path: Path,
 ) -> None:
-    bench = Bench(tmp_path, FakeBatches(echo))
-    bench.server.first = kill_before = lambda asked: on("POST /v1/batches")(asked)
+    bench = Bench(tmp_path, FakeBatches(echo, first=on("POST /v1/batches")))
     with pytest.raises(Killed):
         bench.ask(1)
-    assert kill_before is bench.server.first and bench.server.batches == []
-    bench.server.first = lambda _: None
+    assert bench.server.batches == []
     assert bench.ask(1, Budget(tokens=worst_tokens("k0"))) == [answered("k0")]
     assert sum(bench.waits[:-2]) == 160  # 100 that a request may take, and 60
 
