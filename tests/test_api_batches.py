@@ -1,6 +1,7 @@
 """Batches: everything is bought once, whatever is lost on the way, and the budget holds."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from limbeck.api.budget import Budget
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, completion, error
 from limbeck.api.prices import Price
-from limbeck.errors import BudgetError
+from limbeck.errors import BudgetError, TeacherError
 
 
 def bought(server: FakeBatches) -> list[str]:
@@ -258,3 +259,22 @@ def test_a_server_that_takes_more_than_it_may_gets_no_further_batch(tmp_path: Pa
     with pytest.raises(BudgetError, match="more than it was allowed"):
         bench.ask(9, Budget(tokens=3 * worst_tokens("k0")))
     assert bought(bench.server) == ["k0", "k1", "k2"]
+
+
+def test_a_batch_that_another_run_took_over_while_it_was_uploaded_is_not_made_twice(tmp_path: Path) -> None:
+    bench, other = (Bench(tmp_path, FakeBatches(echo)) for _ in range(2))
+
+    def meanwhile(asked: httpx.Request) -> None:
+        if asked.url.path == "/v1/files":
+            thread = threading.Thread(target=other.ask, args=(1,))
+            thread.start()
+            thread.join()
+
+    bench.server.after = meanwhile
+    with pytest.raises(TeacherError, match="another run has taken over a batch of this one"):
+        bench.ask(1)
+    assert (bought(bench.server), bought(other.server)) == ([], ["k0"])
+    bench.server.after = lambda _: None
+    assert bench.ask(1) == [answered("k0")]
+    with bench.store() as store:
+        assert store.spent().tokens == 18
