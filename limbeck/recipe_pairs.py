@@ -61,6 +61,10 @@ class Teach(Section):
     prices: str | None = Field(
         None, description="Your own price list, a copy of the packaged `prices.toml`, corrected."
     )
+    batch: bool = Field(
+        False, description="Through the provider's batch API: half the price at OpenAI, an answer within 24 hours; may "
+        "be interrupted, and goes on waiting when run again."
+    )  # fmt: skip
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="Of the teacher.")
     max_tokens: Positive = Field(2048, description="Longest teacher reply, in tokens.")
     weak_prompts_shown: Annotated[int, Field(ge=1, le=32)] = Field(
@@ -96,6 +100,14 @@ class Teach(Section):
     templates: str | None = Field(
         None, description="Folder of your own prompt templates, KIND.txt; those that are not there are limbeck's."
     )
+
+    @model_validator(mode="after")
+    def _batch_has_a_provider(self) -> Self:
+        if self.batch and not self.teacher.startswith("openai:"):
+            raise ValueError(f"batch = true needs an `openai:MODEL` as teacher; {self.teacher!r} has no batch API")
+        if self.batch and self.endpoint.style != "openai":
+            raise ValueError(f'batch = true needs endpoint.style = "openai", not {self.endpoint.style!r}')
+        return self
 
 
 class Screen(Section):

@@ -2,7 +2,8 @@
 
 Reading order: `answers` (what can come back), `client` (one server, with retries; its `address`, `flow` and `wire`),
 `reply_store` (what was paid for), `prices` and `budget` (what may be spent), `workers`, `asking` (many calls at once,
-through the store). Knows nothing of pairs, prompts or rewards.
+through the store); `batches` does the same through a provider's batch API, with `batch_client`, `batch_wire`,
+`batch_book` (which are under way) and `batch_results` beside it. Knows nothing of pairs, prompts or rewards.
 """
 
 from limbeck.api.answers import Answer, Answered, Failed, FailureReason

@@ -1,13 +1,14 @@
 """Many calls at once, through the reply store: a stored reply is never bought again, a new one is stored first.
 
-The one path by which teachers and judges ask anything. Knows nothing of HTTP: whoever calls brings the `send`.
+One of the two paths by which teachers and judges ask anything; the other is `batches`. Knows nothing of HTTP: whoever
+calls brings the `send`.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from limbeck.api.answers import Answer
 from limbeck.api.budget import UNLIMITED, Account, Budget, Purse
@@ -53,6 +54,22 @@ def ask_all(
         TeacherError: whatever `session` or its `send` raises as final for all; answers that came before are stored.
         BudgetError: the budget allows no further request; what was in flight then is answered and stored first.
     """
+    answers, missing = look_up(calls, store, on_answer)
+    if missing:
+        run = _Run(store, budget, on_answer, answers)
+        asyncio.run(run.send_all(list(missing.values()), session, concurrency))
+    return answers
+
+
+class LookedUp(NamedTuple, Generic[Payload]):
+    """The answers that a store has by key, and the calls that it has none for: each key once, in order."""
+
+    answers: dict[str, Answer]
+    missing: dict[str, Call[Payload]]
+
+
+def look_up(calls: Sequence[Call[Payload]], store: ReplyStore, on_answer: OnAnswer) -> LookedUp[Payload]:
+    """Take from the store what it has."""
     answers: dict[str, Answer] = {}
     missing: dict[str, Call[Payload]] = {}
     for call in calls:
@@ -64,10 +81,7 @@ def ask_all(
         else:
             answers[call.key] = stored
             on_answer(call.key, True)
-    if missing:
-        run = _Run(store, budget, on_answer, answers)
-        asyncio.run(run.send_all(list(missing.values()), session, concurrency))
-    return answers
+    return LookedUp(answers, missing)
 
 
 class _Run:

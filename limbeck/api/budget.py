@@ -53,19 +53,31 @@ class Purse:
         Raises:
             BudgetError: there is not, and nothing in flight here can make any; or the server took more than it may.
         """
-        worst = self._budget.cost(tokens_in, tokens_out)
-        limits = self._budget.limits()
         while True:
-            if self._broken is not None:
-                raise self._broken
-            attempt = self._store.begin(account.key, account.kind, account.request, worst, limits)
+            attempt = self.set_aside_at_once(account, tokens_in, tokens_out)
             if attempt is not None:
-                self._open += 1
                 return attempt
             if not self._open:
-                raise BudgetError(self._used_up(worst))
+                raise self.used_up(tokens_in, tokens_out)
             self._settled.clear()
             await self._settled.wait()
+
+    def set_aside_at_once(self, account: "Booked", tokens_in: int, tokens_out: int) -> int | None:
+        """The same without waiting: None where there is no room for it now.
+
+        Raises:
+            BudgetError: the server took more than it may.
+        """
+        if self._broken is not None:
+            raise self._broken
+        worst, limits = self._budget.cost(tokens_in, tokens_out), self._budget.limits()
+        attempt = self._store.begin(account.key, account.kind, account.request, worst, limits)
+        self._open += attempt is not None
+        return attempt
+
+    def take_over(self, attempts: int) -> None:
+        """So many attempts of an earlier run are still in flight, and will be settled here."""
+        self._open += attempts
 
     def settle(self, attempt: int, tokens_in: int, tokens_out: int, body: str) -> None:
         """Keep the server's answer as it came, and book what it cost.
@@ -89,7 +101,9 @@ class Purse:
         self._open -= 1
         self._settled.set()
 
-    def _used_up(self, worst: Cost) -> str:
+    def used_up(self, tokens_in: int, tokens_out: int) -> BudgetError:
+        """What to say where there is no room for such a request, and none to be had."""
+        worst = self._budget.cost(tokens_in, tokens_out)
         spent = self._store.spent()
         limits = self._budget.limits()
         parts = []
@@ -103,7 +117,7 @@ class Purse:
                 f"{spent.tokens:,} of {limits.tokens:,} tokens are spent or set aside, and the next request may take "
                 f"{worst.tokens:,}"
             )
-        return (
+        return BudgetError(
             f"the budget is used up: {'; '.join(parts)}. What was answered is kept: raise teach.budget and run the "
             "same command again"
         )

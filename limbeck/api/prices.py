@@ -21,6 +21,10 @@ class Price(BaseModel):
     input: _Dollars
     output: _Dollars
 
+    def times(self, factor: float) -> "Price":
+        """This price at a discount."""
+        return Price(input=self.input * factor, output=self.output * factor)
+
     def nano_dollars(self, tokens_in: int, tokens_out: int) -> int:
         """The cost of so many tokens, in billionths of a dollar, rounded up."""
         return math.ceil(round(tokens_in * self.input * 1000 + tokens_out * self.output * 1000, 3))
@@ -29,6 +33,7 @@ class Price(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    batch: Annotated[float, Field(gt=0, le=1)] = 1.0
     models: dict[str, Price]
 
 
@@ -39,8 +44,10 @@ class Listed(NamedTuple):
     date: str
 
 
-def find_price(model: str, own_file: Path | None = None) -> Listed | None:
+def find_price(model: str, own_file: Path | None = None, *, batch: bool = False) -> Listed | None:
     """The price of `model` in the user's file or, without one, in the list that comes with limbeck.
+
+    With `batch`, what it costs through the batch API: the full price where the list names no factor for it.
 
     A dated name (gpt-4o-2024-08-06) costs what its undated one does, where it has no line of its own.
 
@@ -51,7 +58,8 @@ def find_price(model: str, own_file: Path | None = None) -> Listed | None:
     names = [name for name in listed.models if model == name or _is_dated(model, name)]
     if not names:
         return None
-    return Listed(listed.models[max(names, key=len)], listed.date)
+    price = listed.models[max(names, key=len)]
+    return Listed(price.times(listed.batch) if batch else price, listed.date)
 
 
 def _is_dated(model: str, name: str) -> bool:

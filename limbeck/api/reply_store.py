@@ -167,7 +167,7 @@ class ReplyStore:
         Returns the attempt's number, or None where that would exceed `limits`: nothing is noted then.
         """
         asked = {"tokens": worst.tokens, "nano": worst.nano_dollars, "most_tokens": limits[0], "most_nano": limits[1]}
-        with _sqlite_errors(self.path), self._transaction() as database:
+        with self.transaction() as database:
             if not database.execute(_RESERVE, asked).rowcount:
                 return None
             now = time.time()
@@ -176,7 +176,7 @@ class ReplyStore:
 
     def settle(self, attempt: int, cost: Cost, body: str = "") -> bool:
         """Keep the server's answer as it came, and book its cost instead of the worst case; False where it is more."""
-        with _sqlite_errors(self.path), self._transaction() as database:
+        with self.transaction() as database:
             row = database.execute("SELECT tokens_in, tokens_out, nano_dollars FROM attempts WHERE id = ?", (attempt,))
             worst = Cost(*row.fetchone())
             database.execute(_SETTLE, (*cost, body, attempt))
@@ -207,14 +207,19 @@ class ReplyStore:
         return [str(body) for (body,) in rows if body is not None]
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, of what is written inside; one within another is part of it."""
+        if self._database.in_transaction:
             yield self._database
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            return
+        with _sqlite_errors(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
 
     def finish(self, key: str, answer: Answer) -> None:
         """Keep the answer of a journaled key. The first one stays; after a failure of transport it is asked again."""

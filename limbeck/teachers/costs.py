@@ -19,7 +19,7 @@ def budget_of(model: str, settings: Teach) -> Budget:
     """
     asked, own = settings.budget, Path(settings.prices) if settings.prices else None
     paid = settings.endpoint.base_url is None
-    listed = find_price(model, own) if paid or own else None
+    listed = find_price(model, own, batch=settings.batch) if paid or own else None
     if asked.usd is not None and listed is None:
         where = f"in {own}" if own else ("in the packaged list" if paid else "of a server of your own")
         raise RecipeError(

@@ -7,6 +7,8 @@ from typing import Any
 
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Send
+from limbeck.api.batch_client import BatchClient
+from limbeck.api.batch_results import Batching
 from limbeck.api.budget import Account, Budget
 from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.api.wire import Adaptation
@@ -23,17 +25,27 @@ class OpenAITeacher:
     """`openai:MODEL`. Asks for JSON of the reply's schema; where the server knows no such thing, as `teach.structured`
     says.
 
-    `client` is the seam for tests: the real client over a mock transport.
+    With `teach.batch` requests go out through the provider's batch API. `client` and `batch_client` are the seams for
+    tests: the real clients over a mock transport.
     """
 
     invents_prompts = True
 
-    def __init__(self, model: str, settings: Teach, client: ChatClient | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        settings: Teach,
+        client: ChatClient | None = None,
+        batch_client: BatchClient | None = None,
+    ) -> None:
         self.name = f"openai:{model}"
         self.concurrency = settings.endpoint.concurrency
         self._model = model
         self._settings = settings
         self._client = client or ChatClient(settings.endpoint)
+        self._batching: Batching[Request] | None = None
+        if settings.batch:
+            self._batching = Batching(batch_client or BatchClient(settings.endpoint), self._chat_request)
 
     def __repr__(self) -> str:
         return f"OpenAITeacher(model={self._model!r}, client={self._client!r})"
@@ -50,7 +62,13 @@ class OpenAITeacher:
 
     def facts(self) -> Mapping[str, Any]:
         """What the server did not take as it was asked, for instance `without response_format`."""
-        return {"adaptations": sorted(self._client.adaptations)} if self._client.adaptations else {}
+        adaptations = self._client.adaptations | (self._batching.adaptations if self._batching else set())
+        facts: dict[str, Any] = {"adaptations": sorted(adaptations)} if adaptations else {}
+        return facts | ({"batch": True} if self._batching else {})
+
+    def batching(self) -> Batching[Request] | None:
+        """How requests go out in batches; None where the recipe wants them one by one."""
+        return self._batching
 
     def identity(self, request: Request) -> Mapping[str, Any]:
         """Endpoint, model, every message and the parameters, with the schema that was wanted."""
@@ -70,12 +88,14 @@ class OpenAITeacher:
         async with self._client as client:
 
             async def send(request: Request, account: Account) -> Answer:
-                asked = ChatRequest(self._model, request.messages, self._parameters(request))
-                answer = await client.complete(asked, account)
+                answer = await client.complete(self._chat_request(request), account)
                 self._insist()
                 return answer
 
             yield send
+
+    def _chat_request(self, request: Request) -> ChatRequest:
+        return ChatRequest(self._model, request.messages, self._parameters(request))
 
     def _parameters(self, request: Request) -> dict[str, Any]:
         parameters: dict[str, Any] = {

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Call, OnAnswer, Send, ask_all, ignore
+from limbeck.api.batch_results import Batching
+from limbeck.api.batches import OnNote, ask_in_batches, say_nothing
 from limbeck.api.budget import Budget
 from limbeck.api.reply_store import ReplyStore, reply_key
 from limbeck.records import Message, Pair, PromptRow, Record, WeakPrompt
@@ -74,6 +76,14 @@ class Teacher(Protocol):
         """What the manifest should say of how this teacher was asked."""
 
 
+@runtime_checkable
+class TakesBatches(Protocol):
+    """A teacher that may be asked through its provider's batch API."""
+
+    def batching(self) -> Batching[Request] | None:
+        """How requests go out in batches; None where they go one by one."""
+
+
 class Replied(NamedTuple):
     """An answer and the key under which the store keeps it."""
 
@@ -86,22 +96,29 @@ def ask(
     requests: Sequence[Request],
     store: ReplyStore,
     on_answer: OnAnswer = ignore,
+    on_note: OnNote = say_nothing,
 ) -> list[Replied]:
     """Return the replies in the order of `requests`; what the store holds is not asked again.
+
+    `on_note` hears how batches stand, where the teacher is asked in batches.
 
     Raises:
         TeacherError: the teacher gives no service at all; what it answered before is stored.
         BudgetError: the budget is used up; so is that.
     """
     calls = [_call(teacher, request) for request in requests]
-    answers = ask_all(
-        calls,
-        teacher.session,
-        store,
-        concurrency=teacher.concurrency,
-        on_answer=on_answer,
-        budget=teacher.budget,
-    )
+    batching = teacher.batching() if isinstance(teacher, TakesBatches) else None
+    if batching is not None:
+        answers = ask_in_batches(calls, batching, store, on_answer=on_answer, on_note=on_note, budget=teacher.budget)
+    else:
+        answers = ask_all(
+            calls,
+            teacher.session,
+            store,
+            concurrency=teacher.concurrency,
+            on_answer=on_answer,
+            budget=teacher.budget,
+        )
     return [Replied(call.key, answers[call.key]) for call in calls]
 
 

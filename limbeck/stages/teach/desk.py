@@ -76,7 +76,7 @@ class Desk:
                     self.tally.sent[key] += 1
                     progress.advance()
 
-            return ask(self.teacher, requests, self._store, count)
+            return ask(self.teacher, requests, self._store, count, lambda note: progress.advance(0, note))
 
     def _read(self, kind: MadeKind, question: Question[Parsed], reply: Replied) -> Parsed | ParseFailure | None:
         self.tally.spend(reply.key, self._role, reply.answer)
