@@ -42,10 +42,16 @@ def load_calls(url: str, marks: Sequence[str], max_tokens: int = 256) -> list[Ca
 
 
 def ask_load(
-    url: str, store: ReplyStore, marks: Sequence[str], *, concurrency: int, timeout_seconds: float = 1.5
+    url: str,
+    store: ReplyStore,
+    marks: Sequence[str],
+    *,
+    concurrency: int,
+    timeout_seconds: float = 3.0,
+    max_retries: int = 8,
 ) -> dict[str, Answer]:
     """Ask everything; the answers by mark."""
-    endpoint = Endpoint(base_url=url, concurrency=concurrency, timeout_seconds=timeout_seconds, max_retries=8)
+    endpoint = Endpoint(base_url=url, concurrency=concurrency, timeout_seconds=timeout_seconds, max_retries=max_retries)
     client = ChatClient(endpoint, sleep=_sleep, environ={})
 
     @asynccontextmanager
