@@ -14,13 +14,13 @@ import pytest
 from api_load import load_calls, names
 
 from limbeck.api import ReplyStore
-from limbeck.api.faults import FAULTS, Faults, Tally
+from limbeck.api.faults import Faults, Tally
 from limbeck.api.faulty_server import Running, running
 
 REQUESTS, IN_FLIGHT = 200, 16
 LATENCY = (0.02, 0.1)  # 16 at once: somewhat under a second in all, of which most is waiting for the server
 LONGEST_SECONDS = 0.9
-AT_ONCE = 5  # moments tried at the same time
+AT_ONCE = 2  # moments tried at the same time
 
 
 class Moment(NamedTuple):
@@ -92,8 +92,7 @@ def _check(moment: Moment) -> int:
 
 
 def _at_random_moments(folder: Path, number: int) -> None:
-    shares = {fault: 0.004 for fault in FAULTS if fault != "hang"}  # a hang is only time, and has its test elsewhere
-    faults = Faults.model_validate({"seed": 2, "shares": shares, "latency_seconds": LATENCY})
+    faults = Faults.spread(0.05, seed=2, latency_seconds=LATENCY)
     with running(faults) as server, ThreadPoolExecutor(AT_ONCE) as threads:
         moments = list(threads.map(lambda n: _kill_once(server, folder, n), range(number)))
     again = [_check(moment) for moment in moments]
