@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both set up .venv first.
 PYTHON ?= python3.11
 SEED ?= 1
-# What `make bench` measures: dpo, sft, logps, sweep, gpu or sampling; empty: all but the last two. BENCH: more options, as in BENCH=--quick.
+# What `make bench` measures: dpo, sft, logps, sweep, gpu, sampling or teacher; empty: all but the last three. BENCH: more options, as in BENCH=--quick.
 WHAT ?=
 BENCH ?=
 # Linux without an NVIDIA GPU: the index of CPU wheels that PyTorch's "Get started" page names for pip, as in

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dpo, gpu, logps, sampling, sft, sweep
+from benchmarks import dpo, gpu, logps, sampling, sft, sweep, teacher
 from benchmarks.options import QUICK, Options
 from benchmarks.results import RESULTS, load
 from benchmarks.table import tables, write_document
@@ -24,8 +24,10 @@ PARTS = {
     "sweep": sweep.measure,
     "gpu": gpu.measure,
     "sampling": sampling.measure,
+    "teacher": teacher.measure,
 }
-# Without a name: training, on a machine without a GPU. Sampling wants vLLM's environment, and an hour of its own.
+# Without a name: training, on a machine without a GPU. Sampling wants vLLM's environment, and an hour of its own;
+# asking a teacher, the environment of the `openai` package.
 DEFAULT_PARTS = ("dpo", "sft", "logps", "sweep")
 
 
@@ -46,12 +48,12 @@ def _main(arguments: Sequence[str]) -> int:
     if find_spec("trl") is None or find_spec("matplotlib") is None:
         raise LimbeckError("trl or matplotlib is not installed; `make bench` installs what the benchmarks compare with")
     given = {key: value for key, value in vars(chosen).items() if value is not None}
-    fields = {
-        key: value for key, value in given.items() if key in Options.__dataclass_fields__ and key != "vllm_python"
-    }
+    named = set(Options.__dataclass_fields__) - {"vllm_python", "openai_python"}
+    fields = {key: value for key, value in given.items() if key in named}
     if "repeats" in given:
         fields["sampling_repeats"] = given["repeats"]
-    options = replace(QUICK if chosen.quick else Options(), **fields, vllm_python=vllm_python(given))
+    base = QUICK if chosen.quick else Options()
+    options = replace(base, **fields, vllm_python=vllm_python(given), openai_python=openai_python(given))
     with tempfile.TemporaryDirectory(prefix="limbeck-bench-") as folder:
         for part in parts_to_run(given.get("what"), options.data, "data" in given):
             say(f"{part}:")
@@ -83,14 +85,28 @@ def vllm_python(given: Mapping[str, Any]) -> Path | None:
     Raises:
         InputError: where there is no such file.
     """
-    named = given.get("vllm_python") or os.environ.get("LIMBECK_VLLM_PYTHON")
+    return _interpreter(given, "vllm", "vLLM")
+
+
+def openai_python(given: Mapping[str, Any]) -> Path | None:
+    """The interpreter that the `openai` package is installed for; None where none is named.
+
+    Raises:
+        InputError: where there is no such file.
+    """
+    return _interpreter(given, "openai", "the `openai` package")
+
+
+def _interpreter(given: Mapping[str, Any], name: str, what: str) -> Path | None:
+    variable = f"LIMBECK_{name.upper()}_PYTHON"
+    named = given.get(f"{name}_python") or os.environ.get(variable)
     if not named:
         return None
     path = Path(named).absolute()
     if not path.is_file():
         raise InputError(
-            f"there is no interpreter {path}; --vllm-python or LIMBECK_VLLM_PYTHON names the `python` of "
-            "the environment that vLLM is installed in"
+            f"there is no interpreter {path}; --{name}-python or {variable} names the `python` of "
+            f"the environment that {what} is installed in"
         )
     return path
 
@@ -100,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table", help="write results.json into docs/performance.md")
     run = commands.add_parser("run", help="measure; progress on stderr, tables on stdout")
-    run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, all but gpu and sampling")
+    run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, those of training")
     run.add_argument("--pairs", type=int, help="preference pairs (64)")
     run.add_argument("--epochs", type=int, help="epochs of DPO (2)")
     run.add_argument("--repeats", type=int, help="turns of each contender (3; sampling: 1)")
@@ -111,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--trial-prompts", type=int, help="prompts in one trial of others' samplers (128)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where sampling runs (cpu)")
     run.add_argument("--vllm-python", help="interpreter that has vLLM; without it, LIMBECK_VLLM_PYTHON, or no vLLM")
+    run.add_argument("--requests", type=int, help="requests to a teacher's server (10000)")
+    run.add_argument("--in-flight", type=int, help="of them at once (256)")
+    run.add_argument("--openai-python", help="interpreter that has `openai`, or LIMBECK_OPENAI_PYTHON")
     run.add_argument("--model", help="name, folder or hub id (smollm2-135m)")
     run.add_argument("--data", type=Path, help="Alpaca file for SFT")
     run.add_argument("--results", type=Path, help="file of results")

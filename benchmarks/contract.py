@@ -48,13 +48,24 @@ class SamplerSettings(_Frozen):
     own_process: bool = False  # vLLM: its engine in a child process, which is what it does by itself
 
 
+class Load(_Frozen):
+    """Requests to a teacher's server: its address, how many, how many at once, and how long one may take."""
+
+    url: str = ""
+    requests: int = 0
+    in_flight: int = 1
+    timeout_seconds: float = 10.0
+    max_retries: int = 8
+    max_tokens: int = 512
+
+
 class Job(_Frozen):
     """One measured run. `rows`: a file of `write_rows`; `scratch`: a folder of its own; `batch`: rows a step.
 
     Where the task is sampling, `rows` is a file of `write_work`, and `replies` where token ids go.
     """
 
-    task: Literal["dpo", "sft", "logps", "padding", "sweep", "sampling"]
+    task: Literal["dpo", "sft", "logps", "padding", "sweep", "sampling", "teacher"]
     model: str
     scratch: Path
     rows: Path = Path()
@@ -66,6 +77,7 @@ class Job(_Frozen):
     trl: TrlSettings = TrlSettings()
     sampler: SamplerSettings = SamplerSettings()
     replies: Path = Path()
+    load: Load = Load()
     axis: Literal["pairs", "prompt", "vocabulary"] = "pairs"
     points: tuple[int, ...] = ()
     steps: int = 5  # timed at one point of the sweep, after one that warms up

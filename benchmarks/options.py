@@ -14,6 +14,7 @@ class Options:
     """Sizes of a run. `trial_rows`: rows of one trial of TRL's settings; `trial_prompts`: of others' samplers.
 
     `vllm_python`: the interpreter of the environment that vLLM is installed in; without one, vLLM is left out.
+    `openai_python`: the same of the `openai` package.
     """
 
     model: str = "smollm2-135m"
@@ -32,6 +33,9 @@ class Options:
     sampling_repeats: int = 1  # long on a small machine: every contender writes all replies
     device: Literal["cpu", "cuda"] = "cpu"  # for sampling
     vllm_python: Path | None = None
+    requests: int = 10_000  # to a teacher's server
+    in_flight: int = 256
+    openai_python: Path | None = None
     quick: bool = False
     tiny: bool = False  # sizes for tests: seconds, and figures that mean nothing
 
@@ -39,5 +43,5 @@ class Options:
 # The same in several minutes: less of everything, and a file of its own.
 QUICK = Options(
     results=QUICK_RESULTS, pairs=8, epochs=1, repeats=1, sft_rows=16, trial_rows=4, quick=True, prompts=24,
-    max_new_tokens=24, slots=8, trial_prompts=8,
+    max_new_tokens=24, slots=8, trial_prompts=8, requests=500, in_flight=64,
 )  # fmt: skip

@@ -45,6 +45,14 @@ HEADLINES = {
         "sampling_useful_rows",
     ),
     "sampling_gpu": (),
+    "teacher": (
+        "teacher_client_cpu_ms_a_request",
+        "teacher_client_cpu_ms_a_request_without_faults",
+        "teacher_client_cpu_over_openai",
+        "teacher_resends_beyond_faults",
+        "teacher_requests_unaccounted_for",
+        "teacher_peak_memory_mib",
+    ),
 }
 _PACKAGES = ("limbeck", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _FLAGS = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")

@@ -8,6 +8,7 @@ from benchmarks.compare import AS_IT_COMES, BEST, LIMBECK
 from benchmarks.results import DOCUMENT, RESULTS, load
 from benchmarks.sampling_table import sampling_lines
 from benchmarks.summary import over_whole_batch
+from benchmarks.teacher_table import teacher_lines
 from benchmarks.telling import failures, gib, ratio, span, times, told
 from limbeck.errors import InputError
 from limbeck.store import write_text
@@ -25,6 +26,7 @@ def tables(results: Mapping[str, Any]) -> str:
         "sweep": ("Growth", _sweep),
         "gpu": ("DPO on a GPU", _preference),
         "sampling": ("Sampling", sampling_lines),
+        "teacher": ("Asking a teacher", teacher_lines),
     }
     if "sampling_gpu" in results:
         writers["sampling_gpu"] = ("Sampling on a GPU", sampling_lines)
