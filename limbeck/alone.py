@@ -6,7 +6,7 @@ pairs) are taken as they are, with everything that is known about their rows.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -22,6 +22,9 @@ from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
 from limbeck.students import served
+
+if TYPE_CHECKING:
+    from limbeck.stages.teach.rehearsal import Rehearsed
 
 MODEL = "model"  # what the one model that a stage alone asks is called, as in servers.model
 _ASKING = ("mine", "evaluate")
@@ -54,6 +57,18 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         part = pipeline.whole_part(recipe)
         conductor.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
+
+
+def rehearse_alone(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> "Rehearsed":
+    """What `limbeck teach` would ask and cost; only the corpus is made in `out`, where the inputs need it."""
+    from limbeck.stages.teach.rehearsal import rehearse
+
+    out = out.expanduser()
+    corpus, *_ = pipeline.units(recipe, out)
+    with claimed(out, recipe):
+        if any(_made_here(path) for path in inputs.values()):
+            conductor.run_unit(corpus, recipe, out)
+    return rehearse(recipe, {name: out / path for name, path in inputs.items()})
 
 
 def _made_here(path: Path) -> bool:

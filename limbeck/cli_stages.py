@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.alone import MODEL, own_file, pairs_input, parse_share, prompts_input, recipe_for, run_alone
+from limbeck.alone import (
+    MODEL,
+    own_file,
+    pairs_input,
+    parse_share,
+    prompts_input,
+    recipe_for,
+    rehearse_alone,
+    run_alone,
+)
 from limbeck.cli_audit import audit
 from limbeck.console import results
 from limbeck.errors import RecipeError
@@ -76,6 +85,10 @@ def teach(
     out: Out = Path("out/teach"),
     seed: Seed = 1,
     overrides: Set = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: print what would be asked, and what it may cost.")
+    ] = False,
 ) -> None:
     """Have a teacher write preference pairs about weak prompts."""
     data: dict[str, Any] = {
@@ -87,6 +100,11 @@ def teach(
     given = prompts_input(data, weak, "weak", WeakPrompt)
     recipe = recipe_for("teach", data, tuple(overrides or ()))
     inputs = {**given, "random": given["weak"]}
+    if dry_run:
+        from limbeck.summary import show_rehearsal
+
+        show_rehearsal(rehearse_alone(recipe, inputs, out), recipe.teach)
+        return
     _done(run_alone(recipe, "teach", inputs, out))
 
 

@@ -6,19 +6,14 @@ What it cannot see: a prompt said in other words.
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from limbeck.records import Message, PromptRow
-
-if TYPE_CHECKING:
-    from datasketch import MinHash
 
 GRAM_WORDS = 13  # the overlap that GPT-3's authors count as contamination (Brown et al. 2020, appendix C)
 SAME_PROBLEM = "overlap with evaluation: same problem"
 SAME_PROMPT = "overlap with evaluation: same prompt"
 SAME_WORDS = f"overlap with evaluation: {GRAM_WORDS} words in a row"
-SHINGLE_WORDS = 3
-_HASHES = 128  # the standard error of an estimated similarity is at most 1 / (2 sqrt(128)), some 4 points
 _WORD = re.compile(r"\w+")
 
 
@@ -57,50 +52,9 @@ def word_grams(text: str, n: int) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
 
 
-def shingles(text: str) -> frozenset[tuple[str, ...]]:
-    """Runs of 3 words of `text`; of a shorter one, the whole as one run."""
-    return word_grams(text, SHINGLE_WORDS) or frozenset([tuple(_WORD.findall(normalised(text)))])
-
-
 def jaccard(first: frozenset[tuple[str, ...]], second: frozenset[tuple[str, ...]]) -> float:
     """The share of what two sets have together that both have; 1 where both are empty."""
     return len(first & second) / len(first | second) if first or second else 1.0
-
-
-class NearDuplicates:
-    """Texts so far, and whether another is nearly one of them: by the Jaccard similarity of their runs of 3 words.
-
-    MinHash (Broder 1997) finds the few texts that may be similar, so that a look among many is quick; which of them are
-    is decided by the sets themselves. One that only just reaches the threshold may be missed, none is found wrongly.
-    """
-
-    def __init__(self, threshold: float) -> None:
-        from datasketch import MinHashLSH  # half a second, which a command that needs none should not wait
-
-        self._threshold = threshold
-        self._shingles: dict[str, frozenset[tuple[str, ...]]] = {}
-        self._index = MinHashLSH(threshold=0.8 * threshold, num_perm=_HASHES)  # below it, so that few are missed
-
-    def find(self, text: str) -> str | None:
-        """The key of the most similar text that reaches the threshold (of equals, the first by name), or None."""
-        own = shingles(text)
-        near = [(-jaccard(own, self._shingles[key]), key) for key in self._index.query(_hashed(own))]
-        likeness, key = min(near, default=(0.0, ""))
-        return key if -likeness >= self._threshold else None
-
-    def add(self, key: str, text: str) -> None:
-        """Remember a text under a key that no other has (ValueError where one has it)."""
-        own = shingles(text)
-        self._index.insert(key, _hashed(own))
-        self._shingles[key] = own
-
-
-def _hashed(grams: frozenset[tuple[str, ...]]) -> "MinHash":
-    from datasketch import MinHash
-
-    hashed = MinHash(num_perm=_HASHES)
-    hashed.update_batch([" ".join(gram).encode() for gram in grams])
-    return hashed
 
 
 class EvaluationPrompts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.markup import escape
@@ -10,9 +11,14 @@ from rich.table import Table
 from limbeck.conductor import Standing
 from limbeck.console import results
 from limbeck.errors import InputError
+from limbeck.recipe_pairs import Teach
 from limbeck.records import Comparison, Estimate, Judgement, ModelScore, Verdict
 from limbeck.statistics import proportion
 from limbeck.store import first_problem, read_records
+from limbeck.untrusted import visible
+
+if TYPE_CHECKING:
+    from limbeck.stages.teach.rehearsal import Rehearsed
 
 
 def read_verdict(path: Path) -> Verdict:
@@ -96,3 +102,31 @@ def show_standings(found: Iterable[Standing]) -> None:
     for standing in found:
         why = f": {standing.why}" if standing.why else ""
         results.print(f"{standing.unit.name:30} {standing.state}{why}", markup=False, soft_wrap=True)
+
+
+def show_rehearsal(rehearsed: "Rehearsed", settings: Teach) -> None:
+    """Print one request of each kind as it would be sent, then how many there are and what they may cost."""
+    for name, asked in rehearsed.by_template.items():
+        results.rule(escape(f"{name}: the first of {asked.number:,}"), align="left")
+        for message in asked.first:
+            results.print(f"[bold]{message.role}[/]")
+            results.print(visible(message.content), markup=False, soft_wrap=True)
+    results.rule(align="left")
+    results.print(
+        f"{rehearsed.requests:,} requests where every reply is usable: prompts of about {rehearsed.prompt_tokens:,} "
+        f"tokens, replies of at most {rehearsed.most_reply_tokens:,} ({settings.max_tokens:,} each)",
+        soft_wrap=True,
+    )
+    results.print(_cost(rehearsed, settings), soft_wrap=True)
+
+
+def _cost(rehearsed: "Rehearsed", settings: Teach) -> str:
+    limits = [] if settings.budget.usd is None else [f"${settings.budget.usd:g}"]
+    limits += [] if settings.budget.tokens is None else [f"{settings.budget.tokens:,} tokens"]
+    budget = f"the budget is {' and '.join(limits)}" if limits else "there is no budget"
+    if rehearsed.prompts_usd is None or rehearsed.most_usd is None:
+        return f"No price is known for {settings.teacher}; {budget}. Nothing was sent."
+    return (
+        f"${rehearsed.prompts_usd:.2f} for the prompts, at most ${rehearsed.most_usd:.2f} with the replies; {budget}. "
+        "Nothing was sent."
+    )

@@ -7,7 +7,7 @@ from screening_pairs import asked, pair
 
 from limbeck.screening import refuses
 from limbeck.screening.echoes import TemplateEcho
-from limbeck.stages.screen import template_texts
+from limbeck.screening.screener import template_texts
 
 TEMPLATES = TemplateEcho(template_texts())
 

@@ -6,12 +6,12 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, user_prompt
-from limbeck.stages.teach.accepting import Collected, Gate, collect
+from limbeck.screening import Screener
+from limbeck.stages.teach.accepting import Collected, collect
 
-GATE = Gate(EvaluationPrompts([]), Screen())
+GATE = Screener(Screen(), [])
 GOOD, SCREENED, FAILED = "good", "screened", "failed"
 
 
@@ -42,7 +42,7 @@ def ids(pairs: Sequence[Pair]) -> list[str]:
 
 def test_as_many_are_tried_as_are_missing_until_the_goal_is_reached() -> None:
     maker = Fixed([GOOD, SCREENED, GOOD, FAILED, GOOD, SCREENED, GOOD, GOOD])
-    found = collect(maker, 4, 8, GATE)
+    found = collect(maker, 4, 8, GATE.start())
     assert maker.rounds == [4, 2, 1]
     assert ids(found.pairs) == ["0", "1", "2", "4", "5", "6"]
     assert ids(found.accepted) == ["0", "2", "4", "6"]
@@ -51,19 +51,19 @@ def test_as_many_are_tried_as_are_missing_until_the_goal_is_reached() -> None:
 
 def test_it_ends_at_the_cap_and_says_so() -> None:
     maker = Fixed([GOOD, FAILED, FAILED, GOOD, GOOD, GOOD])
-    found = collect(maker, 4, 5, GATE)
+    found = collect(maker, 4, 5, GATE.start())
     assert maker.rounds == [4, 1]
     assert (len(found.accepted), found.candidates, found.exhausted) == (3, 5, "max_candidates tried")
 
 
 def test_it_ends_where_there_are_no_more_prompts_and_says_so() -> None:
-    found = collect(Fixed([GOOD, FAILED, GOOD]), 4, 100, GATE)
+    found = collect(Fixed([GOOD, FAILED, GOOD]), 4, 100, GATE.start())
     assert (len(found.accepted), found.candidates, found.exhausted) == (2, 3, "no prompt left")
-    assert collect(Fixed([]), 4, 100, GATE).exhausted == "no prompt left"
+    assert collect(Fixed([]), 4, 100, GATE.start()).exhausted == "no prompt left"
 
 
 def test_the_last_prompt_may_reach_the_goal() -> None:
-    assert collect(Fixed([GOOD, FAILED, GOOD, GOOD]), 3, 4, GATE).exhausted is None
+    assert collect(Fixed([GOOD, FAILED, GOOD, GOOD]), 3, 4, GATE.start()).exhausted is None
 
 
 def test_a_second_pair_on_one_prompt_is_not_accepted() -> None:
@@ -71,7 +71,7 @@ def test_a_second_pair_on_one_prompt_is_not_accepted() -> None:
         def make(self, number: int) -> list[Pair | None]:
             return [made and made.model_copy(update={"prompt": user_prompt("one")}) for made in super().make(number)]
 
-    found = collect(Same([GOOD] * 6), 2, 6, GATE)
+    found = collect(Same([GOOD] * 6), 2, 6, GATE.start())
     assert (len(found.accepted), dict(found.screened_out)) == (1, {"duplicate prompt": 5})
 
 
@@ -85,7 +85,7 @@ def test_who_looks_after_each_round_can_end_it() -> None:
 
     maker = Fixed([FAILED] * 20)
     try:
-        collect(maker, 3, 20, GATE, look)
+        collect(maker, 3, 20, GATE.start(), look)
     except EnoughError:
         assert maker.rounds == [3, 3]
     else:
@@ -97,8 +97,8 @@ FATES = st.lists(st.sampled_from([GOOD, SCREENED, FAILED]), max_size=30)
 
 @given(FATES, st.integers(1, 12), st.integers(0, 5), st.integers(1, 30), st.integers(0, 8))
 def test_a_higher_goal_or_cap_only_adds_pairs(fates: list[str], goal: int, more: int, cap: int, wider: int) -> None:
-    few = collect(Fixed(fates), goal, cap, GATE)
-    many = collect(Fixed(fates), goal + more, cap + wider, GATE)
+    few = collect(Fixed(fates), goal, cap, GATE.start())
+    many = collect(Fixed(fates), goal + more, cap + wider, GATE.start())
     assert ids(many.pairs)[: len(few.pairs)] == ids(few.pairs)
     assert ids(many.accepted)[: len(few.accepted)] == ids(few.accepted)
     assert len(few.accepted) <= goal
@@ -113,4 +113,4 @@ def test_no_candidate_is_tried_that_a_look_at_each_in_turn_would_not_need(
     within = fates[:cap]
     good = [place for place, fate in enumerate(within, start=1) if fate == GOOD]
     needed = good[goal - 1] if len(good) >= goal else len(within)
-    assert collect(Fixed(fates), goal, cap, GATE).candidates == needed
+    assert collect(Fixed(fates), goal, cap, GATE.start()).candidates == needed

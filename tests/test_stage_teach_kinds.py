@@ -224,7 +224,7 @@ def test_worked_solutions_may_be_the_strong_side(tmp_path: Path) -> None:
     [
         ("contrast", {}, "asks for contrast pairs, and teach.contrast_with names no weaker model"),
         ("contrast", {"contrast_with": "worked"}, "teach.contrast_with: 'worked' gives worked solutions, which are "),
-        ("contrast", {"contrast_with": "gpt"}, "teach.contrast_with: 'gpt' is not known; it is `worked` or `openai:M"),
+        ("contrast", {"contrast_with": "gpt"}, "teach.contrast_with: 'gpt' is not known; it is `worked`, `openai:M"),
         ("contrast", {"teacher": "openai:a", "contrast_with": "openai:a"}, "'openai:a' is the teacher itself"),
         ("revise", {}, "asks for revise pairs, and the teacher 'worked' cannot correct another's words"),
     ],

@@ -9,6 +9,7 @@ Start reading at: `NearDuplicates`.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from limbeck.likeness import jaccard
 from limbeck.records import PromptRow
 from limbeck.screening.words import figures, prompt_words
 
@@ -36,12 +37,6 @@ def shingles(words: list[str]) -> frozenset[tuple[str, ...]]:
     """All triples of neighbouring words; a shorter text is one shingle, so that it equals nothing but itself."""
     count = max(1, len(words) - SHINGLE_WORDS + 1)
     return frozenset(tuple(words[start : start + SHINGLE_WORDS]) for start in range(count))
-
-
-def jaccard(first: frozenset[tuple[str, ...]], second: frozenset[tuple[str, ...]]) -> float:
-    """Shared elements as a share of all, 0 to 1."""
-    shared = len(first & second)
-    return shared / (len(first) + len(second) - shared)
 
 
 class NearDuplicates:

@@ -8,17 +8,14 @@ Start reading at: `run`; the rules are limbeck/screening.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 from limbeck.console import Meter, meter
-from limbeck.likeness import EvaluationPrompts
-from limbeck.lm.embedding import TextEncoder, encoder_folder
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, PromptRow, Record
-from limbeck.screening import Embedder, HeldOut, Judged, Screening, disagreement, solves
+from limbeck.screening import Judged, Screener, disagreement, solves
 from limbeck.store import read_records, write_records
 
 EVALUATION = "evaluation_"
@@ -41,17 +38,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         InputError: an input file is not what it should be.
         RecipeError, ModelError: there is no such embedder, or it cannot be loaded.
     """
-    rules = recipe.screen
-    folder = encoder_folder(rules.embedder)
-    embedder = None if folder is None else TextEncoder(folder)
     rows = (
         row for name, path in inputs.items() if name.startswith(EVALUATION) for row in read_records(path, PromptRow)
     )
-    held_out = HeldOut(EvaluationPrompts(rows), rules, embedder)
+    screener = Screener(recipe.screen, rows)
     kinds = [name for name in inputs if name != EMBEDDER and not name.startswith(EVALUATION)]
     pairs = {kind: read_records(inputs[kind], Pair) for kind in kinds}
     with meter("screen", sum(map(len, pairs.values())), "pairs") as progress:
-        judged = {kind: _judge(rows, rules, held_out, embedder, progress) for kind, rows in pairs.items()}
+        judged = {kind: _judge(rows, screener, progress) for kind, rows in pairs.items()}
     kept = {kind: [verdict for verdict in verdicts if not verdict.reason] for kind, verdicts in judged.items()}
     dropped = [
         DroppedPair(id=verdict.pair.id, kind=kind, reason=verdict.reason)
@@ -66,14 +60,12 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         counts_in={kind: len(rows) for kind, rows in pairs.items()},
         counts_out={kind: len(left) for kind, left in kept.items()},
         drops=dict(sorted(Counter(f"{drop.kind}: {drop.reason}" for drop in dropped).items())),
-        facts=_facts(rules, kept),
+        facts=_facts(recipe.screen, kept),
     )
 
 
-def _judge(
-    pairs: Sequence[Pair], rules: Screen, held_out: HeldOut, embedder: Embedder | None, progress: Meter
-) -> list[Judged]:
-    screening = Screening(rules, held_out, solves, embedder, template_texts())
+def _judge(pairs: Sequence[Pair], screener: Screener, progress: Meter) -> list[Judged]:
+    screening = screener.start()
     judged = []
     for start in range(0, len(pairs), _TOGETHER):
         some = pairs[start : start + _TOGETHER]
@@ -97,9 +89,3 @@ def _facts(rules: Screen, kept: Mapping[str, Sequence[Judged]]) -> dict[str, int
             kind: sum("margin" not in verdict.pair.scores for verdict in left) for kind, left in kept.items()
         }
     return facts
-
-
-def template_texts() -> list[str]:
-    """The texts that a teacher is instructed by."""
-    folder = resources.files("limbeck.teachers") / "templates"
-    return [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".txt")]

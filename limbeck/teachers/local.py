@@ -109,9 +109,14 @@ class LocalTeacher:
         takes_system = model.chat.takes_system()
         async with Writer(model, sampling) as writer:
 
-            async def send(request: Request, _account: Account) -> Answer:
+            async def send(request: Request, account: Account) -> Answer:
                 prompt = self._prompt(model, request, takes_system)
-                return prompt if isinstance(prompt, Failed) else _answer(prompt, await writer.write(prompt))
+                if isinstance(prompt, Failed):
+                    return prompt
+                attempt = await account.begin(0, 0)  # what this machine writes is in no budget
+                sample = await writer.write(prompt)
+                account.settle(attempt, 0, 0, sample.text)
+                return _answer(prompt, sample)
 
             try:
                 yield send

@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from limbeck.likeness import EvaluationPrompts
-from limbeck.recipe_pairs import Screen
-from limbeck.records import Pair, Problem
-from limbeck.screening import screen_pairs, solves
+from limbeck.records import Pair
+from limbeck.screening import Screening
 
 OUT_OF_PROMPTS = "no prompt left"
 OUT_OF_CANDIDATES = "max_candidates tried"
@@ -22,28 +20,6 @@ class Maker(Protocol):
 
     def make(self, number: int) -> list[Pair | None]:
         """Try the next `number` candidates; None for one that came to nothing. Fewer: there are no more."""
-
-
-class Gate:
-    """The rules of the screening stage, on pairs that are still being written. What was verified once is remembered."""
-
-    def __init__(self, evaluation: EvaluationPrompts, rules: Screen) -> None:
-        self._evaluation, self._rules = evaluation, rules
-        self._solved: dict[tuple[str, str, str], bool] = {}
-
-    def reasons(self, pairs: Sequence[Pair]) -> list[str | None]:
-        """Why each of a kind's pairs would be dropped; None for those that would be kept."""
-        return screen_pairs(pairs, self._evaluation, self._rules, self._solves)
-
-    def kept(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """The pairs that would be kept."""
-        return [pair for pair, reason in zip(pairs, self.reasons(pairs), strict=True) if reason is None]
-
-    def _solves(self, problem: Problem, text: str) -> bool:
-        key = (problem.family, problem.content, text)
-        if key not in self._solved:
-            self._solved[key] = solves(problem, text)
-        return self._solved[key]
 
 
 @dataclass(slots=True)
@@ -59,12 +35,22 @@ class Collected:
     exhausted: str | None = None
     screened_out: Counter[str] = field(default_factory=Counter)
 
+    def take(self, pairs: Sequence[Pair], screening: Screening) -> None:
+        """Add pairs, those that screening would keep to the accepted ones."""
+        screening.prepare(pairs)
+        for pair in pairs:
+            self.pairs.append(pair)
+            if (reason := screening.reason(pair)) is None:
+                self.accepted.append(pair)
+            else:
+                self.screened_out[reason] += 1
+
 
 def collect(
     maker: Maker,
     accept: int,
     max_candidates: int,
-    gate: Gate,
+    screening: Screening,
     after_round: Callable[[Collected], None] = lambda _: None,
 ) -> Collected:
     """Try candidates until screening would keep `accept` pairs, `max_candidates` were tried, or none is left.
@@ -80,10 +66,7 @@ def collect(
             break
         made = maker.make(wanted)
         found.candidates += len(made)
-        found.pairs += [pair for pair in made if pair is not None]
-        reasons = gate.reasons(found.pairs)
-        found.accepted = [pair for pair, reason in zip(found.pairs, reasons, strict=True) if reason is None]
-        found.screened_out = Counter(reason for reason in reasons if reason is not None)
+        found.take([pair for pair in made if pair is not None], screening)
         after_round(found)
         if len(made) < wanted and len(found.accepted) < accept:
             found.exhausted = OUT_OF_PROMPTS

@@ -8,6 +8,7 @@ from limbeck.api.answers import Failed
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import meter
 from limbeck.recipe_pairs import MadeKind
+from limbeck.stages.teach.spending import Cost
 from limbeck.stages.teach.tally import Tally
 from limbeck.teachers import Replied, Request, Teacher, ask
 from limbeck.teachers.parsing import ParseFailure
@@ -68,13 +69,15 @@ class Desk:
     def _replies(self, kind: MadeKind, requests: Sequence[Request], what: str) -> list[Replied]:
         self.tally.requests += len(requests)
         with meter(f"{kind}: {what}", len(requests), what) as progress:
+            cost = Cost(self._store, self.teacher.budget, len(requests))
 
             def count(key: str, from_store: bool) -> None:
                 if from_store:
+                    cost.skip()
                     progress.skip(1)
                 else:
                     self.tally.sent[key] += 1
-                    progress.advance()
+                    progress.advance(1, cost.note())
 
             return ask(self.teacher, requests, self._store, count, lambda note: progress.advance(0, note))
 

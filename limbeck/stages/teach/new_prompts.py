@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from limbeck.likeness import NearDuplicates, normalised
+from limbeck.likeness import normalised
 from limbeck.recipe_pairs import MadeKind
 from limbeck.records import PromptRow, user_prompt
+from limbeck.screening.near_duplicates import NearDuplicates, fingerprint
 from limbeck.stages.teach.desk import Desk, Question
 from limbeck.store import digest_json
 from limbeck.teachers import Request
@@ -28,7 +29,7 @@ class NewPrompts:
         self._questions = {normalised(row.problem.question): row for row in fresh if row.problem}
         self._contents: set[str] = set()
         self._texts: set[str] = set()
-        self._near = NearDuplicates(NEAR_DUPLICATE)
+        self._near = NearDuplicates(NEAR_DUPLICATE, same_figures=False)  # other numbers make no other prompt
         for row in shown:
             self._remember(row, near=near_shown)
 
@@ -46,7 +47,7 @@ class NewPrompts:
         if said in self._texts or (row.problem is not None and row.problem.content in self._contents):
             self._desk.tally.drop(self._kind, "new prompt: said before")
             return None
-        if row.problem is None and self._near.find(said) is not None:
+        if row.problem is None and self._near.found(fingerprint(row)):
             self._desk.tally.drop(self._kind, "new prompt: nearly said before")
             return None
         self._remember(row, near=True)
@@ -57,5 +58,5 @@ class NewPrompts:
         if row.problem is not None:
             self._contents.add(row.problem.content)
         elif near and said not in self._texts:
-            self._near.add(said, said)
+            self._near.add(fingerprint(row))
         self._texts.add(said)

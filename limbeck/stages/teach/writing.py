@@ -10,14 +10,16 @@ from typing import Any, get_args
 from limbeck.api.answers import WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import FILE_NAME, ReplyStore
 from limbeck.errors import InputError, RecipeError, TeacherError
-from limbeck.likeness import EvaluationPrompts, prompt_identity
+from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
 from limbeck.records import Pair, PromptRow, WeakPrompt
-from limbeck.stages.teach.accepting import Collected, Gate, Maker, collect
+from limbeck.screening import Screener
+from limbeck.stages.teach.accepting import Collected, Maker, collect
 from limbeck.stages.teach.desk import Desk
 from limbeck.stages.teach.makers import Contrasted, OnPolicy, OnPrompts, Revised, few_shot, rolling
+from limbeck.stages.teach.spending import usd_spent
 from limbeck.stages.teach.tally import Tally
 from limbeck.store import AnyRecord, read_records, write_records
 from limbeck.stream import stream_order
@@ -65,16 +67,17 @@ def teach_pairs(
     templates = Templates(inputs.get("templates"))
     templates.check()
     held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
-    gate = Gate(EvaluationPrompts(held_out), recipe.screen)
+    screener = Screener(recipe.screen, held_out)
     tally = Tally()
     with ReplyStore(out / FILE_NAME) as store:
         desk = Desk(teacher, "teacher", store, tally, recipe.teach.reasks)
         second = None if weaker is None else Desk(weaker, "contrast_with", store, tally, recipe.teach.reasks)
-        office = _Office(recipe, tables, templates, gate, desk, second)
+        office = _Office(recipe, tables, templates, screener, desk, second)
         for kind in ORDER:
             if kind in recipe.pair_kinds():
                 write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
-    return _result(recipe, teacher, weaker, tables, office.made, tally)
+        usd = usd_spent(store, teacher.budget)
+    return _result(recipe, teacher, weaker, tables, office.made, tally).model_copy(update={"money_usd": usd})
 
 
 class _Office:
@@ -85,12 +88,12 @@ class _Office:
         recipe: Recipe,
         tables: Tables,
         templates: Templates,
-        gate: Gate,
+        screener: Screener,
         desk: Desk,
         weaker: Desk | None,
     ) -> None:
         self.made: dict[MadeKind, Collected] = {}
-        self._recipe, self._tables, self._templates, self._gate = recipe, tables, templates, gate
+        self._recipe, self._tables, self._templates, self._screener = recipe, tables, templates, screener
         self._desk, self._weaker = desk, weaker
 
     def make(self, kind: MadeKind) -> Collected:
@@ -104,7 +107,7 @@ class _Office:
         def see(so_far: Collected) -> None:
             _check_outage(kind, so_far, accept, tally)
 
-        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._gate, see)
+        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._screener.start(), see)
         _check_yield(kind, found, accept, tally)
         self.made[kind] = found
         return found
@@ -137,7 +140,8 @@ class _Office:
     @cached_property
     def _stream(self) -> list[Pair]:
         """The human pairs that are trained on, in their order: screened, without those that mixing holds out."""
-        return self._training(self._gate.kept(self._tables.human))
+        screening = self._screener.start()
+        return self._training([pair for pair in self._tables.human if screening.reason(pair) is None])
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
         ordered = stream_order(pairs, self._recipe.seed)
