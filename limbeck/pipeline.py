@@ -282,6 +282,7 @@ def _all_of(recipe: Recipe) -> dict[str, Any]:
 
 def _mine_part(recipe: Recipe) -> dict[str, Any]:
     part = _part(recipe, "model", "mine") | served.part_of(recipe, SFT)
+    part |= {"control_prompts": recipe.max_candidates("random")}
     if recipe.mine.judge != "verifier":
         part |= {
             "reward_model": recipe.evaluate.reward_model,

@@ -113,4 +113,7 @@ def test_another_address_or_model_of_a_server_makes_what_it_wrote_stale(tmp_path
     path = packaged_recipe("paper")
     for override in ("teach.endpoint.base_url=http://localhost:1/v1", "teach.max_tokens=7"):
         plain, changed = (pipeline.units(load_recipe(path, given), tmp_path) for given in ((), (override,)))
-        assert [a.name for a, b in zip(plain[:-1], changed[:-1], strict=True) if a.part != b.part] == ["teach", "export"]
+        assert [a.name for a, b in zip(plain[:-1], changed[:-1], strict=True) if a.part != b.part] == [
+            "teach",
+            "export",
+        ]
