@@ -1,7 +1,7 @@
 """The commands that run one stage alone, on the user's own files. Parse, call, print."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -19,7 +19,9 @@ from limbeck.cli_audit import audit
 from limbeck.console import results
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
+from limbeck.pipeline import own_templates
 from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import MadeKind
 from limbeck.records import WeakPrompt
 
 ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
@@ -91,6 +93,8 @@ def teach(
     ] = False,
 ) -> None:
     """Have a teacher write preference pairs about weak prompts."""
+    if kind not in get_args(MadeKind):
+        raise RecipeError(f"limbeck teach --kind {kind!r}: a teacher writes {', '.join(get_args(MadeKind))}")
     data: dict[str, Any] = {
         "seed": seed,
         "teach": {"teacher": teacher, "endpoint": {"base_url": base_url} if base_url else {}},
@@ -99,7 +103,7 @@ def teach(
     }
     given = prompts_input(data, weak, "weak", WeakPrompt)
     recipe = recipe_for("teach", data, tuple(overrides or ()))
-    inputs = {**given, "random": given["weak"]}
+    inputs = {**given, "random": given["weak"], **own_templates(recipe)}
     if dry_run:
         from limbeck.summary import show_rehearsal
 

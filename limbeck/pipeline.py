@@ -4,7 +4,7 @@ Read `units` from top to bottom: it is the table of contents. A unit is fresh wh
 and its outputs have the digests that its manifest names; only stale ones run (conductor.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -94,7 +94,7 @@ def _check_teachers(recipe: Recipe) -> None:
     weaker = contrast_teacher_for(recipe)
     if weaker is not None and "contrast" in recipe.pair_kinds():
         weaker.check()
-    Templates(_own_templates(recipe).get("templates")).check()
+    Templates(own_templates(recipe).get("templates")).check()
 
 
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
@@ -123,24 +123,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         ),
     ]
     if taught:
-        listed += [
-            Unit(
-                "mine",
-                {"student": Path("sft/model"), **_files(corpus, "pool")},
-                _mine_part(recipe),
-                argument=SFT,
-                keep=reply_store.FILE_NAMES,
-            ),
-            Unit(
-                "teach",
-                {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human")}
-                | _evaluation(corpus)
-                | _own_templates(recipe)
-                | _local_teacher(recipe),
-                _part(recipe, "teach", "mix", "screen") | {"accept": {kind: recipe.accept(kind) for kind in taught}},
-                keep=reply_store.FILE_NAMES,
-            ),
-        ]
+        listed += _teaching_units(recipe, corpus, taught)
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         screened = {**pairs, **_evaluation(corpus), **_embedder(recipe)}
@@ -158,6 +141,25 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     listed.append(_verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
+
+
+def _teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> list[Unit]:
+    asked = {**_files(Path("mine"), "weak", "random"), **_files(corpus, "fresh", "human"), **_evaluation(corpus)}
+    return [
+        Unit(
+            "mine",
+            {"student": Path("sft/model"), **_files(corpus, "pool")},
+            _mine_part(recipe),
+            argument=SFT,
+            keep=reply_store.FILE_NAMES,
+        ),
+        Unit(
+            "teach",
+            {**asked, **own_templates(recipe), **_local_teachers(recipe), **_embedder(recipe)},
+            _teach_part(recipe, taught),
+            keep=reply_store.FILE_NAMES,
+        ),
+    ]
 
 
 def _export_unit(recipe: Recipe, made: Mapping[str, Path]) -> Unit:
@@ -255,7 +257,7 @@ def _evaluation(corpus: Path) -> dict[str, Path]:
     return {f"evaluation_{split}": corpus / f"{split}.jsonl" for split in _HELD_OUT}
 
 
-def _own_templates(recipe: Recipe) -> dict[str, Path]:
+def own_templates(recipe: Recipe) -> dict[str, Path]:
     folder = recipe.teach.templates
     return {} if folder is None else {"templates": Path(folder).expanduser().resolve()}
 
@@ -298,11 +300,24 @@ def _embedder(recipe: Recipe) -> dict[str, Path]:
     return {"embedder": Path(setting).expanduser().resolve()} if named else {}
 
 
-def _local_teacher(recipe: Recipe) -> dict[str, Path]:
-    """The folder of a teacher that lies here: another model in its place writes other pairs."""
-    provider, _, name = recipe.teach.teacher.partition(":")
-    folder = Path(name.strip()).expanduser()
-    return {"teacher": folder.resolve()} if provider == "local" and folder.is_dir() else {}
+def _local_teachers(recipe: Recipe) -> dict[str, Path]:
+    """The folders of teachers that lie here: another model in its place writes other pairs."""
+    named = {"teacher": recipe.teach.teacher, "contrast_teacher": recipe.teach.contrast_with or ""}
+    found = {
+        name: Path(value.partition(":")[2].strip()).expanduser() for name, value in named.items() if _is_local(value)
+    }
+    return {name: folder.resolve() for name, folder in found.items() if folder.is_dir()}
+
+
+def _is_local(teacher: str) -> bool:
+    return teacher.partition(":")[0] == "local"
+
+
+def _teach_part(recipe: Recipe, taught: Sequence[MadeKind]) -> dict[str, Any]:
+    """A local teacher's words depend on the machine's precision, as a student's do."""
+    local = any(map(_is_local, (recipe.teach.teacher, recipe.teach.contrast_with or "")))
+    sections = ("teach", "mix", "screen", *(("model",) if local else ()))
+    return _part(recipe, *sections) | {"accept": {kind: recipe.accept(kind) for kind in taught}}
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

@@ -6,12 +6,12 @@ Pure data; the larger sections stand in `recipe_audit`, `recipe_corpus`, `recipe
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
-from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section
+from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
 from limbeck.recipe_pairs import Arm, Endpoint, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
 
@@ -85,7 +85,9 @@ class Server(Section):
     engine. limbeck cannot see which weights a server holds: after a model was trained anew, restart its server.
     """
 
-    base_url: str = Field(description="Its address, for instance `http://localhost:8000/v1`.")
+    base_url: Annotated[str, AfterValidator(without_secrets)] = Field(
+        description="Its address, for instance `http://localhost:8000/v1`."
+    )
     model: str = Field(min_length=1, description="The model's name there, as its `/models` lists it.")
     api_key_env: str | None = Field(None, description="Environment variable that holds the key, where it wants one.")
     concurrency: Annotated[int, Field(gt=0, le=512)] = Field(32, description="Requests in flight.")

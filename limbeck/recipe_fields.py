@@ -1,6 +1,7 @@
 """What every section of the recipe is built from: its base, the kinds of its values, and how replies are sampled."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +10,18 @@ Positive = Annotated[int, Field(gt=0, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
+
+
+def without_secrets(address: str) -> str:
+    """An address as it is, unless it carries what belongs into the environment: recipes are kept and shown."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address  # whoever uses it says what is wrong with it
+    if "@" in address or parts.query:
+        raise ValueError("an address must not carry a name, password or query: put the key into the environment "
+                         "variable that api_key_env names")  # fmt: skip
+    return address
 
 
 class Section(BaseModel):

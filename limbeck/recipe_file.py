@@ -65,7 +65,8 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
             raise RecipeError(f"{where}: unknown key {'.'.join(location)!r}{_nearest(location)}") from None
         if not location:
             raise RecipeError(f"{where}: {detail['msg'].removeprefix('Value error, ')}") from None
-        found = "" if detail["type"] == "missing" else f" (found {detail['input']!r:.80})"
+        secret = location[-1] == "base_url"  # what is refused of an address may be a password
+        found = "" if detail["type"] == "missing" or secret else f" (found {detail['input']!r:.80})"
         raise RecipeError(f"{where}: {first_problem(error).replace('value error, ', '')}{found}") from None
 
 

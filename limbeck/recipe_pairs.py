@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from limbeck.recipe_fields import Count, Positive, Rate, Section, Share
+from limbeck.recipe_fields import Count, Positive, Rate, Section, Share, without_secrets
 
 PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
 MadeKind = Literal["random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
@@ -15,7 +15,9 @@ Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 class Endpoint(Section):
     """An OpenAI-compatible server. The key is read from the environment or a file and never written anywhere."""
 
-    base_url: str | None = Field(None, description="Leave out for the provider's own address.")
+    base_url: Annotated[str, AfterValidator(without_secrets)] | None = Field(
+        None, description="Leave out for the provider's own address."
+    )
     api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be unset for "
                              "keyless local servers.")  # fmt: skip
     api_key_file: str | None = Field(None, description="File that holds the key and nothing else, instead of the "
@@ -62,8 +64,9 @@ class Teach(Section):
         None, description="Your own price list, a copy of the packaged `prices.toml`, corrected."
     )
     batch: bool = Field(
-        False, description="Through the provider's batch API: half the price at OpenAI, an answer within 24 hours; may "
-        "be interrupted, and goes on waiting when run again."
+        False, description="Through the provider's batch API: half the price at OpenAI, each round of requests "
+        "is answered within 24 hours (new prompts, pairs and re-asks are rounds of their own); may be interrupted, and "
+        "goes on waiting when run again."
     )  # fmt: skip
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="Of the teacher.")
     max_tokens: Positive = Field(2048, description="Longest teacher reply, in tokens.")
@@ -77,7 +80,9 @@ class Teach(Section):
         5, description="Human pairs just before its place that a rolling pair is written with (paper: 5)."
     )
     contrast_with: str | None = Field(
-        None, description="Weaker model whose answers contrast pairs reject, named like `teacher`: `openai:MODEL`."
+        None,
+        description="Weaker model whose answers contrast pairs reject, named like `teacher`: `openai:MODEL` or "
+        "`local:MODEL`.",
     )
     contrast_endpoint: Endpoint | None = Field(
         None, description="Server of `contrast_with`; left out, that of the teacher."
@@ -137,7 +142,8 @@ class Screen(Section):
     )
     margin_band: tuple[float, float] | None = Field(
         None, description="Lowest and highest margin of a pair that a judge scored, in the judge's unit: below it a "
-        "pair teaches nothing, above it the pair is too easy. Pairs without a margin are kept and counted."
+        "pair teaches nothing, above it the pair is too easy. Pairs without a margin are kept and counted; margins "
+        "come with pairs that were scored elsewhere, so far."
     )  # fmt: skip
     on_verifier_disagreement: Literal["drop", "swap", "keep"] = Field(
         "drop", description="What to do where the task's scorer calls the chosen wrong or the rejected right. swap: "

@@ -96,6 +96,13 @@ def test_what_may_have_been_paid_for_keeps_its_worst_case_and_what_was_refused_c
     assert booked == "give up" or ledger.told[1][1:3] == (0, 0)
 
 
+def test_a_count_that_the_server_leaves_out_keeps_its_worst_case() -> None:
+    body = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}
+    ledger = Ledger()
+    told([httpx.Response(200, json=body)], ledger)
+    assert ledger.told[1][:3] == ("settle", 7, 9)
+
+
 def test_every_attempt_is_booked_before_it_is_sent_also_one_that_adapts() -> None:
     ledger = Ledger()
     told([error(400, "Use 'max_completion_tokens' instead"), error(429), completion("hi")], ledger)

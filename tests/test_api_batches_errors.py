@@ -205,7 +205,7 @@ def test_a_batch_costs_half_at_openai_and_the_full_price_where_an_own_list_names
     listed = find_price("m", own, batch=True)
     assert listed is not None and listed.price == Price(input=1, output=2)
     settings = Teach.model_validate({"teacher": "openai:gpt-4o", "batch": True, "budget": {"usd": 5}})
-    assert budget_of("gpt-4o", settings).price == Price(input=1.25, output=5.0)
+    assert budget_of("gpt-4o", settings, True).price == Price(input=1.25, output=5.0)
 
 
 @pytest.mark.parametrize(

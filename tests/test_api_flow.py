@@ -189,3 +189,52 @@ def test_a_pause_that_was_sat_out_is_not_sat_out_twice() -> None:
             assert clock.now == 1000.0
 
     clock.run(work)
+
+
+def test_a_short_pause_does_not_cut_a_longer_one_short() -> None:
+    clock = Clock()
+    flow = of(clock, 10)
+
+    async def work() -> None:
+        flow.pause(100)
+        mark = flow.pause(2)
+        await clock.sleep(2)
+        async with flow.turn(1, mark):
+            assert clock.now == 1100.0
+
+    clock.run(work)
+
+
+def test_who_waited_for_something_else_gets_another_time_to_send() -> None:
+    clock = Clock()
+    flow = of(clock, 10, requests_per_minute=1)
+    sent: list[float] = []
+
+    async def one(wait: float) -> None:
+        async with flow.turn(1) as turn:
+            if wait:
+                await clock.sleep(wait)
+            await turn.confirm()
+            sent.append(clock.now)
+
+    async def work() -> None:
+        await asyncio.gather(one(65.0), one(0.0))
+
+    clock.run(work)
+    assert sent == [1060.0, 1120.0]
+
+
+def test_limits_hold_over_a_restart_and_what_was_in_flight_is_forgotten() -> None:
+    clock = Clock()
+    flow = of(clock, 1, requests_per_minute=2)
+
+    async def two() -> None:
+        for _ in range(2):
+            async with flow.turn(1):
+                pass
+
+    clock.run(two)
+    flow.in_flight = 1  # as a loop that died left it
+    flow.restart()
+    clock.run(two)
+    assert clock.now == 1060.0

@@ -155,3 +155,27 @@ def test_the_files_a_kill_leaves_behind_are_all_named_as_what_to_keep(path: Path
     assert {file.name for file in path.parent.iterdir()} == set(FILE_NAMES)
     store.close()
     assert [file.name for file in path.parent.iterdir()] == [FILE_NAMES[0]]
+
+
+def test_a_final_error_of_one_lets_those_in_flight_finish_and_begins_no_more(path: Path) -> None:
+    recorder = Recorder(broken_at=2)
+    with ReplyStore(path) as store:
+        with pytest.raises(TeacherError, match="gone"):
+            ask_all(CALLS, recorder.session, store, concurrency=4)
+        assert sorted(recorder.sent) == [0, 1, 3]
+        assert store.states() == {"done": 3, "sent": 1}
+
+
+def test_what_another_run_bought_meanwhile_is_not_bought_again(path: Path) -> None:
+    recorder = Recorder()
+    with ReplyStore(path) as store, ReplyStore(path) as other:
+
+        def buy_the_rest(key: str, _from_store: bool) -> None:
+            if key == "k0":
+                for call in CALLS[1:]:
+                    other.begin(call.key, "k", "{}")
+                    other.finish(call.key, Answered(text="theirs"))
+
+        answers = ask_all(CALLS, recorder.session, store, concurrency=1, on_answer=buy_the_rest)
+    assert recorder.sent == [0]
+    assert answers["k5"] == Answered(text="theirs")

@@ -132,6 +132,7 @@ def test_limbecks_own_pairs_come_with_their_provenance(tmp_path: Path) -> None:
         Note("teacher", "worked"),
         Note("request key", "k" * 64),
         Note("mined from", "m/1"),
+        Note("swapped", "False"),
         Note("score: margin", "1.5"),
         Note("answer", "4"),
     )

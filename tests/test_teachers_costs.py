@@ -20,10 +20,10 @@ def teach(**settings: Any) -> Teach:
 
 def test_a_provider_is_asked_within_a_budget_only() -> None:
     with pytest.raises(RecipeError, match=r"teach\.budget\.usd or teach\.budget\.tokens"):
-        budget_of("gpt-4o", teach())
+        budget_of("gpt-4o", teach(), True)
     with pytest.raises(RecipeError, match=r"with teach\.budget\.tokens how much"):
-        budget_of("some-new-model", teach())
-    assert budget_of("gpt-4o", teach(budget={"usd": 5})) == Budget(5, None, Price(input=2.5, output=10))
+        budget_of("some-new-model", teach(), True)
+    assert budget_of("gpt-4o", teach(budget={"usd": 5}), True) == Budget(5, None, Price(input=2.5, output=10))
 
 
 def test_an_unknown_price_asks_for_a_token_limit_instead_of_money(tmp_path: Path) -> None:
@@ -35,12 +35,12 @@ def test_an_unknown_price_asks_for_a_token_limit_instead_of_money(tmp_path: Path
         ({"prices": str(own)}, "in .*prices"),
     ):
         with pytest.raises(RecipeError, match=f"no price for 'new' is known {words}"):
-            budget_of("new", teach(budget={"usd": 5}, **settings))
-    assert budget_of("new", teach(budget={"tokens": 99})) == Budget(None, 99, None)
+            budget_of("new", teach(budget={"usd": 5}, **settings), False)
+    assert budget_of("new", teach(budget={"tokens": 99}), True) == Budget(None, 99, None)
 
 
 def test_a_server_of_ones_own_needs_no_budget_and_may_have_a_price(tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
     own.write_text('date = "2026-11-01"\n[models]\ngpt-4o = { input = 1, output = 2 }\n')
-    assert budget_of("gpt-4o", teach(endpoint=OWN)) == Budget()
-    assert budget_of("gpt-4o", teach(endpoint=OWN, prices=str(own))).price == Price(input=1, output=2)
+    assert budget_of("gpt-4o", teach(endpoint=OWN), False) == Budget()
+    assert budget_of("gpt-4o", teach(endpoint=OWN, prices=str(own)), False).price == Price(input=1, output=2)

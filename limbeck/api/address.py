@@ -4,9 +4,10 @@ The key is read from the environment or a file and appears nowhere else: not in 
 address of its endpoint only.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -17,6 +18,14 @@ from limbeck.recipe_pairs import Endpoint
 OPENAI_URL = "https://api.openai.com/v1"
 _MOST_KEY_CHARACTERS = 10_000
 _ONLY_THE_KEY = "it holds the key and nothing else"
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine or one of the own network, by its name or number."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost", ".home.arpa"))
 
 
 class Address:
@@ -53,7 +62,8 @@ class Address:
         except httpx.InvalidURL:
             address = httpx.URL()
         if address.scheme not in ("http", "https") or not address.host:
-            raise TeacherError(f"{self.base_url!r} is no address of a server: base_url looks like {OPENAI_URL}")
+            shown = self.base_url.rpartition("@")[2]  # what stands before may be a password
+            raise TeacherError(f"{shown!r} is no address of a server: base_url looks like {OPENAI_URL}")
         if address.userinfo or address.query:
             raise TeacherError(
                 f"the base_url for {address.host} must not carry a name, password or query: "
@@ -73,6 +83,18 @@ class Address:
             version = quote(self.endpoint.azure_api_version, safe="")
             return f"{self.base_url}/openai/deployments/{quote(model, safe='')}/chat/completions?api-version={version}"
         return f"{self.base_url}/chat/completions"
+
+    def wants_budget(self) -> bool:
+        """Whether asking may cost money: a provider's own address, Azure, or a key for a host elsewhere."""
+        if self.endpoint.base_url is None or self.endpoint.style == "azure":
+            return True
+        host = (urlsplit(self.base_url).hostname or "").lower()
+        if host == urlsplit(OPENAI_URL).hostname:
+            return True
+        has_key = self.endpoint.api_key_file is not None or bool(
+            self._environ.get(self.endpoint.api_key_env, "").strip()
+        )
+        return has_key and not _is_near(host)
 
     def key_sentence(self, status: int) -> str:
         """What to do about a 401 or 403."""

@@ -14,7 +14,7 @@ from limbeck.api.answers import Answer
 from limbeck.api.budget import UNLIMITED, Account, Budget, Purse
 from limbeck.api.reply_store import ReplyStore
 from limbeck.api.workers import run_workers
-from limbeck.errors import BudgetError
+from limbeck.errors import BudgetError, TeacherError
 
 Payload = TypeVar("Payload")
 Send = Callable[[Payload, Account], Awaitable[Answer]]
@@ -51,8 +51,9 @@ def ask_all(
     where it was stored. `send` gets the call's account with its payload, and books each attempt there.
 
     Raises:
-        TeacherError: whatever `session` or its `send` raises as final for all; answers that came before are stored.
-        BudgetError: the budget allows no further request; what was in flight then is answered and stored first.
+        TeacherError: whatever `session` or its `send` raises as final for all.
+        BudgetError: the budget allows no further request.
+            Of both: nothing more is begun, and what was in flight is answered and stored first.
     """
     answers, missing = look_up(calls, store, on_answer)
     if missing:
@@ -89,7 +90,7 @@ class _Run:
 
     def __init__(self, store: ReplyStore, budget: Budget, on_answer: OnAnswer, answers: dict[str, Answer]) -> None:
         self._store, self._budget, self._on_answer, self._answers = store, budget, on_answer, answers
-        self._used_up: BudgetError | None = None
+        self._final: BudgetError | TeacherError | None = None
 
     async def send_all(self, calls: Sequence[Call[Payload]], session: Session[Payload], concurrency: int) -> None:
         """Send them, in order, and keep each answer."""
@@ -99,22 +100,26 @@ class _Run:
 
             async def work() -> None:
                 for call in queue:
-                    if self._used_up is not None:
+                    if self._final is not None:
                         return
                     await self._ask(call, send, purse)
 
             await run_workers(work, min(concurrency, len(calls)))
-        if self._used_up is not None:
-            raise self._used_up
+        if self._final is not None:
+            raise self._final
 
     async def _ask(self, call: Call[Payload], send: Send[Payload], purse: Purse) -> None:
+        if (stored := self._store.get(call.key)) is not None:  # by another run, since this one began
+            self._answers[call.key] = stored
+            self._on_answer(call.key, True)
+            return
         account = purse.account(call.key, call.kind, call.request)
         try:
             answer = await send(call.payload, account)
             if not account.begun:  # what is asked within this process is free
                 account.settle(await account.begin(0, 0), 0, 0, "")
-        except BudgetError as error:
-            self._used_up = error  # the others finish what they have begun
+        except (BudgetError, TeacherError) as error:
+            self._final = self._final or error  # the others finish what they have begun
             return
         self._store.finish(call.key, answer)
         # Where two runs asked at once, both use the first reply.

@@ -32,6 +32,7 @@ RETRIED_STATUSES = frozenset({408, 409, 429})  # and every 5xx
 FIRST_DELAY_SECONDS = 0.5  # doubled at every retry, with jitter (the schedule of OpenAI's own client)
 LONGEST_DELAY_SECONDS = 30.0
 BYTES_A_TOKEN = 4  # of English, for limits a minute; a budget counts the worst case
+LONGEST_CONNECT_SECONDS = 10.0
 LONGEST_LOOK_SECONDS = 30.0  # a list of models needs no sampling
 FREE_STATUSES = frozenset({429, 500, 503})  # and every 4xx: refused before a token was written, which nobody bills
 LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for an hour is asked again after two minutes
@@ -73,6 +74,8 @@ class _Attempt:
     turn: Turn
     account: Account
     number: int
+    most_in: int
+    most_out: int
 
 
 class ChatClient:
@@ -103,11 +106,19 @@ class ChatClient:
         self._sleep = sleep
         self._now = now
         self._jitter = random.Random()  # its own, so that waiting moves no other random choice
-        self._flow = self._new_flow()
+        self._flow = Flow(
+            endpoint.concurrency, endpoint.requests_per_minute, endpoint.tokens_per_minute, sleep=self._sleep
+        )
+        self.forbidden: dict[wire.Adaptation, str] = {}  # what must be taken as it is, and the sentence where it is not
         self._http: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
         return f"ChatClient(base_url={self.base_url!r}, key from {self._address.key_place})"
+
+    @property
+    def wants_budget(self) -> bool:
+        """Whether asking may cost money, for all that can be told from the address and the key."""
+        return self._address.wants_budget()
 
     @property
     def base_url(self) -> str:
@@ -122,20 +133,16 @@ class ChatClient:
         """
         self._address.check()
 
-    def _new_flow(self) -> Flow:
-        return Flow(
-            self._endpoint.concurrency,
-            self._endpoint.requests_per_minute,
-            self._endpoint.tokens_per_minute,
-            sleep=self._sleep,
-        )
-
     async def __aenter__(self) -> Self:
         self.check()
-        self._flow = self._new_flow()  # its waiting places belong to this event loop
+        self._flow.restart()
         self._http = httpx.AsyncClient(
             headers={"Content-Type": "application/json", **self._address.headers()},
-            timeout=self._endpoint.timeout_seconds,
+            # Shorter than the whole, so that a server that accepts no connection is told from one that is slow.
+            timeout=httpx.Timeout(
+                self._endpoint.timeout_seconds,
+                connect=min(self._endpoint.timeout_seconds / 2, LONGEST_CONNECT_SECONDS),
+            ),
             limits=httpx.Limits(max_connections=None),  # the flow bounds them
             transport=self._transport or transport_for(self._endpoint.concurrency),
         )
@@ -213,7 +220,8 @@ class ChatClient:
         most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or 0)
         async with self._flow.turn(len(content) / BYTES_A_TOKEN + most_out, waited_for) as turn:
             number = await account.begin(len(content), most_out)
-            attempt = _Attempt(body, turn, account, number)
+            await turn.confirm()  # room in a budget may have been waited for
+            attempt = _Attempt(body, turn, account, number, len(content), most_out)
             try:
                 async with asyncio.timeout(self._endpoint.timeout_seconds):
                     response = await self._http.post(self._address.chat_url(request.model), content=content)
@@ -239,10 +247,11 @@ class ChatClient:
         answer = self._read(response.content, self._address.secret)
         raw = wire.without(response.content, self._address.secret)
         tokens = answer.tokens_in + answer.tokens_out
-        if tokens:
-            attempt.account.settle(attempt.number, answer.tokens_in, answer.tokens_out, raw)
+        if tokens:  # a count that is missing keeps its side's worst case
+            tokens_out = answer.tokens_out or (attempt.most_out if answer.text else 0)
+            attempt.account.settle(attempt.number, answer.tokens_in or attempt.most_in, tokens_out, raw)
         else:
-            attempt.account.give_up(attempt.number, raw)  # it does not say: the worst case stands
+            attempt.account.give_up(attempt.number, raw)
         if isinstance(answer, Failed) and not answer.about_the_reply:
             attempt.turn.pushed_back()
             return _Retry(answer)
@@ -258,6 +267,8 @@ class ChatClient:
             attempt.account.give_up(attempt.number, raw)
         error = wire.read_error(response.content, self._address.secret)
         adaptation = wire.find_adaptation(attempt.body, error) if status in (400, 422) else None
+        if adaptation in self.forbidden:
+            raise TeacherError(self.forbidden[adaptation])
         if adaptation and (self._adapts or adaptation == "max_completion_tokens for max_tokens"):
             self.adaptations.add(adaptation)
             return _Adapted()

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 _WINDOW_SECONDS = 60.0
+_STILL_SECONDS = 1.0
 _FIRST_IN_FLIGHT = 8  # what a new key of any provider allows
 
 
@@ -22,6 +23,10 @@ class Turn:
 
     def __init__(self, flow: "Flow", entry: "_Entry", generation: int) -> None:
         self._flow, self._entry, self._generation = flow, entry, generation
+
+    async def confirm(self) -> None:
+        """See, after waiting for something else, that this is still the time to send; or wait for it again."""
+        self._entry = await self._flow.confirmed(self._entry)
 
     def good(self, tokens: int = 0) -> None:
         """The server answered; it counted `tokens` (0: it did not say)."""
@@ -74,9 +79,15 @@ class Flow:
             self._wake()
 
     def pause(self, seconds: float) -> float:
-        """Send nothing for `seconds`; returns a mark to hand to `turn`."""
-        self._paused_until = max(self._paused_until, self._clock() + seconds)
-        return self._paused_until
+        """Send nothing for `seconds`; returns a mark to hand to `turn`, which a longer pause outlasts."""
+        mark = self._clock() + seconds
+        self._paused_until = max(self._paused_until, mark)
+        return mark
+
+    def restart(self) -> None:
+        """Forget who waits and what is in flight: both belong to an event loop that has ended. Limits stay."""
+        self._waiting.clear()
+        self.in_flight = 0
 
     def grow(self) -> None:
         """Take note of a good answer."""
@@ -90,6 +101,14 @@ class Flow:
             self._generation += 1
             self._starting = False
             self.in_flight_limit = max(self.in_flight_limit / 2, 1.0)
+
+    async def confirmed(self, entry: "_Entry") -> "_Entry":
+        """The entry itself where its time is now; where it has passed, another, waited for."""
+        if self._clock() - entry.start <= _STILL_SECONDS:
+            return entry
+        tokens = entry.tokens
+        self._window.correct(entry, 0)
+        return await self._start(tokens, 0.0)
 
     def correct(self, entry: "_Entry", tokens: int) -> None:
         """Replace an estimate by what the server counted."""

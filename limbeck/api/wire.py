@@ -5,6 +5,7 @@ in a 400 is left out or renamed from then on.
 """
 
 import email.utils
+import functools
 import json
 import re
 from collections.abc import Mapping, Set
@@ -20,6 +21,7 @@ Adaptation = Literal[
     "without temperature",
 ]
 _ERROR_CHARACTERS = 300
+_LEAST_KEY_CHARACTERS = 12  # shorter ones ("none", "EMPTY", "ollama") are no secrets, but words of replies
 # Servers name what they refuse by its parameter, its type, or in words ("does not support response format").
 _OF_THE_FORMAT = re.compile(r"response[_ ]format|json_schema|json_object", re.IGNORECASE)
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|nvapi|gsk|hf|AIza|key)[-_][\w*.\-]{6,}|(?i:bearer)\s+\S+")
@@ -41,8 +43,15 @@ def scrub(text: str, secret: str | None) -> str:
 
 
 def without(content: bytes, secret: str | None) -> str:
-    """A server's answer as text, as it came but for the key."""
-    return _clean(content.decode("utf-8", "replace"), secret)
+    """A server's answer as text, as it came but for the key, in whatever way JSON spells it."""
+    text = _clean(content.decode("utf-8", "replace"), secret)
+    return _spelt(secret).sub("[key]", text) if secret and len(secret) >= _LEAST_KEY_CHARACTERS else text
+
+
+@functools.lru_cache(maxsize=8)
+def _spelt(secret: str) -> re.Pattern[str]:
+    """The key with each character plain, behind a backslash, or by its number."""
+    return re.compile("".join(rf"(?:\\?{re.escape(sign)}|\\u00(?i:{ord(sign):02x}))" for sign in secret))
 
 
 def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, Any]:
@@ -182,7 +191,7 @@ def _clean(value: object, secret: str | None) -> str:
         return ""
     # A lone surrogate is JSON but not Unicode text: no file and no database takes it.
     text = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return text.replace(secret, "[key]") if secret else text
+    return text.replace(secret, "[key]") if secret and len(secret) >= _LEAST_KEY_CHARACTERS else text
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from limbeck.errors import RecipeError
 from limbeck.recipe_pairs import Teach
 
 
-def budget_of(model: str, settings: Teach) -> Budget:
-    """The budget for `model` behind `settings.endpoint`.
+def budget_of(model: str, settings: Teach, paid: bool) -> Budget:
+    """The budget for `model` behind `settings.endpoint`; `paid`: whether asking it may cost money.
 
     The packaged prices are those of the provider's own address; a list of the user's own holds for any server.
 
@@ -18,10 +18,10 @@ def budget_of(model: str, settings: Teach) -> Budget:
         InputError: the user's price list is none.
     """
     asked, own = settings.budget, Path(settings.prices) if settings.prices else None
-    paid = settings.endpoint.base_url is None
-    listed = find_price(model, own, batch=settings.batch) if paid or own else None
+    own_address = settings.endpoint.base_url is None or settings.endpoint.style == "azure"
+    listed = find_price(model, own, batch=settings.batch) if own_address or own else None
     if asked.usd is not None and listed is None:
-        where = f"in {own}" if own else ("in the packaged list" if paid else "of a server of your own")
+        where = f"in {own}" if own else ("in the packaged list" if own_address else "of a server of your own")
         raise RecipeError(
             f"teach.budget.usd: no price for {model!r} is known {where}: name a list that has it with teach.prices, or "
             "limit the tokens with teach.budget.tokens instead"

@@ -77,6 +77,7 @@ class LocalTeacher:
             "model": self._digest,
             "messages": [message.model_dump() for message in request.messages],
             "parameters": {"temperature": self._temperature, "max_tokens": self._max_tokens, "seed": self._seed},
+            "machine": [self._machine.device, self._machine.dtype],
             "schema": self._schema(request),
         }
 

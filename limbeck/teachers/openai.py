@@ -12,7 +12,6 @@ from limbeck.api.batch_results import Batching
 from limbeck.api.budget import Account, Budget
 from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.api.wire import Adaptation
-from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Teach
 from limbeck.teachers.costs import budget_of
 from limbeck.teachers.protocol import Request
@@ -43,6 +42,8 @@ class OpenAITeacher:
         self._model = model
         self._settings = settings
         self._client = client or ChatClient(settings.endpoint)
+        if settings.structured != "auto":
+            self._client.forbidden = dict.fromkeys(_REFUSALS, self._insisting())
         self._batching: Batching[Request] | None = None
         if settings.batch:
             self._batching = Batching(batch_client or BatchClient(settings.endpoint), self._chat_request)
@@ -53,7 +54,7 @@ class OpenAITeacher:
     @cached_property
     def budget(self) -> Budget:
         """What the recipe allows, by this model's price."""
-        return budget_of(self._model, self._settings)
+        return budget_of(self._model, self._settings, self._client.wants_budget)
 
     def check(self) -> None:
         """Raise `RecipeError` where it may cost anything, `TeacherError` where key or address cannot be used."""
@@ -88,9 +89,7 @@ class OpenAITeacher:
         async with self._client as client:
 
             async def send(request: Request, account: Account) -> Answer:
-                answer = await client.complete(self._chat_request(request), account)
-                self._insist()
-                return answer
+                return await client.complete(self._chat_request(request), account)
 
             yield send
 
@@ -105,11 +104,8 @@ class OpenAITeacher:
         wanted = response_format(request.kind, self._settings.structured)
         return parameters | ({"response_format": wanted} if wanted else {})
 
-    def _insist(self) -> None:
-        wanted = self._settings.structured
-        refused = _REFUSALS & self._client.adaptations
-        if wanted != "auto" and refused:
-            raise TeacherError(
-                f"teach.structured is {wanted!r}, and {self._client.base_url} does not take that for {self._model!r}; "
-                "set it to 'auto', which asks for what the server takes"
-            )
+    def _insisting(self) -> str:
+        return (
+            f"teach.structured is {self._settings.structured!r}, and {self._client.base_url} does not take that for "
+            f"{self._model!r}; set it to 'auto', which asks for what the server takes"
+        )

@@ -40,10 +40,11 @@ class Collected:
         screening.prepare(pairs)
         for pair in pairs:
             self.pairs.append(pair)
-            if (reason := screening.reason(pair)) is None:
-                self.accepted.append(pair)
+            judged = screening.judge(pair)
+            if judged.reason is None:
+                self.accepted.append(judged.pair)  # as it is trained on: screening may exchange its sides
             else:
-                self.screened_out[reason] += 1
+                self.screened_out[judged.reason] += 1
 
 
 def collect(

@@ -179,22 +179,25 @@ class OnPolicy:
 
     def __init__(self, weak: Sequence[WeakPrompt], seed: int, tally: Tally) -> None:
         self._tally, self._seed = tally, seed
-        self._failures = _failures("on_policy", uniform_order(weak, seed, ORDER), seed, tally)
+        self._rows = iter(uniform_order(weak, seed, ORDER))
 
     def make(self, number: int) -> list[Pair | None]:
         """Take what is there; a prompt without both sides is no candidate, but counted."""
         return list(islice(self._pairs(), number))
 
     def _pairs(self) -> Iterator[Pair]:
-        for row, failure in self._failures:
+        for row in self._rows:
             reference = row.problem.solution if row.problem else row.reference_response
             own = rng(self._seed, "on_policy", "chosen", row.id).choice(row.successes) if row.successes else None
             chosen = own or reference
-            if not chosen:
+            if not row.failures:
+                self._tally.drop("on_policy", "no failing reply")
+            elif not chosen:
                 self._tally.drop("on_policy", "no reference response")
-            elif same_answer(chosen, failure):
+            elif not (failures := [text for text in row.failures if not same_answer(chosen, text)]):
                 self._tally.drop("on_policy", "equal answers")
             else:
+                failure = rng(self._seed, "on_policy", "rejected", row.id).choice(failures)
                 yield _pair("on_policy", row, chosen, failure, teacher="student" if own else "reference",
                             mined_from=row.id)  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from limbeck.api.budget import UNLIMITED, Account
 from limbeck.api.client import BYTES_A_TOKEN
 from limbeck.api.prices import NANO
 from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import Screen
 from limbeck.records import Message
 from limbeck.stages.teach.writing import teach_pairs
 from limbeck.teachers import NewPromptRow, Request, Teacher, contrast_teacher_for, teacher_for
@@ -97,28 +98,29 @@ def rehearse(recipe: Recipe, inputs: Mapping[str, Path]) -> Rehearsed:
     """
     teacher, weaker = teacher_for(recipe), contrast_teacher_for(recipe)
     listeners = [_Listener(one.name, one.invents_prompts) for one in (teacher, weaker) if one is not None]
-    lenient = recipe.model_copy(
-        update={"screen": recipe.screen.model_copy(update={"on_verifier_disagreement": "keep"})}
-    )
+    lenient = recipe.model_copy(update={"screen": Screen(min_response_characters=0, on_verifier_disagreement="keep")})
     with TemporaryDirectory() as folder:
         teach_pairs(lenient, listeners[0], inputs, Path(folder), weaker=listeners[1] if weaker else None)
-    return _estimate(recipe, teacher, listeners)
+    return _estimate(recipe, [one for one in (teacher, weaker) if one is not None], listeners)
 
 
-def _estimate(recipe: Recipe, teacher: Teacher, listeners: list[_Listener]) -> Rehearsed:
-    heard = {name: asked for listener in reversed(listeners) for name, asked in listener.heard.items()}
-    every = [asked for listener in listeners for asked in listener.heard.values()]
-    requests = sum(asked.number for asked in every)
-    prompts = round(sum(asked.prompt_bytes for asked in every) / BYTES_A_TOKEN)
-    replies = requests * recipe.teach.max_tokens
-    price = teacher.budget.price
+def _estimate(recipe: Recipe, teachers: Sequence[Teacher], listeners: Sequence[_Listener]) -> Rehearsed:
+    """Each teacher's requests by its own price; money is known as far as prices are."""
+    requests = prompts = prompts_nano = most_nano = 0
+    for teacher, listener in zip(teachers, listeners, strict=True):
+        number = sum(asked.number for asked in listener.heard.values())
+        tokens = round(sum(asked.prompt_bytes for asked in listener.heard.values()) / BYTES_A_TOKEN)
+        requests, prompts = requests + number, prompts + tokens
+        prompts_nano += teacher.budget.cost(tokens, 0).nano_dollars
+        most_nano += teacher.budget.cost(tokens, number * recipe.teach.max_tokens).nano_dollars
+    priced = any(teacher.budget.price is not None for teacher in teachers)
     return Rehearsed(
-        by_template=heard,
+        by_template={name: asked for listener in reversed(listeners) for name, asked in listener.heard.items()},
         requests=requests,
         prompt_tokens=prompts,
-        most_reply_tokens=replies,
-        prompts_usd=price.nano_dollars(prompts, 0) / NANO if price else None,
-        most_usd=price.nano_dollars(prompts, replies) / NANO if price else None,
+        most_reply_tokens=requests * recipe.teach.max_tokens,
+        prompts_usd=prompts_nano / NANO if priced else None,
+        most_usd=most_nano / NANO if priced else None,
     )
 
 

@@ -32,9 +32,9 @@ class Cost:
         return ""
 
 
-def usd_spent(store: ReplyStore, budget: Budget) -> float | None:
+def usd_spent(store: ReplyStore, *budgets: Budget) -> float | None:
     """What everything in the store cost, earlier runs and lost requests included; None where no price is known."""
-    return store.spent().nano_dollars / NANO if budget.price is not None else None
+    return store.spent().nano_dollars / NANO if any(budget.price is not None for budget in budgets) else None
 
 
 def _of(usd: float | None) -> str:

@@ -28,7 +28,7 @@ from limbeck.teachers.template_files import Templates
 
 EVALUATION = "evaluation_"
 ORDER: tuple[MadeKind, ...] = get_args(MadeKind)  # few_shot and rolling may show pairs made before them
-OWN_EXAMPLES = 64  # the first of them, so that asking for more of them leaves what was drawn, and paid for, as it was
+OWN_EXAMPLES = 16  # the first of them: where there are as many, asking for more leaves what was drawn, and paid for
 MOST_UNANSWERED = 0.05  # a larger share of candidates without a reply is an outage, not a few drops
 
 
@@ -76,7 +76,7 @@ def teach_pairs(
         for kind in ORDER:
             if kind in recipe.pair_kinds():
                 write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
-        usd = usd_spent(store, teacher.budget)
+        usd = usd_spent(store, *(one.budget for one in (teacher, weaker) if one is not None))
     return _result(recipe, teacher, weaker, tables, office.made, tally).model_copy(update={"money_usd": usd})
 
 
@@ -120,11 +120,11 @@ class _Office:
                 return OnPrompts(kind, self._desk, rows, seed, self._templates)
             case "few_shot":
                 own = self._accepted("random") or self._accepted("zero_shot")
-                pool = tables.human or own[:OWN_EXAMPLES]
+                pool = self._stream or own[:OWN_EXAMPLES]
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
                                 templates=self._templates)  # fmt: skip
             case "rolling":
-                stream = self._stream or self._training(self._accepted("random"))
+                stream = self._stream or self._training(self._accepted("random"))  # which more pairs reorder
                 _check_stream(len(stream), settings.context_pairs_shown)
                 return rolling(self._desk, stream, tables.fresh, seed=seed, settings=settings,
                                templates=self._templates)  # fmt: skip
@@ -141,7 +141,8 @@ class _Office:
     def _stream(self) -> list[Pair]:
         """The human pairs that are trained on, in their order: screened, without those that mixing holds out."""
         screening = self._screener.start()
-        return self._training([pair for pair in self._tables.human if screening.reason(pair) is None])
+        judged = map(screening.judge, self._tables.human)
+        return self._training([one.pair for one in judged if one.reason is None])
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
         ordered = stream_order(pairs, self._recipe.seed)
@@ -175,8 +176,8 @@ def _check_outage(kind: MadeKind, found: Collected, accept: int, tally: Tally) -
 
 
 def _check_yield(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> None:
-    """Stop where pairs are missing because nobody answered: those can still be had. Bad replies are no such reason."""
-    if len(found.accepted) < accept and tally.unanswered[kind]:
+    """Stop where there is nothing at all, and say whether it can still be had."""
+    if not found.pairs and tally.unanswered[kind]:
         raise _unanswered(kind, found, accept, tally)
     if not found.pairs:
         reasons = ", ".join(f"{count} x {why}" for why, count in sorted(tally.drops.get(kind, Counter()).items()))
