@@ -47,7 +47,8 @@ def demands(draw: st.DrawFn) -> tuple[Demand, Arm, int]:
     counts: dict[str, Any] = {kind: draw(st.integers(1, 6)) for kind in kinds}
     most_held = heldout * len(kinds)
     there = {kind: pairs(kind, range(counts[kind] + most_held), "shared") for kind in kinds}
-    arm = Arm(**counts, mixing=mixing, synthetic_share=draw(st.integers(1, 99)) / 100)
+    share = draw(st.integers(1, 99)) / 100 if mixing == "ratio" else 0.5
+    arm = Arm(**counts, mixing=mixing, synthetic_share=share)
     return there, arm, heldout
 
 
@@ -146,18 +147,94 @@ def test_a_rolling_pair_stands_right_after_the_human_pair_it_was_written_from() 
     assert (len(sides), sides.count("h"), sides[0], "ss" in sides) == (11, 6, "h", False)
 
 
-def test_a_rolling_pair_whose_human_pair_has_left_the_stream_is_left_out_and_counted() -> None:
+def written_along(human: list[Pair], number: int, shown: int = 5, missing: tuple[int, ...] = ()) -> list[Pair]:
+    """What a teacher writes of whom every candidate but those of `missing` was accepted; the file backwards."""
+    follows = [pair.id for pair in stream_order(human, 1)[2:]][shown - 1 :]  # two human pairs are held out
+    made = rolling(dict(enumerate(follows[: number + len(missing)])))
+    return [pair for place, pair in enumerate(made) if place not in missing][::-1]
+
+
+def before_each(train: list[Pair]) -> list[tuple[str | None, str]]:
+    return [(second.placed_after, first.id) for first, second in pairwise(train) if second.source == "rolling"]
+
+
+def test_as_many_rolling_pairs_as_the_arms_human_pairs_have_places_for_all_have_theirs() -> None:
+    human = pairs("human", range(40))
+    there: Demand = {"human": human, "rolling": written_along(human, 16 + 2)}
+    mixture = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
+    assert [placed for placed, _ in before_each(mixture.train)] == [first for _, first in before_each(mixture.train)]
+    assert ([pair.source for pair in mixture.train].count("rolling"), mixture.rolling_elsewhere) == (16, 0)
+    assert mixture.train[-1].source == "rolling"
+    assert [pair.id for pair in mixture.validation[2:]] == ["rolling/17", "rolling/16"]
+
+
+def test_the_next_rolling_pairs_stand_in_for_candidates_that_failed_at_every_other_position_and_are_counted() -> None:
+    human = pairs("human", range(40))
+    there: Demand = {"human": human, "rolling": written_along(human, 16 + 2, missing=(0, 7))}
+    mixture = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
+    sides = "".join(pair.source[0] for pair in mixture.train)
+    assert (sides.count("r"), "rr" in sides, mixture.rolling_elsewhere) == (16, False, 2)
+    astray = [pair for pair, (placed, first) in zip(
+        [pair for pair in mixture.train if pair.source == "rolling"], before_each(mixture.train), strict=True
+    ) if placed != first]  # fmt: skip
+    assert {pair.id for pair in astray} == {"rolling/16", "rolling/17"}  # the rest is held out
+
+
+def test_rolling_pairs_whose_pair_is_not_there_are_held_out_first_and_none_with_a_place_is_an_error() -> None:
     there: Demand = {"human": pairs("human", range(5))}
     there["rolling"] = rolling({0: "human/1", 1: "gone", 2: None, 3: "human/3"})
-    arm = Arm(human=5, rolling=2, mixing="interleave")
-    mixture = mixed(there, arm, 0)
-    assert sorted(pair.id for pair in mixture.train if pair.source == "rolling") == ["rolling/0", "rolling/3"]
-    assert mixture.drops == {mix.UNPLACED: 2}
-    assert mixed(there, arm.model_copy(update={"mixing": "append"}), 0).drops == {}
-    with pytest.raises(InputError) as caught:
-        mixed(there, arm.model_copy(update={"rolling": 3}), 0)
-    for words in ("3 rolling pairs", "only 4 (2 are left", "2 follow human pairs that are not in its stream", "to 2"):
-        assert words in str(caught.value)
+    arm = Arm(human=3, rolling=2, mixing="interleave")
+    held = mixed(there, arm, 2)
+    assert {pair.id for pair in held.validation if pair.source == "rolling"} == {"rolling/1", "rolling/2"}
+    there["rolling"] = rolling({0: "gone", 1: None})
+    with pytest.raises(InputError, match=r"the arm 'a' interleaves rolling pairs, and not one .* follows a human pair"):
+        mixed(there, arm, 0)
+    assert mixed(there, arm.model_copy(update={"mixing": "append"}), 0).rolling_elsewhere == 0
+
+
+def test_an_arm_without_the_pairs_that_rolling_ones_follow_holds_out_the_same_of_them() -> None:
+    human = pairs("human", range(40))
+    there: Demand = {"human": human, "rolling": written_along(human, 18)}
+    one = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
+    alone = mix.Mixer("b", Arm(rolling=16), 2, 1, written_along=human).mix_pairs({"rolling": there["rolling"]})
+    assert alone.validation == one.validation[2:]
+
+
+@st.composite
+def accepted(draw: st.DrawFn) -> tuple[Demand, Recipe]:
+    """A recipe, and of each kind just as many pairs as it says screening must keep, on prompts that kinds share."""
+    sharing = draw(st.booleans())
+    kinds: list[PairKind] = draw(st.lists(st.sampled_from(KINDS), min_size=1, unique=True))
+    arms = draw(st.lists(st.fixed_dictionaries({kind: st.integers(0, 5) for kind in kinds}), min_size=1, max_size=3))
+    arms = [arm for arm in arms if any(arm.values())] or [dict.fromkeys(kinds, 1)]
+    if {"human", "rolling"} <= set(kinds):  # rolling pairs go along one stream, so all arms have one of one kind
+        arms = [arm | {"human": arm["human"] or 1} for arm in arms]
+    found = Recipe.model_validate(
+        {
+            "name": "r",
+            "corpus": {"preferences": [{"path": "p"}], "prompts": [] if sharing else [{"path": "q"}]},
+            "arms": {f"a{number}": arm for number, arm in enumerate(arms)},
+            "mix": {"heldout_pairs": draw(st.integers(0, 4))},
+        }
+    )
+    there: Demand = {"human": pairs("human", range(100), "mined" if sharing else "human")}
+    for kind in found.pair_kinds():
+        if kind != "human":
+            prompts = "new" if kind in ("few_shot", "rolling") else "mined"
+            chosen = draw(st.permutations(range(40)))[: found.accept(kind)]
+            there[kind] = [pair for pair in pairs(kind, range(100), prompts) if int(pair.id.split("/")[1]) in chosen]
+            there[kind] += pairs(kind, range(1000, 1000 + found.accept(kind) - len(chosen)))
+    return there, found
+
+
+@given(accepted())
+def test_what_the_recipe_says_must_be_kept_fills_every_arm_whatever_prompts_kinds_share(
+    case: tuple[Demand, Recipe],
+) -> None:
+    there, found = case
+    for name, arm in found.arms.items():
+        mixture = mixed(there, arm, found.mix.heldout_pairs, name=name)
+        assert Counter(pair.source for pair in mixture.train) == Counter(arm.counts())
 
 
 # Arms that train by SFT
@@ -178,7 +255,7 @@ def taught(there: Demand, own: mix.Demonstrations, arm: Arm, heldout: int = 1) -
 def test_an_sft_arm_mixes_chosen_responses_into_the_demonstrations(mixing: Mixing) -> None:
     there: Demand = {"human": pairs("human", range(4)), "zero_shot": pairs("zero_shot", range(5))}
     own = mix.Demonstrations(demonstrations(range(7)), demonstrations(range(2), "validation"))
-    arm = Arm(human=2, zero_shot=3, trains="sft", mixing=mixing, synthetic_share=0.25)
+    arm = Arm(human=2, zero_shot=3, trains="sft", mixing=mixing, synthetic_share=0.25 if mixing == "ratio" else 0.5)
     mixture = taught(there, own, arm)
     rows = [*mixture.first, *mixture.train]
     assert Counter(row.source for row in rows) == {"demo": 7, "human": 2, "zero_shot": 3}
@@ -209,7 +286,7 @@ def test_a_rolling_pair_follows_a_human_pair_among_the_demonstrations_too() -> N
     mixture = taught(there, mix.Demonstrations(demonstrations(range(6)), []), arm, heldout=0)
     before = {second.id: first.id for first, second in pairwise(mixture.train)}
     assert (before["rolling/0"], before["rolling/1"]) == ("human/2", "demo/4")
-    assert mixture.drops == {mix.UNPLACED: 1}
+    assert mixture.rolling_elsewhere == 0
 
 
 def recipe() -> Recipe:
