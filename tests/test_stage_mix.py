@@ -1,8 +1,6 @@
 """Mixing: a pure core under random demands, of both trainings, and the stage on files."""
 
 from collections import Counter
-from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -130,76 +128,6 @@ def test_every_part_of_the_stream_is_mixed_alike() -> None:
         assert abs(human - 200) < 31
 
 
-def rolling(follows: Mapping[int, str | None]) -> list[Pair]:
-    return [pair.model_copy(update={"placed_after": follows[n]})
-            for n, pair in zip(follows, pairs("rolling", range(len(follows))), strict=True)]  # fmt: skip
-
-
-def test_a_rolling_pair_stands_right_after_the_human_pair_it_was_written_from() -> None:
-    there: Demand = {"human": pairs("human", range(6)), "zero_shot": pairs("zero_shot", range(2))}
-    there["rolling"] = rolling(dict(enumerate(f"human/{n}" for n in (4, 0, 2))))
-    train = mixed(there, Arm(human=6, zero_shot=2, rolling=3, mixing="interleave"), 0).train
-    before = {second.id: first.id for first, second in pairwise(train)}
-    assert {pair.id: before[pair.id] for pair in there["rolling"]} == {
-        pair.id: pair.placed_after for pair in there["rolling"]
-    }
-    sides = "".join("h" if pair.source == "human" else "s" for pair in train)
-    assert (len(sides), sides.count("h"), sides[0], "ss" in sides) == (11, 6, "h", False)
-
-
-def written_along(human: list[Pair], number: int, shown: int = 5, missing: tuple[int, ...] = ()) -> list[Pair]:
-    """What a teacher writes of whom every candidate but those of `missing` was accepted; the file backwards."""
-    follows = [pair.id for pair in stream_order(human, 1)[2:]][shown - 1 :]  # two human pairs are held out
-    made = rolling(dict(enumerate(follows[: number + len(missing)])))
-    return [pair for place, pair in enumerate(made) if place not in missing][::-1]
-
-
-def before_each(train: list[Pair]) -> list[tuple[str | None, str]]:
-    return [(second.placed_after, first.id) for first, second in pairwise(train) if second.source == "rolling"]
-
-
-def test_as_many_rolling_pairs_as_the_arms_human_pairs_have_places_for_all_have_theirs() -> None:
-    human = pairs("human", range(40))
-    there: Demand = {"human": human, "rolling": written_along(human, 16 + 2)}
-    mixture = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
-    assert [placed for placed, _ in before_each(mixture.train)] == [first for _, first in before_each(mixture.train)]
-    assert ([pair.source for pair in mixture.train].count("rolling"), mixture.rolling_elsewhere) == (16, 0)
-    assert mixture.train[-1].source == "rolling"
-    assert [pair.id for pair in mixture.validation[2:]] == ["rolling/17", "rolling/16"]
-
-
-def test_the_next_rolling_pairs_stand_in_for_candidates_that_failed_at_every_other_position_and_are_counted() -> None:
-    human = pairs("human", range(40))
-    there: Demand = {"human": human, "rolling": written_along(human, 16 + 2, missing=(0, 7))}
-    mixture = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
-    sides = "".join(pair.source[0] for pair in mixture.train)
-    assert (sides.count("r"), "rr" in sides, mixture.rolling_elsewhere) == (16, False, 2)
-    astray = [pair for pair, (placed, first) in zip(
-        [pair for pair in mixture.train if pair.source == "rolling"], before_each(mixture.train), strict=True
-    ) if placed != first]  # fmt: skip
-    assert {pair.id for pair in astray} == {"rolling/16", "rolling/17"}  # the rest is held out
-
-
-def test_rolling_pairs_whose_pair_is_not_there_are_held_out_first_and_none_with_a_place_is_an_error() -> None:
-    there: Demand = {"human": pairs("human", range(5))}
-    there["rolling"] = rolling({0: "human/1", 1: "gone", 2: None, 3: "human/3"})
-    arm = Arm(human=3, rolling=2, mixing="interleave")
-    held = mixed(there, arm, 2)
-    assert {pair.id for pair in held.validation if pair.source == "rolling"} == {"rolling/1", "rolling/2"}
-    there["rolling"] = rolling({0: "gone", 1: None})
-    with pytest.raises(InputError, match=r"the arm 'a' interleaves rolling pairs, and not one .* follows a human pair"):
-        mixed(there, arm, 0)
-    assert mixed(there, arm.model_copy(update={"mixing": "append"}), 0).rolling_elsewhere == 0
-
-
-def test_an_arm_without_the_pairs_that_rolling_ones_follow_holds_out_the_same_of_them() -> None:
-    human = pairs("human", range(40))
-    there: Demand = {"human": human, "rolling": written_along(human, 18)}
-    one = mixed(there, Arm(human=20, rolling=16, mixing="interleave"), 2)
-    alone = mix.Mixer("b", Arm(rolling=16), 2, 1, written_along=human).mix_pairs({"rolling": there["rolling"]})
-    assert alone.validation == one.validation[2:]
-
-
 @st.composite
 def accepted(draw: st.DrawFn) -> tuple[Demand, Recipe]:
     """A recipe, and of each kind just as many pairs as it says screening must keep, on prompts that kinds share."""
@@ -217,13 +145,12 @@ def accepted(draw: st.DrawFn) -> tuple[Demand, Recipe]:
             "mix": {"heldout_pairs": draw(st.integers(0, 4))},
         }
     )
-    there: Demand = {"human": pairs("human", range(100), "mined" if sharing else "human")}
+    there: Demand = {}
     for kind in found.pair_kinds():
-        if kind != "human":
-            prompts = "new" if kind in ("few_shot", "rolling") else "mined"
-            chosen = draw(st.permutations(range(40)))[: found.accept(kind)]
-            there[kind] = [pair for pair in pairs(kind, range(100), prompts) if int(pair.id.split("/")[1]) in chosen]
-            there[kind] += pairs(kind, range(1000, 1000 + found.accept(kind) - len(chosen)))
+        # Along the order in which pairs are held out, each kind begins elsewhere: they hold out each other's prompts.
+        begin, number = draw(st.integers(0, 12)), 50 if kind == "human" else found.accept(kind)
+        prompts = "new" if kind in ("few_shot", "rolling") else "mined" if kind != "human" or sharing else "human"
+        there[kind] = stream_order(pairs(kind, range(100), prompts), 1)[begin : begin + number]
     return there, found
 
 
@@ -278,15 +205,6 @@ def test_no_prompt_is_on_both_sides_of_an_sft_arm() -> None:
     assert held.isdisjoint(prompt_identity(row) for row in mixture.train)
     kept = sum(row.source == "demo" for row in mixture.train)
     assert mixture.drops == {mix.HELD_OUT: 6 - kept}
-
-
-def test_a_rolling_pair_follows_a_human_pair_among_the_demonstrations_too() -> None:
-    there: Demand = {"human": pairs("human", range(3)), "rolling": rolling({0: "human/2", 1: "demo/4", 2: "gone"})}
-    arm = Arm(human=3, rolling=2, trains="sft", mixing="interleave")
-    mixture = taught(there, mix.Demonstrations(demonstrations(range(6)), []), arm, heldout=0)
-    before = {second.id: first.id for first, second in pairwise(mixture.train)}
-    assert (before["rolling/0"], before["rolling/1"]) == ("human/2", "demo/4")
-    assert mixture.rolling_elsewhere == 0
 
 
 def recipe() -> Recipe:
