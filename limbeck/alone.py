@@ -118,6 +118,6 @@ def parse_share(text: str) -> tuple[str, Path, int]:
     """
     kind, equals, rest = text.partition("=")
     file, colon, count = rest.rpartition(":")
-    if not (equals and colon and file and count.isdigit()):
+    if not (equals and colon and file and count.isdecimal()):
         raise RecipeError(f"{text!r}: expected KIND=FILE:COUNT, for instance human=pairs.jsonl:400")
     return kind, own_file(Path(file)), int(count)

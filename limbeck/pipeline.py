@@ -76,7 +76,7 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
-    mines = any(kind != "human" for kind in kinds)
+    mines = recipe.mines()
     if not corpus.tasks and ("verifier" in recipe.evaluate.judges or (mines and recipe.mine.judge == "verifier")):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
@@ -126,8 +126,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += _teaching_units(recipe, corpus, taught)
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
-        screened = {**pairs, **_evaluation(corpus), **_embedder(recipe)}
-        listed.append(Unit("screen", screened, _part(recipe, "screen")))
+        listed.append(Unit("screen", {**pairs, **_evaluation(corpus), **_embedder(recipe)}, _part(recipe, "screen")))
         listed.append(_export_unit(recipe, pairs))
     listed += [_mix_unit(recipe, arm) for arm in recipe.arms]
     if kinds:
@@ -176,7 +175,12 @@ def _mix_unit(recipe: Recipe, arm: str) -> Unit:
         corpus = Path("corpus")
         inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
         inputs |= {"validation": corpus / "demonstrations_validation.jsonl"}
-    return Unit(f"mix/{arm}", inputs, _part(recipe, "mix") | {"arm": settings.model_dump()}, argument=arm)
+    part = _part(recipe, "mix") | {"arm": settings.model_dump()}
+    if settings.rolling and (along := recipe.rolling_stream_kind()) not in settings.counts():
+        # Which rolling pairs are held out is the same for all arms, also for one without the pairs they follow.
+        part |= {"rolling_stream": along}
+        inputs |= {"rolling_stream": Path("screen" if along in recipe.pair_kinds() else "corpus") / f"{along}.jsonl"}
+    return Unit(f"mix/{arm}", inputs, part, argument=arm)
 
 
 def _training_unit(recipe: Recipe, arm: str, base: Path, name: str) -> Unit:
@@ -250,7 +254,8 @@ def _verdict_unit(recipe: Recipe) -> Unit:
         for judge in recipe.evaluate.judges:
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
-    return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": trains})
+    mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
+    return Unit("verdict", inputs, _part(recipe, "evaluate") | {"arms": trains, "mined_by": mined_by})
 
 
 def _evaluation(corpus: Path) -> dict[str, Path]:

@@ -63,6 +63,14 @@ class Mine(Sampled):
                              "prompt are the same; raise temperature or ask once")  # fmt: skip
         return self
 
+    @model_validator(mode="after")
+    def _pass_rate_is_of_failures(self) -> Self:
+        # A recipe that limbeck wrote spells its defaults out: one that says the default says nothing.
+        default = type(self).model_fields["weak_below_pass_rate"].default
+        if self.rule != "failed" and self.weak_below_pass_rate != default:
+            raise ValueError(f"weak_below_pass_rate goes with rule 'failed' only, and rule is {self.rule!r}")
+        return self
+
 
 class Evaluate(Sampled):
     """How the verdict is reached."""
@@ -129,6 +137,7 @@ class Recipe(Section):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip
         self._see_quotas()
+        self._see_rolling()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
             if self.servers and section.weights == "int8":
                 server = next(iter(self.servers))
@@ -138,27 +147,87 @@ class Recipe(Section):
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
+        for setting in ("accept", "max_candidates"):
+            if unasked := sorted(getattr(self.teach, setting).keys() - needed.keys()):
+                raise ValueError(f"teach.{setting} names kinds of which no arm asks for pairs: {', '.join(unasked)}")
         for kind in self.teach.accept.keys() | self.teach.max_candidates.keys():
             accept, most, need = self.accept(kind), self.max_candidates(kind), needed.get(kind, 0)
-            if need and accept < need + self.mix.heldout_pairs:
+            if accept < need + self.mix.heldout_pairs:
                 raise ValueError(f"teach.accept.{kind} is {accept}, and an arm asks for {need} such pairs besides the "
                                  f"{self.mix.heldout_pairs} that are held out")  # fmt: skip
             if most < accept:
                 raise ValueError(f"teach.max_candidates.{kind} is {most}, less than the {accept} that are to be "
                                  "accepted")  # fmt: skip
+        if self._rolling_along("random") and self.accept("random") < (least := self._random_under_rolling()):
+            raise ValueError(f"teach.accept.random is {self.accept('random')}, and rolling pairs are written along at "
+                             f"least {least} random ones, those that are held out included")  # fmt: skip
+
+    def _see_rolling(self) -> None:
+        """An interleaved arm must train on the pairs along which its rolling pairs are written, and on enough of them.
+
+        Item j is written with the pairs j .. j+shown-1 and follows the last of them.
+        """
+        kind, shown = self.rolling_stream_kind(), self.teach.context_pairs_shown
+        arms = {name: arm for name, arm in self.arms.items() if arm.rolling}
+        streams = {arm.stream_kind for arm in arms.values()}
+        for name, arm in arms.items():
+            if arm.stream_kind not in {kind, None} and (arm.mixing == "interleave" or kind in streams):
+                raise ValueError(f"arms.{name}: rolling pairs are written along the {kind} pairs of the arms, and this "
+                                 f"arm has {arm.stream_kind} ones in their place; give it {kind} pairs too, or make "
+                                 "it a recipe of its own")  # fmt: skip
+            there = arm.counts().get(kind, 0)
+            if arm.mixing == "interleave" and there < arm.rolling + shown - 1:
+                raise ValueError(f"arms.{name}: its {arm.rolling} rolling pairs, each written with the {shown} pairs "
+                                 "before its place (teach.context_pairs_shown), have their places among "
+                                 f"{arm.rolling + shown - 1} {kind} pairs, and it has {there}; raise "
+                                 f"arms.{name}.{kind} or lower arms.{name}.rolling")  # fmt: skip
+
+    def rolling_stream_kind(self) -> Literal["human", "random"]:
+        """The kind along whose pairs rolling ones are written: `human`, unless arms ask for none but for random ones.
+
+        Human pairs that no arm trains on are written along only where there are no random ones either.
+        """
+        kinds = self.pair_kinds()
+        return "random" if "random" in kinds and "human" not in kinds else "human"
+
+    def rolling_stream_length(self) -> int:
+        """How many pairs that stream must have, besides those held out of it, to write what is to be accepted.
+
+        That is where every candidate is accepted: one that is not leaves its place empty.
+        """
+        return self.accept("rolling") + self.teach.context_pairs_shown - 1
+
+    def _rolling_along(self, kind: PairKind) -> bool:
+        return "rolling" in self.pair_kinds() and self.rolling_stream_kind() == kind
+
+    def _random_under_rolling(self) -> int:
+        """Random pairs that the rolling ones of arms and validation take, validation pairs of the random included."""
+        rolling = self.pair_kinds()["rolling"] + self.mix.heldout_pairs
+        return rolling + self.teach.context_pairs_shown - 1 + self.mix.heldout_pairs
 
     def accept(self, kind: MadeKind) -> int:
         """How many pairs of a kind screening has to keep: `teach.accept`, else what arms and validation need.
 
         An arm trains on no prompt that it holds out of another kind: kinds that are written on the same prompts can
-        cost each other as many pairs as are held out of each.
+        cost each other as many pairs as are held out of each. Random pairs along which rolling ones are written are as
+        many as those need.
         """
         needs = [
-            count + self.mix.heldout_pairs * len(SHARING_PROMPTS[kind] & arm.counts().keys())
+            count + self.mix.heldout_pairs * len(self._sharing_prompts(kind) & arm.counts().keys())
             for arm in self.arms.values()
             if (count := arm.counts().get(kind))
         ]
+        if needs and kind == "random" and self._rolling_along("random"):
+            needs.append(self.rolling_stream_length() + self.mix.heldout_pairs)
         return self.teach.accept.get(kind, max(needs)) if needs else 0
+
+    def _sharing_prompts(self, kind: MadeKind) -> frozenset[PairKind]:
+        mined_from_human = kind in _MINED and self.corpus.preferences and not self.corpus.prompts
+        return SHARING_PROMPTS[kind] | ({"human"} if mined_from_human else set())
+
+    def mines(self) -> bool:
+        """Whether an arm asks for pairs that are made, for which the student's failures are sought."""
+        return any(kind != "human" for kind in self.pair_kinds())
 
     def max_candidates(self, kind: MadeKind) -> int:
         """Most pairs of a kind that are tried for: `teach.max_candidates`, else twice as many as to be accepted."""

@@ -110,8 +110,9 @@ class Teach(Section):
     def _batch_has_a_provider(self) -> Self:
         if self.batch and not self.teacher.startswith("openai:"):
             raise ValueError(f"batch = true needs an `openai:MODEL` as teacher; {self.teacher!r} has no batch API")
-        if self.batch and self.endpoint.style != "openai":
-            raise ValueError(f'batch = true needs endpoint.style = "openai", not {self.endpoint.style!r}')
+        for name, server in {"endpoint": self.endpoint, "contrast_endpoint": self.contrast_endpoint}.items():
+            if self.batch and server is not None and server.style != "openai":
+                raise ValueError(f'batch = true needs {name}.style = "openai", not {server.style!r}')
         return self
 
 
@@ -183,8 +184,10 @@ class Arm(Section):
         "uniform", description="How synthetic pairs (every kind but human; but random, where it stands for human) join "
         "the human stream. uniform: every mini-batch a uniform draw across kinds (paper, step 6). append: human pairs, "
         "then the synthetic. sequential: a second training on the synthetic, from the checkpoint of the first. ratio: "
-        "`synthetic_share` of every mini-batch. interleave: a synthetic pair at every other position; a rolling one "
-        "right after the human pair it follows. All but uniform repeat one order in every epoch."
+        "`synthetic_share` of every mini-batch. interleave: a synthetic pair after each human one; a rolling pair "
+        "right after the human pair it follows (all of them, where several follow one), or, where the arm does not "
+        "train on that, where any synthetic pair may stand. Every epoch repeats the order, except that SFT draws that "
+        "of uniform anew."
     )  # fmt: skip
     synthetic_share: Rate = Field(
         0.5, description='Synthetic part of every mini-batch, with `mixing = "ratio"`; left-over pairs follow alone.'
@@ -230,4 +233,15 @@ class Arm(Section):
         if not set(self.counts()) - {self.stream_kind}:
             raise ValueError(f"mixing {self.mixing!r} needs pairs of a synthetic kind, and this arm has "
                              f"{self.stream_kind} ones only")  # fmt: skip
+        if self.mixing == "interleave" and self.rolling and self.stream_kind is None:
+            raise ValueError("mixing 'interleave' puts rolling pairs after the human ones they were written from, and "
+                             "an SFT arm without human pairs has none; give it some")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _share_is_of_a_ratio(self) -> Self:
+        # A recipe that limbeck wrote spells its defaults out: one that says the default says nothing.
+        default = type(self).model_fields["synthetic_share"].default
+        if self.mixing != "ratio" and self.synthetic_share != default:
+            raise ValueError(f"synthetic_share goes with mixing 'ratio' only, and mixing is {self.mixing!r}")
         return self

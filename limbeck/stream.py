@@ -43,8 +43,8 @@ def appended(human: Sequence[Row], synthetic: Sequence[Row]) -> list[Row]:
 def in_ratio(human: Sequence[Row], synthetic: Sequence[Row], share: float) -> list[Row]:
     """Of the first n rows `share` are synthetic, rounded half up, for every n; once either runs out the other follows.
 
-    So a mini-batch of any size, wherever it begins, holds its share: exactly where that is a whole number of rows, else
-    within a row of it, and what one batch is over or under is carried to the next.
+    So any rows in succession, until one side runs out, hold their share: exactly where that is a whole number of rows,
+    else within a row of it, and what one mini-batch is over or under is carried to the next.
     """
     exact = Fraction(str(share))  # 0.35 as it is written: a float would be a little more or less
     mixed: list[Row] = []
@@ -62,7 +62,7 @@ def interleaved(human: Sequence[Row], synthetic: Sequence[Row], places: Mapping[
     """A synthetic row after every human one: h s h s ...; what is left over of either follows alone.
 
     `places`: for a synthetic row's id, the id of the human row that it follows (the last of those it was written from);
-    it stands right there, and no row without a place is put beside it.
+    it stands right there, several of one place one after the other, and no row without a place is put beside them.
 
     Raises:
         ValueError: where a row is to follow one that is not among `human`.

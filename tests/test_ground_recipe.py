@@ -231,6 +231,15 @@ def test_what_is_accepted_and_tried_can_be_set_for_each_kind() -> None:
         ("teach.spare_share=0.1", "unknown key 'teach.spare_share'"),
         ("mine.samples_per_prompt=0", "mine.samples_per_prompt: input should be greater than or equal to 1"),
         ("mine.weak_below_pass_rate=0", "mine.weak_below_pass_rate: input should be greater than 0"),
+        ("teach.accept={few_shot = 50, revise = 9}", "teach.accept names kinds of which no arm asks for pairs: "
+         "few_shot, revise$"),
+        ("teach.max_candidates={rolling = 9}", "teach.max_candidates names kinds of which no arm asks .*: rolling$"),
+        ("mine={rule = 'gap', judge = 'nemotron', weak_below_pass_rate = 0.5}", "weak_below_pass_rate goes with rule "
+         "'failed' only, and rule is 'gap'"),
+        ("teach={teacher = 'openai:m', batch = true, contrast_endpoint = {style = 'azure'}}", "batch = true needs "
+         "contrast_endpoint.style = \"openai\", not 'azure'"),
+        ("arms.a.synthetic_share=0.25", "arms.a: synthetic_share goes with mixing 'ratio' only, and mixing is "
+         "'uniform'"),
         ("mine={samples_per_prompt = 4, temperature = 0}", "mine: samples_per_prompt is 4, and at temperature 0 all "),
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ def test_every_mini_batch_holds_its_share_and_what_is_rounded_off_is_carried_ove
 def test_where_the_share_of_a_batch_is_a_whole_number_every_window_holds_it(
     offset: int, synthetic: int, human: int
 ) -> None:
-    """Also after rows were dropped as too long, or where an epoch ends within a batch: batches then begin anywhere."""
+    """Wherever a batch begins: rows before it may have been dropped as too long."""
     size = synthetic + human
     share = synthetic / size
     assume(Fraction(str(share)) == Fraction(synthetic, size))  # 1/3 has no decimal fraction

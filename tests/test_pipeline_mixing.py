@@ -31,11 +31,11 @@ mixing = "sequential"
 trains = "sft"
 """
 ARM_UNITS = [
-    "mix/human", "mix/second", "mix/between", "mix/after", "dpo_first/second", "dpo/human", "dpo/second",
+    "mix/human", "mix/second", "mix/between", "mix/after", "audit", "dpo_first/second", "dpo/human", "dpo/second",
     "sft_arms/between", "sft_arms/after",
 ]  # fmt: skip
 UNITS = [
-    "corpus", "retain", "sft", "mine", "teach", "screen", *ARM_UNITS,
+    "corpus", "retain", "sft", "mine", "teach", "screen", "export", *ARM_UNITS,
     *(f"evaluate/{model}" for model in ("base", "sft", "human", "second", "between", "after")), "verdict", "report",
 ]  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_nothing_runs_twice_and_more_synthetic_pairs_leave_the_first_run_alone(
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     assert limbeck("run", recipe, "--out", run).done().ran == []
     again = limbeck("run", recipe, "--out", run, "--set", "arms.second.zero_shot=2").done().ran
-    assert again == ["mix/second", "dpo/second", "evaluate/second", "verdict", "report"]
+    assert again == ["mix/second", "audit", "dpo/second", "evaluate/second", "verdict", "report"]
     overrides = settings("arms.second.zero_shot=2", "arms.between.mixing=uniform")
     shuffled = limbeck("run", recipe, "--out", run, *overrides, "--until", "sft_arms").done().ran
     assert shuffled == ["mix/between", "sft_arms/between"]
@@ -145,7 +145,7 @@ def test_until_ends_after_a_step_with_all_its_arms(
     recipe: Path, finished: Path, tmp_path: Path, until: str, last: str
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    for folder in ("mix", "dpo_first", "dpo", "sft_arms"):
+    for folder in ("mix", "audit", "dpo_first", "dpo", "sft_arms"):
         shutil.rmtree(run / folder)
     ran = limbeck("run", recipe, "--out", run, "--until", until).done().ran
     assert ran == ARM_UNITS[: ARM_UNITS.index(last) + 1]

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from street import limbeck
@@ -9,6 +10,7 @@ from street import limbeck
 from limbeck import pipeline
 from limbeck.errors import LimbeckError
 from limbeck.recipe_file import load_recipe, packaged_recipe, write_recipe
+from limbeck.recipe_pairs import MadeKind
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
@@ -60,9 +62,9 @@ def test_an_arm_has_no_more_pairs_than_there_are_problems(path: Path) -> None:
     tasks = recipe.corpus.tasks
     if tasks is None:
         return
-    room = dict.fromkeys(("random", "zero_shot", "on_policy"), tasks.pool) | {"few_shot": tasks.fresh}
-    needs = {kind: count + recipe.mix.heldout_pairs for kind, count in recipe.pair_kinds().items()}
-    assert {kind: need for kind, need in needs.items() if need > room[kind]} == {}
+    new = {"few_shot", "rolling"}
+    needs = {kind: recipe.accept(kind) for kind in get_args(MadeKind)}
+    assert {kind: need for kind, need in needs.items() if need > (tasks.fresh if kind in new else tasks.pool)} == {}
 
 
 def test_init_writes_the_starter_recipe(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Mixing: a pure core under random demands, of both trainings, and the stage on files."""
 
 from collections import Counter
-from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,7 +45,8 @@ def demands(draw: st.DrawFn) -> tuple[Demand, Arm, int]:
     counts: dict[str, Any] = {kind: draw(st.integers(1, 6)) for kind in kinds}
     most_held = heldout * len(kinds)
     there = {kind: pairs(kind, range(counts[kind] + most_held), "shared") for kind in kinds}
-    arm = Arm(**counts, mixing=mixing, synthetic_share=draw(st.integers(1, 99)) / 100)
+    share = draw(st.integers(1, 99)) / 100 if mixing == "ratio" else 0.5
+    arm = Arm(**counts, mixing=mixing, synthetic_share=share)
     return there, arm, heldout
 
 
@@ -129,35 +128,40 @@ def test_every_part_of_the_stream_is_mixed_alike() -> None:
         assert abs(human - 200) < 31
 
 
-def rolling(follows: Mapping[int, str | None]) -> list[Pair]:
-    return [pair.model_copy(update={"placed_after": follows[n]})
-            for n, pair in zip(follows, pairs("rolling", range(len(follows))), strict=True)]  # fmt: skip
+@st.composite
+def accepted(draw: st.DrawFn) -> tuple[Demand, Recipe]:
+    """A recipe, and of each kind just as many pairs as it says screening must keep, on prompts that kinds share."""
+    sharing = draw(st.booleans())
+    kinds: list[PairKind] = draw(st.lists(st.sampled_from(KINDS), min_size=1, unique=True))
+    arms = draw(st.lists(st.fixed_dictionaries({kind: st.integers(0, 5) for kind in kinds}), min_size=1, max_size=3))
+    arms = [arm for arm in arms if any(arm.values())] or [dict.fromkeys(kinds, 1)]
+    if {"human", "rolling"} <= set(kinds):  # rolling pairs go along one stream, so all arms have one of one kind
+        arms = [arm | {"human": arm["human"] or 1} for arm in arms]
+    found = Recipe.model_validate(
+        {
+            "name": "r",
+            "corpus": {"preferences": [{"path": "p"}], "prompts": [] if sharing else [{"path": "q"}]},
+            "arms": {f"a{number}": arm for number, arm in enumerate(arms)},
+            "mix": {"heldout_pairs": draw(st.integers(0, 4))},
+        }
+    )
+    there: Demand = {}
+    for kind in found.pair_kinds():
+        # Along the order in which pairs are held out, each kind begins elsewhere: they hold out each other's prompts.
+        begin, number = draw(st.integers(0, 12)), 50 if kind == "human" else found.accept(kind)
+        prompts = "new" if kind in ("few_shot", "rolling") else "mined" if kind != "human" or sharing else "human"
+        there[kind] = stream_order(pairs(kind, range(100), prompts), 1)[begin : begin + number]
+    return there, found
 
 
-def test_a_rolling_pair_stands_right_after_the_human_pair_it_was_written_from() -> None:
-    there: Demand = {"human": pairs("human", range(6)), "zero_shot": pairs("zero_shot", range(2))}
-    there["rolling"] = rolling(dict(enumerate(f"human/{n}" for n in (4, 0, 2))))
-    train = mixed(there, Arm(human=6, zero_shot=2, rolling=3, mixing="interleave"), 0).train
-    before = {second.id: first.id for first, second in pairwise(train)}
-    assert {pair.id: before[pair.id] for pair in there["rolling"]} == {
-        pair.id: pair.placed_after for pair in there["rolling"]
-    }
-    sides = "".join("h" if pair.source == "human" else "s" for pair in train)
-    assert (len(sides), sides.count("h"), sides[0], "ss" in sides) == (11, 6, "h", False)
-
-
-def test_a_rolling_pair_whose_human_pair_has_left_the_stream_is_left_out_and_counted() -> None:
-    there: Demand = {"human": pairs("human", range(5))}
-    there["rolling"] = rolling({0: "human/1", 1: "gone", 2: None, 3: "human/3"})
-    arm = Arm(human=5, rolling=2, mixing="interleave")
-    mixture = mixed(there, arm, 0)
-    assert sorted(pair.id for pair in mixture.train if pair.source == "rolling") == ["rolling/0", "rolling/3"]
-    assert mixture.drops == {mix.UNPLACED: 2}
-    assert mixed(there, arm.model_copy(update={"mixing": "append"}), 0).drops == {}
-    with pytest.raises(InputError) as caught:
-        mixed(there, arm.model_copy(update={"rolling": 3}), 0)
-    for words in ("3 rolling pairs", "only 4 (2 are left", "2 follow human pairs that are not in its stream", "to 2"):
-        assert words in str(caught.value)
+@given(accepted())
+def test_what_the_recipe_says_must_be_kept_fills_every_arm_whatever_prompts_kinds_share(
+    case: tuple[Demand, Recipe],
+) -> None:
+    there, found = case
+    for name, arm in found.arms.items():
+        mixture = mixed(there, arm, found.mix.heldout_pairs, name=name)
+        assert Counter(pair.source for pair in mixture.train) == Counter(arm.counts())
 
 
 # Arms that train by SFT
@@ -178,7 +182,7 @@ def taught(there: Demand, own: mix.Demonstrations, arm: Arm, heldout: int = 1) -
 def test_an_sft_arm_mixes_chosen_responses_into_the_demonstrations(mixing: Mixing) -> None:
     there: Demand = {"human": pairs("human", range(4)), "zero_shot": pairs("zero_shot", range(5))}
     own = mix.Demonstrations(demonstrations(range(7)), demonstrations(range(2), "validation"))
-    arm = Arm(human=2, zero_shot=3, trains="sft", mixing=mixing, synthetic_share=0.25)
+    arm = Arm(human=2, zero_shot=3, trains="sft", mixing=mixing, synthetic_share=0.25 if mixing == "ratio" else 0.5)
     mixture = taught(there, own, arm)
     rows = [*mixture.first, *mixture.train]
     assert Counter(row.source for row in rows) == {"demo": 7, "human": 2, "zero_shot": 3}
@@ -201,15 +205,6 @@ def test_no_prompt_is_on_both_sides_of_an_sft_arm() -> None:
     assert held.isdisjoint(prompt_identity(row) for row in mixture.train)
     kept = sum(row.source == "demo" for row in mixture.train)
     assert mixture.drops == {mix.HELD_OUT: 6 - kept}
-
-
-def test_a_rolling_pair_follows_a_human_pair_among_the_demonstrations_too() -> None:
-    there: Demand = {"human": pairs("human", range(3)), "rolling": rolling({0: "human/2", 1: "demo/4", 2: "gone"})}
-    arm = Arm(human=3, rolling=2, trains="sft", mixing="interleave")
-    mixture = taught(there, mix.Demonstrations(demonstrations(range(6)), []), arm, heldout=0)
-    before = {second.id: first.id for first, second in pairwise(mixture.train)}
-    assert (before["rolling/0"], before["rolling/1"]) == ("human/2", "demo/4")
-    assert mixture.drops == {mix.UNPLACED: 1}
 
 
 def recipe() -> Recipe:

@@ -1,7 +1,7 @@
 """Pairs to one arm's training stream: hold some of each kind out, take the arm's counts, put them in order.
 
 Reads: KIND (Pair) for every kind the arm asks for; where it trains by SFT, `demonstrations`, `validation` and `chat`
-(Demonstration).
+(Demonstration); where rolling pairs were written along pairs that the arm does not ask for, those as `rolling_stream`.
 Writes: `train.jsonl` and `validation.jsonl` (Pair, or Demonstration where the arm trains by SFT), in the order in which
 they are trained on; where the arm's mixing is `sequential`, `first.jsonl` and `first_validation.jsonl`, which its first
 run trains on.
@@ -11,7 +11,7 @@ Start reading at: `Mixer`; the orders themselves are in `limbeck/stream.py`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from limbeck.errors import InputError
 from limbeck.likeness import PromptIdentity, prompt_identity
@@ -23,8 +23,8 @@ from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records
 from limbeck.stream import Row, appended, in_ratio, interleaved, spread, stream_order
 
-UNPLACED = "rolling: the human pair that it follows is not in the stream"
 HELD_OUT = "demonstrations: same prompt as a held-out row"
+ROLLING_STREAM = "rolling_stream"
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
     "random": "raise corpus.tasks.pool or teach.accept.random",
@@ -42,6 +42,8 @@ class Mixture(NamedTuple, Generic[Row]):
 
     `first`: what the first run of a `sequential` arm trains on, validated on `first_validation`, the human part of
     `validation`; the arm's own run, the second, trains on `train`. Both are empty with any other mixing.
+    `rolling_elsewhere`: of an interleaved arm, the rolling pairs that do not stand after the pair they were written
+    from, since the arm does not train on it.
     """
 
     train: list[Row]
@@ -49,6 +51,7 @@ class Mixture(NamedTuple, Generic[Row]):
     first: list[Row]
     first_validation: list[Row]
     drops: dict[str, int]
+    rolling_elsewhere: int
 
 
 class Demonstrations(NamedTuple):
@@ -67,12 +70,12 @@ class _Parted(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """What an arm trains on. `places`: for the id of a pair, that of the row it follows."""
+    """What an arm trains on. `places`: for the id of a rolling pair, that of the row it follows."""
 
     human: list[Pair]
     synthetic: list[Pair]
     places: dict[str, str]
-    drops: dict[str, int]
+    rolling_elsewhere: int
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -92,7 +95,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
         )
     pairs = {kind: read_records(inputs[kind], Pair) for kind in settings.counts()}
     counts_in: dict[str, int] = {kind: len(rows) for kind, rows in pairs.items()}
-    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed)
+    written_along = pairs.get(recipe.rolling_stream_kind(), [])
+    if not written_along and ROLLING_STREAM in inputs:
+        written_along = read_records(inputs[ROLLING_STREAM], Pair)
+    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed, written_along)
     if settings.trains == "dpo":
         return _write(mixer.mix_pairs(pairs), settings, out, counts_in)
     names = ("demonstrations", "chat", "validation")
@@ -106,11 +112,14 @@ def _write(mixture: Mixture[Row], settings: Arm, out: Path, counts_in: dict[str,
     files = {"train": mixture.train, "validation": mixture.validation}
     if settings.mixing == "sequential":
         files |= {"first": mixture.first, "first_validation": mixture.first_validation}
+    facts: dict[str, Any] = {"mixing": settings.mixing, "trains": settings.trains, "train_by_kind": settings.counts()}
+    if settings.rolling and settings.mixing == "interleave":
+        facts |= {"rolling_elsewhere": mixture.rolling_elsewhere}
     return StageResult(
         counts_in=counts_in,
         counts_out={name: write_records(out / f"{name}.jsonl", rows) for name, rows in files.items()},
         drops=mixture.drops,
-        facts={"mixing": settings.mixing, "trains": settings.trains, "train_by_kind": settings.counts()},
+        facts=facts,
     )
 
 
@@ -118,27 +127,32 @@ def _write(mixture: Mixture[Row], settings: Arm, out: Path, counts_in: dict[str,
 class Mixer:
     """How one arm is filled. `heldout`: how many pairs of each kind are held out.
 
-    The order of a kind is the same for every arm, so all arms hold out the same pairs of it.
+    The order of a kind is the same for every arm, so all arms hold out the same pairs of it. `written_along`: the pairs
+    of the stream along which rolling ones were written; left out, those of the arm's own.
     """
 
     arm: str
     settings: Arm
     heldout: int
     seed: int
+    written_along: Sequence[Pair] = ()
 
     def mix_pairs(self, pairs: Mapping[PairKind, Sequence[Pair]]) -> Mixture[Pair]:
-        """Hold out the first pairs of each kind, take the arm's counts of the rest, order them as its mixing says.
+        """Hold out the first pairs of each kind (of rolling ones the last along their stream: an arm that takes but the
+        beginning of the human pairs has no place for those), take the arm's counts of the rest, order them as its
+        mixing says.
 
         Raises:
             InputError: two pairs have one id, or there are too few of a kind, after those that share a prompt with a
-                held-out pair, or follow a pair that is not there, are left out.
+                held-out pair are left out, or no rolling pair of an interleaved arm has its place there.
         """
         parted = self._part(pairs, frozenset())
         taken = self._take(parted, frozenset())
         kind = self.settings.stream_kind
         validation = [pair for rows in parted.heldout.values() for pair in rows]
         first = parted.heldout[kind] if kind else []
-        return self._ordered(taken.human, taken.synthetic, taken, Mixture([], validation, [], first, taken.drops))
+        rows = Mixture([], validation, [], first, {}, taken.rolling_elsewhere)
+        return self._ordered(taken.human, taken.synthetic, taken, rows)
 
     def mix_demonstrations(
         self, pairs: Mapping[PairKind, Sequence[Pair]], own: Demonstrations
@@ -157,9 +171,10 @@ class Mixer:
         heldout = {kind: list(map(_demonstration, rows)) for kind, rows in parted.heldout.items()}
         validation = [*own.validation, *(row for rows in heldout.values() for row in rows)]
         first = [*own.validation, *heldout.get("human", [])]
-        drops = taken.drops | ({HELD_OUT: len(own.train) - len(kept)} if len(kept) < len(own.train) else {})
+        drops = {HELD_OUT: len(own.train) - len(kept)} if len(kept) < len(own.train) else {}
         synthetic = list(map(_demonstration, taken.synthetic))
-        return self._ordered(human, synthetic, taken, Mixture([], validation, [], first, drops))
+        rows = Mixture([], validation, [], first, drops, taken.rolling_elsewhere)
+        return self._ordered(human, synthetic, taken, rows)
 
     def _part(self, pairs: Mapping[PairKind, Sequence[Pair]], shut: frozenset[PromptIdentity]) -> _Parted:
         """`shut`: prompts that are held out already."""
@@ -167,40 +182,51 @@ class Mixer:
         # Preference training finds a pair's reference log-probabilities by its id.
         refuse_repeated([pair.id for kind in kinds for pair in pairs[kind]], "pair")
         ordered = {kind: stream_order(pairs[kind], self.seed) for kind in kinds}
+        if "rolling" in ordered:  # the last of the stream first, so that they are what is held out
+            ordered["rolling"] = self._along_their_stream(ordered["rolling"], pairs)[::-1]
         heldout = {kind: rows[: self.heldout] for kind, rows in ordered.items()}
         held = _prompts(heldout) | shut
         rest = {
             kind: [pair for pair in rows[self.heldout :] if prompt_identity(pair) not in held]
             for kind, rows in ordered.items()
         }
+        if "rolling" in rest:
+            rest["rolling"].reverse()
         return _Parted({kind: len(rows) for kind, rows in ordered.items()}, heldout, rest)
+
+    def _along_their_stream(self, rolling: list[Pair], pairs: Mapping[PairKind, Sequence[Pair]]) -> list[Pair]:
+        """In the order of the pairs that they follow; at the end those whose pair is not there."""
+        kind = self.settings.stream_kind
+        stream = self.written_along or (pairs[kind] if kind else ())
+        place = {pair.id: number for number, pair in enumerate(stream_order(stream, self.seed))}
+        return sorted(rolling, key=lambda pair: place.get(pair.placed_after or "", len(place)))
 
     def _take(self, parted: _Parted, beside: frozenset[str]) -> _Taken:
         """The arm's counts of what is left. `beside`: ids of the rows of the human stream that are no pairs."""
         stream = self.settings.stream_kind
         human = self._first(parted, stream, parted.rest[stream]) if stream else []
         usable = {kind: rows for kind, rows in parted.rest.items() if kind != stream}
-        places: dict[str, str] = {}
-        drops: dict[str, int] = {}
-        if "rolling" in usable and self.settings.mixing == "interleave":
-            there = beside | {pair.id for pair in human}
-            rolling = [pair for pair in usable["rolling"] if pair.placed_after in there]
-            places = {pair.id: str(pair.placed_after) for pair in rolling}
-            if len(rolling) < len(usable["rolling"]):
-                drops = {UNPLACED: len(usable["rolling"]) - len(rolling)}
-            usable["rolling"] = rolling
-        synthetic = [pair for kind, rows in usable.items() for pair in self._first(parted, kind, rows)]
-        return _Taken(human, synthetic, {pair.id: places[pair.id] for pair in synthetic if pair.id in places}, drops)
+        there = beside | {pair.id for pair in human}
+        if self.settings.mixing == "interleave" and "rolling" in usable:  # those that have their place come first
+            usable["rolling"] = sorted(usable["rolling"], key=lambda pair: pair.placed_after not in there)
+        synthetic = {kind: self._first(parted, kind, rows) for kind, rows in usable.items()}
+        rolling = synthetic.get("rolling", []) if self.settings.mixing == "interleave" else []
+        places = {pair.id: str(pair.placed_after) for pair in rolling if pair.placed_after in there}
+        if rolling and not places:
+            raise InputError(
+                f"the arm {self.arm!r} interleaves rolling pairs, and not one of them follows a {stream or 'human'} "
+                "pair that the arm trains on (`placed_after` is the id of that pair)"
+            )
+        taken = [pair for rows in synthetic.values() for pair in rows]
+        return _Taken(human, taken, places, len(rolling) - len(places))
 
     def _first(self, parted: _Parted, kind: PairKind, rows: Sequence[Pair]) -> list[Pair]:
         count = self.settings.counts()[kind]
         if len(rows) >= count and len(parted.heldout[kind]) == self.heldout:
             return list(rows[:count])
-        unplaced = len(parted.rest[kind]) - len(rows)
-        following = f"; {unplaced} follow human pairs that are not in its stream" if unplaced else ""
         raise InputError(
             f"the arm {self.arm!r} asks for {count} {kind} pairs and {self.heldout} are held out, but there are only "
-            f"{parted.there[kind]} ({len(rows)} are left to train on{following}): lower arms.{self.arm}.{kind} to "
+            f"{parted.there[kind]} ({len(rows)} are left to train on): lower arms.{self.arm}.{kind} to "
             f"{len(rows)} or lower mix.heldout_pairs, or {_MORE[kind]}"
         )
 
