@@ -65,8 +65,8 @@ def test_texts_with_little_in_common_are_not_marked_at_all() -> None:
 
 
 def test_texts_that_repeat_themselves_are_not_compared_while_somebody_waits() -> None:
-    assert not differences("a " * 600, "a b " * 300).alike
-    assert differences("a b " * 100, "a b " * 99).alike
+    assert not differences("a b " * 300, "a b c " * 200).alike
+    assert differences("a b " * 60, "a b c " * 40).alike
     long = " ".join(f"w{number % 1500}" for number in range(3000))
     assert differences(long, long + " end").alike
 
@@ -139,7 +139,6 @@ def test_limbecks_own_pairs_come_with_their_provenance(tmp_path: Path) -> None:
         Note("teacher", "worked"),
         Note("request key", "k" * 64),
         Note("mined from", "m/1"),
-        Note("swapped", "False"),
         Note("score: margin", "1.5"),
         Note("answer", "4"),
     )

@@ -217,6 +217,7 @@ def test_limbeck_reads_its_json_lines_back_with_their_provenance(plain: None, tm
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
+        ("problem", "[" * 100_000, "the field 'problem' should hold a problem as JSON"),
         ("problem", "{", "the field 'problem' should hold a problem as JSON"),
         ("scores", "high", "row 1: scores: input should be a valid dictionary"),
         ("swapped", "perhaps", "row 1: swapped: input should be a valid boolean"),

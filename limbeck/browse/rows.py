@@ -134,7 +134,7 @@ def _notes(values: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[Note]
             name not in conversation | _NO_NOTES
             and isinstance(value, str | int | float)
             and value != ""
-            and value is not False
+            and (name, value) != ("swapped", False)
         ):
             yield _note(name, value)
     scores = values.get("scores")
