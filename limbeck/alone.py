@@ -54,7 +54,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
             served.look(recipe.servers)
         if any(_made_here(path) for path in inputs.values()):
             conductor.run_unit(corpus, recipe, out)
-        part = pipeline.whole_part(recipe)
+        part = pipeline.part_alone(recipe, stage)
         conductor.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
 

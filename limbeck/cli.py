@@ -13,7 +13,7 @@ import typer
 from limbeck import conductor
 from limbeck.cli_pairs import add_pair_commands
 from limbeck.cli_stages import add_stage_commands
-from limbeck.console import console, results, say
+from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_file import load_recipe, packaged_recipe
@@ -57,7 +57,7 @@ def init(
     if path.exists():
         raise RunFolderError(f"{path} exists already; give another name or remove it")
     write_text(path, packaged_recipe("starter").read_text(encoding="utf-8"))
-    results.print(f"{path} is written. Edit it, then: limbeck run {path}", markup=False, soft_wrap=True)
+    show(f"{path} is written. Edit it, then: limbeck run {path}")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def pull(name: Annotated[str, typer.Argument(help="A known model, for instance s
     """Fetch a small model once; offline ever after."""
     from limbeck.lm.pull import pull as pull_model
 
-    results.print(str(pull_model(name)), markup=False, soft_wrap=True)
+    show(str(pull_model(name)))
 
 
 @app.command()
@@ -94,7 +94,7 @@ def report(folder: RunFolder) -> None:
 
     recipe = recipe_of(folder)
     conductor.call_stage("report", recipe, {"run": folder}, folder / "report", None)
-    results.print(str((folder / "report" / REPORT).resolve()), markup=False, soft_wrap=True)
+    show(str((folder / "report" / REPORT).resolve()))
 
 
 @app.command()

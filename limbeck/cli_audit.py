@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from limbeck.alone import pairs_input, prompts_input, recipe_for, run_alone
-from limbeck.console import results
-from limbeck.errors import AuditError
+from limbeck.console import literal, results, show
+from limbeck.errors import AuditError, InputError
 from limbeck.records_audit import Audit
-from limbeck.store import read_json
+from limbeck.store import first_problem, read_json
 
 if TYPE_CHECKING:
     from limbeck.stages.report.tables import Table as Made
@@ -44,20 +44,26 @@ def audit(
 
 
 def show_audit(path: Path) -> None:
-    """Print the tables of an audit, and which of its figures raise an alarm."""
+    """Print the tables of an audit, and which of its figures raise an alarm.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     from limbeck.stages.report.pairs import coverage_table, shortcut_table, variety_table
 
-    found = Audit.model_validate(read_json(path))
+    try:
+        found = Audit.model_validate(read_json(path))
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged: {first_problem(error)}") from error
     _show(_turned(shortcut_table(found)))
     _show(_lines(variety_table(found)))
     if any(each.coverage for each in found.audits):
         _show(_turned(coverage_table(found)))
     for alarm in found.alarms:
-        results.print(f"ALARM {alarm.audited}: {alarm.field} = {alarm.threshold:g}, and it is {alarm.value:.2f}",
-                      markup=False, soft_wrap=True)  # fmt: skip
+        show(f"ALARM {alarm.audited}: {alarm.field} = {alarm.threshold:g}, and it is {alarm.value:.2f}")
     if not found.alarms:
-        results.print("No alarm.", markup=False)
-    results.print(str(path.parent.resolve()), markup=False, soft_wrap=True)
+        show("No alarm.")
+    show(str(path.parent.resolve()))
 
 
 def _lines(made: "Made") -> list[list[str]]:
@@ -73,7 +79,7 @@ def _turned(made: "Made") -> list[list[str]]:
 def _show(lines: list[list[str]]) -> None:
     table = Table(box=box.SIMPLE)
     for place, title in enumerate(lines[0]):
-        table.add_column(escape(title), justify="right" if place else "left", overflow="fold")
+        table.add_column(literal(title), justify="right" if place else "left", overflow="fold")
     for line in lines[1:]:
-        table.add_row(*map(escape, line))
+        table.add_row(*map(literal, line))
     results.print(table)

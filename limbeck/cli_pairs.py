@@ -10,7 +10,7 @@ import typer
 
 from limbeck import conductor, pipeline
 from limbeck.alone import pairs_input, recipe_for, run_alone
-from limbeck.console import results
+from limbeck.console import results, show
 from limbeck.errors import InputError, RunFolderError
 from limbeck.pipeline import Unit
 from limbeck.recipe_file import load_recipe
@@ -82,7 +82,7 @@ def export(
         data: dict[str, Any] = {"mix": {"heldout_pairs": 0}}
         inputs = pairs_input(data, pairs, "kept_pairs")
         folder = run_alone(recipe_for("export", data, tuple(overrides or ())), "export", inputs, out)
-    results.print(str(folder.resolve()), markup=False, soft_wrap=True)
+    show(str(folder.resolve()))
 
 
 def _export_run(run: Path, out: Path, overrides: tuple[str, ...]) -> Path:

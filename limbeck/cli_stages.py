@@ -16,7 +16,7 @@ from limbeck.alone import (
     run_alone,
 )
 from limbeck.cli_audit import audit
-from limbeck.console import results
+from limbeck.console import show
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.pipeline import own_templates
@@ -41,7 +41,7 @@ PairsFile = Annotated[Path, typer.Option("--pairs", help="Preference pairs, in a
 
 
 def _done(folder: Path) -> None:
-    results.print(str(folder.resolve()), markup=False, soft_wrap=True)
+    show(str(folder.resolve()))
 
 
 def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1, overrides: Set = None) -> None:

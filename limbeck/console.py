@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from limbeck.untrusted import visible
 
 LOG_EVERY_SECONDS = 15.0
 console = Console(stderr=True, highlight=False)
@@ -18,8 +21,18 @@ results = Console(highlight=False)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one sentence; `text` is shown literally, never read as markup."""
-    console.print(escape(text), style=style or None, soft_wrap=True)
+    """Print one sentence on standard error; `text` is shown as by `literal`."""
+    console.print(literal(text), style=style or None, soft_wrap=True)
+
+
+def show(text: str) -> None:
+    """Print a result on standard output; `text` is shown as by `literal`."""
+    results.print(literal(text), soft_wrap=True)
+
+
+def literal(text: str) -> Text:
+    """Text as it is, whoever wrote it: never read as markup, and what would act on the terminal gets a number."""
+    return Text(visible(text))
 
 
 def clock(seconds: float) -> str:
@@ -39,14 +52,14 @@ class Meter:
         self._resumed_from = 0.0
         self._started = self._logged = time.monotonic()
         self._bar = bar
-        self._task: TaskID | None = bar.add_task(escape(label), total=total, note="") if bar else None
+        self._task: TaskID | None = bar.add_task(escape(visible(label)), total=total, note="") if bar else None
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Count `amount` as done; `note` is shown beside the bar (a loss, a rate)."""
         self.done += amount
         text = f"{self._left()}{'  ' + note if note else ''}"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, note=escape(text))
+            self._bar.update(self._task, completed=self.done, note=escape(visible(text)))
         elif time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
             self._logged = time.monotonic()
             share = 100 * self.done / self.total if self.total else 100.0

@@ -17,21 +17,14 @@ from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_export import PAIR_SECTIONS
 from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe_part import PACE, deciding_part
+from limbeck.stages.export.files import file_format
 from limbeck.students import served
 from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
 
 BASE = "base"
 SFT = "sft"
-_PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute", "tokens_per_minute",
-         "api_key_env", "api_key_file"}  # fmt: skip
-_CHANGES_NOTHING: Any = {
-    "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
-    "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
-    "teach": {"budget": True, "prices": True, "endpoint": _PACE, "contrast_endpoint": _PACE},
-    "evaluate": {"reward": _PACE},
-    "servers": True,
-}
 _STAGES = {"dpo_first": "dpo", "sft_first": "sft", "sft_arms": "sft"}
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
@@ -165,7 +158,14 @@ def _export_unit(recipe: Recipe, made: Mapping[str, Path]) -> Unit:
     kept = {f"kept_{kind}": Path("screen") / f"{kind}.jsonl" for kind in made}
     looked_at = {f"made_{kind}": path for kind, path in made.items()}
     inputs = {**kept, **looked_at, **_files(Path("screen"), "dropped")}
-    return Unit("export", inputs, _part(recipe, "name", "export", *PAIR_SECTIONS) | {"kinds": list(made)})
+    return Unit(
+        "export", inputs, _part(recipe, "name", "export", *PAIR_SECTIONS) | {"kinds": list(made)} | _written_as()
+    )
+
+
+def _written_as() -> dict[str, str]:
+    """Rows are written otherwise once pyarrow is installed."""
+    return {"format": file_format()}
 
 
 def _mix_unit(recipe: Recipe, arm: str) -> Unit:
@@ -211,6 +211,12 @@ def _audit_unit(recipe: Recipe, kinds: tuple[str, ...]) -> Unit:
     mixed = {
         f"arm/{name}": Path("mix") / name / "train.jsonl" for name, arm in recipe.arms.items() if arm.trains == "dpo"
     }
+    # What the first run of a `sequential` arm trains on is audited with what its second one does.
+    mixed |= {
+        f"first/{name}": Path("mix") / name / "first.jsonl"
+        for name, arm in recipe.arms.items()
+        if arm.trains == "dpo" and arm.has_first_run
+    }
     return Unit(
         "audit",
         {f"kind/{kind}": path for kind, path in _files(Path("screen"), *kinds).items()}
@@ -230,7 +236,7 @@ def _evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     asked = {**_files(Path("corpus"), "test", "transfer"), "chat_heldout": Path("retain/heldout.jsonl")}
     # Ties and confidence belong to the verdict: replies and scores do not depend on them.
     part = _part(recipe, "model") | {
-        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"ties": True, "confidence": True, "reward": _PACE})
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"ties": True, "confidence": True, "reward": PACE})
     }
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     return [
@@ -272,15 +278,13 @@ def _files(folder: Path, *names: str) -> dict[str, Path]:
 
 
 def _part(recipe: Recipe, *sections: str) -> dict[str, Any]:
-    return whole_part(recipe, include=set(sections))
+    return deciding_part(recipe, set(sections))
 
 
-def whole_part(recipe: Recipe, include: set[str] | None = None) -> dict[str, Any]:
-    """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
-    written, what is computed twice to save memory, how fast and for how much a server is asked.
-    """
-    part = recipe.model_dump(mode="json", include=include, exclude=_CHANGES_NOTHING)
-    return part | (served.part_of(recipe, *recipe.servers) if include is None else {})
+def part_alone(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """What decides the result of a stage alone: all of the recipe that can."""
+    part = deciding_part(recipe) | served.part_of(recipe, *recipe.servers)
+    return part | (_written_as() if stage == "export" else {})
 
 
 def _all_of(recipe: Recipe) -> dict[str, Any]:
@@ -293,7 +297,7 @@ def _mine_part(recipe: Recipe) -> dict[str, Any]:
     if recipe.mine.judge != "verifier":
         part |= {
             "reward_model": recipe.evaluate.reward_model,
-            "reward": recipe.evaluate.reward.model_dump(exclude=_PACE),
+            "reward": recipe.evaluate.reward.model_dump(exclude=PACE),
         }
     return part
 

@@ -26,7 +26,8 @@ class Variety(Record):
 class Shortcut(Record):
     """How well chosen can be told from rejected by their surface, on prompts not seen: areas under the ROC curve.
 
-    `telling_words`: those that weigh most for the chosen, then those for the rejected.
+    `telling_chosen`, `telling_rejected`: the words that add most to the mean score of a pair (weight times mean
+    difference, chosen minus rejected), of those that the chosen or the rejected have more of.
     """
 
     num_pairs: int
@@ -48,7 +49,8 @@ def _quoted(word: str) -> str:
 class PromptCoverage(Record):
     """How the prompts spread over the clusters of `anchor` prompts, and how as many held-back ones of those do.
 
-    `vendi`, `vendi_of_anchor`: Vendi scores of `num_vendi` prompts of each.
+    `vendi`, `vendi_of_anchor`: Vendi scores of `num_vendi` prompts of each. `num_shared` prompts were not compared:
+    they are among the anchor's.
     """
 
     anchor: str
@@ -62,6 +64,7 @@ class PromptCoverage(Record):
     num_vendi: int
     vendi: float
     vendi_of_anchor: float
+    num_shared: int = 0
 
 
 class PairsAudit(Record):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from limbeck import conductor, pipeline
-from limbeck.console import results
+from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
 from limbeck.summary import show_verdict
@@ -18,4 +18,4 @@ def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
         show_verdict(folder / "verdict" / "verdict.json")
-        results.print(f"Report: {(folder / 'report' / REPORT).resolve()}", markup=False, soft_wrap=True)
+        show(f"Report: {(folder / 'report' / REPORT).resolve()}")

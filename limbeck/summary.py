@@ -9,13 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from limbeck.conductor import Standing
-from limbeck.console import results
+from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.recipe_pairs import Teach
 from limbeck.records import Comparison, Estimate, Judgement, ModelScore, Verdict
 from limbeck.statistics import proportion
 from limbeck.store import first_problem, read_records
-from limbeck.untrusted import visible
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed
@@ -49,13 +48,12 @@ def show_verdict(path: Path) -> None:
     results.print(table)
     for c in verdict.comparisons:
         if c.judge != "verifier" and c.split == "test":
-            results.print(
+            show(
                 f"{c.candidate}: win rate against {c.baseline} {100 * c.win_rate.estimate:.1f} % "
                 f"[{100 * c.win_rate.low:.1f}, {100 * c.win_rate.high:.1f}] ({c.judge}; {c.wins} W, {c.ties} T, "
-                f"{c.losses} L, {c.unscored} unscored)",
-                markup=False,
+                f"{c.losses} L, {c.unscored} unscored)"
             )
-    results.print(verdict.sentence, markup=False, soft_wrap=True)
+    show(verdict.sentence)
 
 
 def _row(score: ModelScore, comparison: Comparison | None) -> list[str]:
@@ -94,14 +92,14 @@ def show_judgements(path: Path, confidence: float) -> None:
         text = f"mean reward {sum(scores) / len(scores):.3f}, n = {len(scores)}"
     else:
         raise InputError(f"{path}: not one of {len(judgements)} replies could be scored")
-    results.print(f"{text}; {unscored} unscored", markup=False)
+    show(f"{text}; {unscored} unscored")
 
 
 def show_standings(found: Iterable[Standing]) -> None:
     """Print one line a unit: its name, its state, and why."""
     for standing in found:
         why = f": {standing.why}" if standing.why else ""
-        results.print(f"{standing.unit.name:30} {standing.state}{why}", markup=False, soft_wrap=True)
+        show(f"{standing.unit.name:30} {standing.state}{why}")
 
 
 def show_rehearsal(rehearsed: "Rehearsed", settings: Teach) -> None:
@@ -110,14 +108,13 @@ def show_rehearsal(rehearsed: "Rehearsed", settings: Teach) -> None:
         results.rule(escape(f"{name}: the first of {asked.number:,}"), align="left")
         for message in asked.first:
             results.print(f"[bold]{message.role}[/]")
-            results.print(visible(message.content), markup=False, soft_wrap=True)
+            show(message.content)
     results.rule(align="left")
-    results.print(
+    show(
         f"{rehearsed.requests:,} requests where every reply is usable: prompts of about {rehearsed.prompt_tokens:,} "
-        f"tokens, replies of at most {rehearsed.most_reply_tokens:,} ({settings.max_tokens:,} each)",
-        soft_wrap=True,
+        f"tokens, replies of at most {rehearsed.most_reply_tokens:,} ({settings.max_tokens:,} each)"
     )
-    results.print(_cost(rehearsed, settings), soft_wrap=True)
+    show(_cost(rehearsed, settings))
 
 
 def _cost(rehearsed: "Rehearsed", settings: Teach) -> str:

@@ -38,6 +38,7 @@ GROUND = {
     "recipe_fields",
     "recipe_file",
     "recipe_pairs",
+    "recipe_part",
     "recipe_training",
     "manifest",
     "data",

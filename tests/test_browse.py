@@ -64,6 +64,13 @@ def test_texts_with_little_in_common_are_not_marked_at_all() -> None:
     assert not differences("word " * 5000, "word " * 5000).alike  # too long to compare while somebody waits
 
 
+def test_texts_that_repeat_themselves_are_not_compared_while_somebody_waits() -> None:
+    assert not differences("a b " * 300, "a b c " * 200).alike
+    assert differences("a b " * 60, "a b c " * 40).alike
+    long = " ".join(f"w{number % 1500}" for number in range(3000))
+    assert differences(long, long + " end").alike
+
+
 @given(WORDS, WORDS)
 def test_what_is_not_marked_is_the_same_on_both_sides(left: str, right: str) -> None:
     found = differences(left, right)
@@ -132,7 +139,6 @@ def test_limbecks_own_pairs_come_with_their_provenance(tmp_path: Path) -> None:
         Note("teacher", "worked"),
         Note("request key", "k" * 64),
         Note("mined from", "m/1"),
-        Note("swapped", "False"),
         Note("score: margin", "1.5"),
         Note("answer", "4"),
     )
@@ -155,6 +161,31 @@ def test_mined_prompts_show_every_failing_reply_beside_what_is_right(tmp_path: P
     assert (found.left.answers, found.right.answers) == (("So 4.\n#### 4", "four"), ("5", "6"))
     text = drawn(found)
     assert [said for said in ("So 4.", "four", " 5 ", " 6 ", "failing replies (1, 1 words)") if said not in text] == []
+
+
+@pytest.mark.parametrize(("stage", "file"), [("teach", "teach/zero_shot.jsonl"), ("mine", "mine/random.jsonl")])
+def test_a_stage_alone_shows_what_it_left(tmp_path: Path, stage: str, file: str) -> None:
+    (tmp_path / "recipe.toml").write_text(f'name = "{stage}"\n')
+    row = Pair(id="p", prompt=user_prompt("q"), source="zero_shot", chosen="a", rejected="b")
+    (tmp_path / stage).mkdir()
+    write_records(tmp_path / file, [row])
+    assert [row.id for row in shown_rows(str(tmp_path), "train")] == ["p"]
+
+
+def test_an_export_alone_shows_its_data_set(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('name = "export"\n')
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "id": "p"}]
+    (tmp_path / "export" / "data").mkdir(parents=True)
+    write_lines(tmp_path / "export" / "data" / "train-00000-of-00001.jsonl", rows)
+    assert [row.id for row in shown_rows(str(tmp_path), "train")] == ["p"]
+
+
+def test_figures_and_problems_of_any_size_are_shown_or_passed_over(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "scores": {"j": 10**400}, "problem": "[" * 100_000}
+    path = write_lines(tmp_path / "odd.jsonl", [row])
+    (found,) = shown_rows(str(path), "train")
+    assert [note.name for note in found.notes] == ["score: j"]
+    assert found.notes[0].value.startswith("1000")
 
 
 def test_a_run_shows_its_screened_pairs_and_not_those_dropped(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Keys while looking at pairs: each by the state it leads to, then a real terminal with a process behind it."""
 
+import io
 import os
 import pty
 import select
@@ -13,11 +14,13 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from street import limbeck, write_lines
 
 from limbeck.browse import session
 from limbeck.browse.rows import Shown, Side
 from limbeck.browse.session import Page, State, passing, press, sources
+from limbeck.browse.terminal import drawer
 from limbeck.records import user_prompt
 
 LONG = Page(lines=50, height=20)
@@ -146,6 +149,15 @@ def test_on_a_terminal_keys_browse_and_the_terminal_is_left_as_it_was(tmp_path: 
     terminal.press("q")
     assert terminal.process.wait(timeout=30) == 0
     assert termios.tcgetattr(terminal.inside) == terminal.before
+
+
+def test_scrolling_does_not_draw_a_row_again_and_another_width_does() -> None:
+    draw = drawer(Console(file=io.StringIO(), width=80))
+    first = draw(ROWS[0], "1 of 4", 80)
+    assert draw(ROWS[0], "1 of 4", 80) is first
+    assert draw(ROWS[1], "2 of 4", 80) != first
+    narrow = draw(ROWS[0], "1 of 4", 60)
+    assert {sum(segment.cell_length for segment in lines[0]) for lines in (first, narrow)} == {80, 60}
 
 
 def test_without_a_terminal_the_first_rows_are_printed_plainly(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Streams of random numbers by purpose, and clocks."""
+"""Streams of random numbers by purpose, clocks, and sentences that say no more than they say."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck import seeds
-from limbeck.console import clock
+from limbeck.console import clock, say, show
 
 purposes = st.lists(st.text("abc/ 1", min_size=1, max_size=6) | st.integers(0, 99), min_size=1, max_size=3)
 
@@ -53,3 +53,10 @@ def test_a_seed_fits_63_bits(seed: int, purpose: list[str | int]) -> None:
 )
 def test_a_clock_reads_minutes_and_hours(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_what_is_said_is_shown_as_it_is_and_acts_on_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for speak in (say, show):
+        speak("one [red]x[/red] :smile:\n\ttwo \x1b[2J\x9b31m\r\u202e")
+    for text in capsys.readouterr():
+        assert text.expandtabs() == "one [red]x[/red] :smile:\n        two ⟪U+001B⟫[2J⟪U+009B⟫31m⟪U+000D⟫⟪U+202E⟫\n"

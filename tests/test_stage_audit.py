@@ -96,8 +96,22 @@ def test_few_pairs_raise_no_alarm_by_chance_and_fewer_say_that_nothing_was_measu
     assert (few.shortcut, few.coverage) == (None, None)
     assert few.not_measured == (
         "shortcut test: it needs pairs of 40 prompts with words",
-        "coverage: it needs 10 prompts, and 40 human ones",
+        "coverage: it needs 40 prompts that are none of the human ones, and 40 of those",
     )
+
+
+def test_prompts_that_are_the_anchors_own_are_left_out_and_counted() -> None:
+    anchor = pairs(300, seed=2)
+    mixed, alone = (
+        look([*anchor[:100], *pairs(50, topics=1)], anchor).coverage,
+        look(pairs(50, topics=1), anchor).coverage,
+    )
+    assert mixed is not None
+    assert mixed.num_shared == 100
+    assert alone == mixed.model_copy(update={"num_shared": 0})
+    copied = look([*anchor, *pairs(39)], anchor)
+    assert copied.coverage is None
+    assert "none of the human ones" in copied.not_measured[0]
 
 
 def test_prompts_of_one_topic_are_narrow_beside_those_of_eight() -> None:
@@ -184,6 +198,23 @@ def test_an_arm_of_one_kind_does_not_repeat_its_alarm(tmp_path: Path) -> None:
     found = Audit.model_validate(read_json(tmp_path / audit.AUDIT))
     assert {alarm.audited for alarm in found.alarms} == {"zero_shot"}
     assert len(found.audits) == 2
+
+
+def test_an_arm_of_two_runs_is_audited_as_a_whole(tmp_path: Path) -> None:
+    first, second = pairs(50, source="human"), pairs(60)
+    audit.run(arms(seq={"human": 1, "zero_shot": 1}), written(tmp_path, arm_seq=second, first_seq=first), tmp_path)
+    [found] = Audit.model_validate(read_json(tmp_path / audit.AUDIT)).audits
+    assert (found.label, found.num_pairs) == ("arm seq", 110)
+
+
+def test_the_audit_reads_both_runs_of_a_sequential_arm() -> None:
+    arm = {"human": 4, "zero_shot": 4, "mixing": "sequential"}
+    made = Recipe.model_validate(
+        {"name": "r", "corpus": {"tasks": {}}, "arms": {"seq": arm, "told": {**arm, "trains": "sft"}}}
+    )
+    [unit] = [unit for unit in pipeline.units(made, Path("base")) if unit.name == "audit"]
+    read = {name: path for name, path in unit.inputs.items() if name.startswith(("arm/", "first/"))}
+    assert read == {"arm/seq": Path("mix/seq/train.jsonl"), "first/seq": Path("mix/seq/first.jsonl")}
 
 
 def test_stop_ends_with_one_sentence_after_the_record_is_written(tmp_path: Path) -> None:

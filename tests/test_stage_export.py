@@ -1,8 +1,10 @@
 """Export: rows as TRL and `datasets` read them, with parquet and without, and what limbeck itself reads back."""
 
+import importlib.machinery
 import json
 import math
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck import pipeline
 from limbeck.errors import InputError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Dataset
-from limbeck.recipe_pairs import PairKind
+from limbeck.recipe_pairs import Arm, PairKind
 from limbeck.records import Message, Pair, Problem, user_prompt
 from limbeck.stages import export, mix, screen
 from limbeck.stages.corpus.reading import Reader
@@ -113,7 +116,7 @@ def test_what_arms_hold_out_is_validation_and_no_prompt_is_in_both_splits(plain:
         "zero_shot": [pair(number) for number in range(6, 18)],
     }
     exported(tmp_path, kinds, settings=recipe({"random": 4, "zero_shot": 4}, heldout=3))
-    mixture = mix.mix_pairs(kinds, {"random": 4, "zero_shot": 4}, heldout=3, seed=1, arm="a")
+    mixture = mix.Mixer("a", Arm(random=4, zero_shot=4), heldout=3, seed=1).mix_pairs(kinds)
     train, validation = lines(tmp_path, "data/train"), lines(tmp_path, "data/validation")
     assert {row.id for row in mixture.validation} <= {row["id"] for row in validation}
     assert {row.id for row in mixture.train} <= {row["id"] for row in train}
@@ -151,6 +154,29 @@ def test_human_pairs_stay_at_home_where_the_recipe_says_so(plain: None, tmp_path
     assert not (tmp_path / "out" / "dropped").exists()
 
 
+def test_human_pairs_in_a_file_stay_at_home_too(plain: None, tmp_path: Path) -> None:
+    kept = {"pairs": [pair(1, "human"), pair(2), pair(3, "human")]}
+    result = exported(tmp_path, kept, settings=recipe(export={"include_human": False}))
+    assert [row["id"] for row in lines(tmp_path, "data/train")] == ["zero_shot/2"]
+    assert result.drops == {"human: left out by export.include_human": 2}
+
+
+def test_an_export_is_made_anew_once_parquet_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe({"zero_shot": 1}, corpus={"tasks": {}})
+
+    def parts() -> list[Any]:
+        (unit,) = [unit for unit in pipeline.units(made, Path("base")) if unit.name == "export"]
+        return [unit.part["format"], pipeline.part_alone(made, "export")["format"]]
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert parts() == ["jsonl", "jsonl"]
+    library = types.ModuleType("pyarrow")
+    library.__spec__ = importlib.machinery.ModuleSpec("pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", library)
+    assert parts() == ["parquet", "parquet"]
+    assert "format" not in pipeline.part_alone(made, "audit")
+
+
 def test_a_dropped_pair_that_was_never_made_is_an_error_and_not_a_loss(tmp_path: Path) -> None:
     inputs = {name: tmp_path / f"{name}.jsonl" for name in ("kept_zero_shot", "made_zero_shot", "dropped")}
     for name in ("kept_zero_shot", "made_zero_shot"):
@@ -167,7 +193,7 @@ def full() -> list[Pair]:
     """Pairs with everything that a pair can have, and with nothing of it."""
     known = {"teacher": "openai:x", "template": "z@1", "request_key": "k", "mined_from": "m", "placed_after": "h/1"}
     return [
-        pair(1, prompt=TURNS, problem=PROBLEM, scores={"margin": 1.25}, reference_response="R", **known),
+        pair(1, swapped=True, prompt=TURNS, problem=PROBLEM, scores={"margin": 1.25}, reference_response="R", **known),
         pair(2, "on_policy", chosen="  spaces stay \n", rejected="\x1b[2J[red]{}"),
     ]
 
@@ -191,8 +217,10 @@ def test_limbeck_reads_its_json_lines_back_with_their_provenance(plain: None, tm
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
+        ("problem", "[" * 100_000, "the field 'problem' should hold a problem as JSON"),
         ("problem", "{", "the field 'problem' should hold a problem as JSON"),
         ("scores", "high", "row 1: scores: input should be a valid dictionary"),
+        ("swapped", "perhaps", "row 1: swapped: input should be a valid boolean"),
         ("teacher", 3, "row 1: teacher: input should be a valid string"),
         ("source", None, "row 1: source: input should be a valid string"),
     ],

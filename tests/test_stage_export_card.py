@@ -86,6 +86,20 @@ def test_counts_stand_by_split_kind_teacher_template_and_reason() -> None:
     assert "SHA-256 of what the recipe says of making pairs: `" in text
 
 
+def test_a_source_that_is_called_like_a_setting_is_not_described() -> None:
+    found = Facts("parquet")
+    for source in ("mixing", "synthetic_share", "zero_shot"):
+        found.count("train", pair(1, source))
+    assert re.findall("^- `(\\w+)`: [A-Z]", card(recipe({"zero_shot": 3}), found), re.MULTILINE) == ["zero_shot"]
+
+
+def test_a_split_without_rows_is_not_the_one_to_load() -> None:
+    found = Facts("parquet")
+    found.count("validation", pair(1))
+    assert 'load_dataset("PATH", split="validation")' in card(recipe(), found)
+    assert 'load_dataset("PATH", split="train")' in card(recipe(), facts())
+
+
 def test_teachers_terms_are_something_to_check_and_only_where_there_is_a_teacher() -> None:
     assert "the terms of the teachers named above may restrict" in card(recipe(), facts())
     human = Facts("parquet")
@@ -105,6 +119,22 @@ def test_the_digest_follows_what_makes_pairs_and_nothing_else() -> None:
     assert digest(recipe(arm)) == digest(recipe(arm, dpo={"beta": 0.3}, export={"licence": "mit"}))
     assert digest(recipe(arm)) != digest(recipe(arm, teach={"temperature": 0.1}))
     assert digest(recipe(arm)) != digest(recipe(arm, seed=2))
+    assert digest(recipe(arm)) != digest(recipe({"zero_shot": 4}))
+    assert digest(recipe(arm)) != digest(recipe({"few_shot": 3}))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"teach": {"budget": {"usd": 5}}},
+        {"teach": {"prices": "prices.toml"}},
+        {"teach": {"endpoint": {"concurrency": 3}}},
+        {"model": {"device": "cpu", "dtype": "fp32"}},
+        {"sft": {"gradient_checkpointing": "on"}},
+    ],
+)
+def test_the_digest_does_not_say_on_which_machine_how_fast_or_for_how_much(how: dict[str, Any]) -> None:
+    assert digest(recipe({"zero_shot": 3})) == digest(recipe({"zero_shot": 3}, **how))
 
 
 def test_where_files_lie_on_the_users_disk_is_not_published(tmp_path: Path) -> None:

@@ -79,6 +79,6 @@ def test_new_ground_is_far_and_known_ground_is_not() -> None:
 
 def test_coverage_is_the_same_for_the_same_seed_and_refuses_too_few() -> None:
     anchors = prompts(60, 8, seed=2)
-    assert coverage(anchors[:20], anchors, seed=3) == coverage(anchors[:20], anchors, seed=3)
-    with pytest.raises(InputError, match="needs 40 prompts to compare with and 10 to compare; there are 39 and 20"):
+    assert coverage(anchors[:40], anchors, seed=3) == coverage(anchors[:40], anchors, seed=3)
+    with pytest.raises(InputError, match="needs 40 prompts to compare with and 40 to compare; there are 39 and 20"):
         coverage(anchors[:20], anchors[:39], seed=3)

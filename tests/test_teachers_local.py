@@ -211,7 +211,17 @@ def test_the_recipe_names_a_local_teacher(folder: Path) -> None:
     recipe = Recipe.model_validate({"name": "r", "teach": {"teacher": f"local:{folder}"}})
     chosen = teachers.teacher_for(recipe)
     assert isinstance(chosen, LocalTeacher)
-    assert (chosen.name, chosen.invents_prompts) == (f"local:{folder}", True)
+    assert (chosen.name, chosen.invents_prompts) == (f"local:{folder.name}", True)
+
+
+@pytest.mark.parametrize("model", ["/home/me/models/mine", "~/mine/", "models/of/mine", "./mine"])
+def test_where_a_teacher_lies_on_this_machine_is_not_in_its_name(model: str) -> None:
+    assert LocalTeacher(model, Teach(), MACHINE, 1).name == "local:mine"
+
+
+def test_a_teacher_known_by_its_name_keeps_it() -> None:
+    names = ["smollm2-135m", "Qwen/Qwen2.5-0.5B"]
+    assert [LocalTeacher(name, Teach(), MACHINE, 1).name for name in names] == [f"local:{name}" for name in names]
 
 
 def test_teaching_reads_a_teacher_that_lies_here_so_that_another_in_its_place_makes_it_stale(folder: Path) -> None:

@@ -1,16 +1,19 @@
 """Which words of two texts differ. Pure.
 
 Words and signs are compared, white space is not (difflib's longest matching blocks, Ratcliff and Metzener 1988). Texts
-with little in common are not marked at all: a page full of marks says nothing.
+with little in common are not marked at all: a page full of marks says nothing. Nor are those that take long to compare:
+somebody waits.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
 LEAST_IN_COMMON = 0.3  # share of words, of the shorter text, from which on marks help: by eye on real pairs
-_MOST_WORDS = 4000  # the time grows with the square: about a second here
+_MOST_WORDS = 4000  # a side; the time grows with the square: about a second here
+_MOST_STEPS = 50_000_000  # about a second; English texts of 1,500 words need up to as many
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -22,7 +25,7 @@ class Span(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What to mark in each text; `alike` is False where too little is shared to mark anything."""
+    """What to mark in each text; `alike` is False, and nothing marked, where little is shared or much to compare."""
 
     left: tuple[Span, ...]
     right: tuple[Span, ...]
@@ -33,7 +36,7 @@ def differences(left: str, right: str) -> Marks:
     """Mark the words that one text has and the other has not, in order."""
     tokens = [list(_TOKEN.finditer(text)) for text in (left, right)]
     words = [[token[0] for token in found] for found in tokens]
-    if max(map(len, words)) > _MOST_WORDS:
+    if max(map(len, words)) > _MOST_WORDS or _most_steps(*words) > _MOST_STEPS:
         return Marks((), (), alike=False)
     matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     blocks = _without_islands([block for block in matcher.get_matching_blocks() if block.size], *map(len, words))
@@ -42,6 +45,15 @@ def differences(left: str, right: str) -> Marks:
         return Marks((), (), alike=False)
     spans = [_between(found, [(block[side], block[2]) for block in blocks]) for side, found in enumerate(tokens)]
     return Marks(spans[0], spans[1], alike=True)
+
+
+def _most_steps(left: Sequence[str], right: Sequence[str]) -> int:
+    """What finding the blocks can cost: one search looks at every two equal words, and every word may need a search.
+
+    So texts that repeat a word cost up to the cube of their length, and others about its square.
+    """
+    counts = Counter(right)
+    return min(len(left), len(right)) * sum(number * counts[word] for word, number in Counter(left).items())
 
 
 def _without_islands(blocks: Sequence[tuple[int, int, int]], *lengths: int) -> list[tuple[int, int, int]]:

@@ -15,13 +15,14 @@ from limbeck.console import say
 from limbeck.errors import InputError, RunFolderError
 from limbeck.recipe_corpus import Dataset
 from limbeck.records import Message, Pair, WeakPrompt
-from limbeck.run_folder import RECIPE_FILE
+from limbeck.run_folder import RECIPE_FILE, recipe_of
 from limbeck.stages.corpus.sources import Row, Sources
 from limbeck.stages.corpus.turns import UnusableRowError
 from limbeck.store import each_record
 from limbeck.untrusted import one_line
 
 _NOTE_CHARACTERS = 160
+_STAGES_ALONE = ("mine", "teach")
 _NO_NOTES = {"id", "source", "messages", "scores", "problem", "prompt_id"}  # shown elsewhere, or said already
 
 
@@ -73,11 +74,20 @@ def _files(place: str) -> list[str]:
     if not folder.is_dir():
         return [place]
     if (folder / RECIPE_FILE).is_file():
-        screened = [str(path) for path in _own_files(folder / "screen")]
-        if not screened:
-            raise RunFolderError(f"{folder} holds no screened pairs yet; give a file of pairs, or run until `screen`")
-        return screened
+        return _files_of_run(folder)
     return [str(path) for path in _own_files(folder)] or [place]
+
+
+def _files_of_run(folder: Path) -> list[str]:
+    """The screened pairs of a run; of a stage alone what that stage left."""
+    if screened := _own_files(folder / "screen"):
+        return [str(path) for path in screened]
+    alone = recipe_of(folder).name  # `limbeck teach` calls its recipe `teach`
+    if alone == "export" and (folder / alone / "data").is_dir():
+        return [str(folder / alone)]
+    if alone in _STAGES_ALONE and (left := _own_files(folder / alone)):
+        return [str(path) for path in left]
+    raise RunFolderError(f"{folder} holds no screened pairs yet; give a file of pairs, or run until `screen`")
 
 
 def _own_files(folder: Path) -> list[Path]:
@@ -120,13 +130,18 @@ def _notes(values: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[Note]
     """Every short field that is no part of the conversation, then scores and the problem's answer."""
     conversation = {"prompt", "chosen", "rejected", *fields} - {"request_key", "mined_from"}
     for name, value in values.items():
-        if name not in conversation | _NO_NOTES and isinstance(value, str | int | float) and value != "":
+        if (
+            name not in conversation | _NO_NOTES
+            and isinstance(value, str | int | float)
+            and value != ""
+            and (name, value) != ("swapped", False)
+        ):
             yield _note(name, value)
     scores = values.get("scores")
     named = list(scores.items()) if isinstance(scores, dict) else _named_values(scores)
     for judge, score in named:
         if isinstance(score, int | float):
-            yield _note(f"score: {judge}", f"{score:.4g}")
+            yield _note(f"score: {judge}", f"{score:.4g}" if isinstance(score, float) else str(score))
     answer = _answer(values.get("problem"))
     if answer is not None:
         yield _note("answer", answer)
@@ -141,7 +156,7 @@ def _answer(problem: object) -> object:
     if isinstance(problem, str):
         try:
             return _answer(dict(json.loads(problem)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return None  # somebody else's column of that name
     return problem.get("answer") if isinstance(problem, dict) else None
 

@@ -1,12 +1,13 @@
 """The device: keys read one by one, the item drawn on the terminal's second screen, the terminal left as it was."""
 
 import contextlib
+import functools
 import os
 import select
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.segment import Segment
@@ -19,6 +20,7 @@ from limbeck.browse.view import view
 from limbeck.untrusted import one_line
 
 _FOOTER_LINES = 2
+_REMEMBERED = 64
 _ESCAPE_WAIT_SECONDS = 0.05  # the rest of an arrow key's sequence comes at once; a lone Escape is followed by nothing
 _SEQUENCES = {
     "\x1b[A": session.UP,
@@ -51,19 +53,31 @@ class _Lines:
 
 def browse(rows: Sequence[Shown], console: Console, start: State) -> None:
     """Show rows until `q` is pressed. Standard input and output are a terminal."""
-    state = start
+    state, draw = start, drawer(console)
     # Leaving by Ctrl-C is leaving: nothing was begun that could be lost.
     with contextlib.suppress(KeyboardInterrupt), _single_keys(), console.screen() as screen:
         while not state.done:
             found = passing(rows, state.source, state.search)
             heading = f"{state.at + 1} of {len(found)}{_filters(state)}"
-            drawn = console.render_lines(view(found[state.at], heading, console.width), pad=False)
+            drawn = draw(found[state.at], heading, console.width)
             page = Page(lines=len(drawn), height=max(console.height - _FOOTER_LINES, 1))
             top = min(state.top, max(page.lines - page.height, 0))  # the window may have grown meanwhile
             window = [*drawn[top : top + page.height]]
             window += [[] for _ in range(page.height - len(window))]
             screen.update(Group(_Lines(window), _footer(state, page, top)))
             state = press(state, _read_key(), rows, page)
+
+
+def drawer(console: Console) -> Callable[[Shown, str, int], list[list[Segment]]]:
+    """What draws an item under a heading in so many columns, as lines; the last ones drawn are remembered: scrolling
+    does not compare the same answers again.
+    """
+
+    @functools.lru_cache(maxsize=_REMEMBERED)
+    def draw(shown: Shown, heading: str, columns: int) -> list[list[Segment]]:
+        return console.render_lines(view(shown, heading, columns), console.options.update(width=columns), pad=False)
+
+    return draw
 
 
 def _filters(state: State) -> str:

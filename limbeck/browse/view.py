@@ -37,7 +37,7 @@ def view(shown: Shown, heading: str, columns: int) -> RenderableType:
     parts.append(_stacked(sides, marks) if columns < NARROW_COLUMNS else _side_by_side(sides, marks))
     notes = [*shown.notes]
     if len(both) == 2 and not marks.alike and all(both):
-        notes.append(Note("differences", "not marked: little is shared"))
+        notes.append(Note("differences", "not marked: little is shared, or too much to compare"))
     if notes:
         parts.append(_notes(notes))
     return Group(*parts)

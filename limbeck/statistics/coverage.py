@@ -21,7 +21,7 @@ from limbeck.seeds import derive
 from limbeck.statistics.words import FloatArray, count_grams, unit_rows
 
 LEAST_ANCHORS = 40  # 4 clusters of 5
-LEAST_CANDIDATES = 10
+LEAST_CANDIDATES = 40
 _MAX_CLUSTERS = 50
 _ANCHORS_PER_CLUSTER = 5
 _MAX_ROUNDS = 50  # of k-means; on 1,000 prompts it settles after some 10

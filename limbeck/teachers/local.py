@@ -8,6 +8,7 @@ import functools
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.api.answers import Answer, Answered, Failed
@@ -15,6 +16,7 @@ from limbeck.api.asking import Send
 from limbeck.api.budget import UNLIMITED, Account
 from limbeck.errors import ModelError, TeacherError
 from limbeck.lm.names import model_folder
+from limbeck.lm.pull import KNOWN_MODELS
 from limbeck.lm.samples import PromptIds, Sample
 from limbeck.recipe import Model
 from limbeck.recipe_pairs import Teach
@@ -34,7 +36,8 @@ class LocalTeacher:
     """`local:MODEL`: a name that `limbeck pull` knows, a folder, or a hub id. Loaded when it is first asked.
 
     `machine` says on which device and in which precision; `teach.structured` whether a reply is held to its schema
-    ("auto" and "json_schema"), to any JSON object, or to nothing ("off").
+    ("auto" and "json_schema"), to any JSON object, or to nothing ("off"). Pairs that others read say `name`: of a
+    folder its last part only.
     """
 
     invents_prompts = True
@@ -42,7 +45,7 @@ class LocalTeacher:
     concurrency = SLOTS
 
     def __init__(self, model: str, settings: Teach, machine: Model, seed: int) -> None:
-        self.name = f"local:{model}"
+        self.name = f"local:{_published_name(model)}"
         self._name, self._machine, self._seed, self._structured = model, machine, seed, settings.structured
         self._temperature, self._max_tokens = settings.temperature, settings.max_tokens
         self._model: LanguageModel | None = None
@@ -63,7 +66,9 @@ class LocalTeacher:
         from limbeck.lm.load import load_tokenizer
 
         if self._structured != "off" and not guided.installed():
-            raise TeacherError(f"teach.teacher {self.name!r}: {guided.MISSING}; or set teach.structured to 'off'")
+            raise TeacherError(
+                f"teach.teacher 'local:{self._name}': {guided.MISSING}; or set teach.structured to 'off'"
+            )
         chat_of(load_tokenizer(self._name), self._name)
 
     def facts(self) -> Mapping[str, Any]:
@@ -145,6 +150,12 @@ class LocalTeacher:
         if self._model is None:
             self._model = load_model(self._name, *place(self._machine))
         return self._model
+
+
+def _published_name(model: str) -> str:
+    folder = Path(model.strip()).expanduser()
+    here = folder.is_dir() or model.strip().startswith((".", "/", "~")) or len(folder.parts) > 2
+    return folder.resolve().name if here and model not in KNOWN_MODELS else model
 
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -1,6 +1,7 @@
 """Audit: look at all pairs before anything is trained on them, and raise an alarm where training would learn the wrong.
 
-Reads: kind/KIND and arm/ARM (Pair), or one `pairs` (Pair); and at most one anchor/NAME (rows with prompts).
+Reads: kind/KIND and arm/ARM (Pair), or one `pairs` (Pair); of an arm that trains in two runs also first/ARM (Pair), for
+    the first one; and at most one anchor/NAME (rows with prompts).
 Writes: audit.json (Audit).
 Start reading at: `run`, then `measure.py`, `alarms.py`; what is measured is defined in limbeck/statistics.
 """
@@ -16,7 +17,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Pair, PromptRow
 from limbeck.records_audit import Alarm, Audit, PairsAudit
 from limbeck.stages.audit.alarms import alarms_of
-from limbeck.stages.audit.measure import Anchor, asked, measure, sampled
+from limbeck.stages.audit.measure import Anchor, asked, measure
 from limbeck.store import read_records, write_json
 
 __all__ = ["AUDIT", "run"]
@@ -40,13 +41,12 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         InputError: an input file is not what it should be, or holds no pair.
         AuditError: there is an alarm, and the recipe says `audit.on_alarm = "stop"`; `audit.json` is written first.
     """
-    anchor = _anchor(recipe, inputs)
+    anchor = _anchor(inputs)
     audits = []
-    with meter("audit", sum(not name.startswith("anchor/") for name in inputs), "sets") as progress:
-        for name, path in inputs.items():
-            if name.startswith("anchor/"):
-                continue
-            audits += [_measure(each, anchor, recipe) for each in _sets(name, path)]
+    audited = [name for name in inputs if name.partition("/")[0] not in {"anchor", "first"}]
+    with meter("audit", len(audited), "sets") as progress:
+        for name in audited:
+            audits += [_measure(each, anchor, recipe) for each in _sets(name, inputs)]
             progress.advance()
     # The mixture of an arm of one kind is that kind again: one alarm is enough.
     single = {arm for arm, mixture in recipe.arms.items() if len(mixture.counts()) == 1}
@@ -57,24 +57,25 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         say(f"ALARM {alarm.sentence} {alarm.advice}", style="yellow")
     if found.alarms and recipe.audit.on_alarm == "stop":
         raise AuditError(_stop(found.alarms, out / AUDIT))
-    return _result(found, anchor)
+    return _result(found, anchor, recipe)
 
 
-def _anchor(recipe: Recipe, inputs: Mapping[str, Path]) -> Anchor | None:
+def _anchor(inputs: Mapping[str, Path]) -> Anchor | None:
     for name, path in inputs.items():
         if name.startswith("anchor/"):
             kind = Pair if name in {"anchor/human", "anchor/random"} else PromptRow
             prompts = [words for row in read_records(path, kind) if (words := asked(row))]
-            chosen = sampled(prompts, recipe.audit.sample_pairs, recipe.seed, "anchor")
-            return Anchor(name.partition("/")[2], tuple(chosen))
+            return Anchor(name.partition("/")[2], tuple(prompts))
     return None
 
 
-def _sets(name: str, path: Path) -> Iterator[_Set]:
-    pairs = read_records(path, Pair)
+def _sets(name: str, inputs: Mapping[str, Path]) -> Iterator[_Set]:
+    pairs = read_records(inputs[name], Pair)
     if not pairs:
-        raise InputError(f"{path} holds no pair to audit")
+        raise InputError(f"{inputs[name]} holds no pair to audit")
     group, _, own = name.partition("/")
+    if group == "arm" and (first := inputs.get(f"first/{own}")):
+        pairs = [*read_records(first, Pair), *pairs]
     yield _Set("arm" if group == "arm" else "kind", own or name, pairs)
     sources = list(dict.fromkeys(pair.source for pair in pairs))
     if not own and 1 < len(sources) <= _MOST_SOURCES:
@@ -102,7 +103,7 @@ def _stop(alarms: tuple[Alarm, ...], path: Path) -> str:
     )
 
 
-def _result(found: Audit, anchor: Anchor | None) -> StageResult:
+def _result(found: Audit, anchor: Anchor | None, recipe: Recipe) -> StageResult:
     areas = {audit.label: audit.shortcut for audit in found.audits if audit.shortcut}
     return StageResult(
         counts_in={audit.label: audit.num_pairs for audit in found.audits},
@@ -110,7 +111,7 @@ def _result(found: Audit, anchor: Anchor | None) -> StageResult:
         facts={
             "alarms": [alarm.sentence for alarm in found.alarms],
             "sampled": {audit.label: audit.num_sampled for audit in found.audits},
-            "compared_with": anchor and f"{len(anchor.prompts)} {anchor.name} prompts",
+            "compared_with": anchor and f"{min(len(anchor.prompts), recipe.audit.sample_pairs)} {anchor.name} prompts",
             "words_auc": {name: round(shortcut.words_auc.estimate, 4) for name, shortcut in areas.items()},
             "length_auc": {name: round(shortcut.length_auc.estimate, 4) for name, shortcut in areas.items()},
         },

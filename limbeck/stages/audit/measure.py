@@ -28,7 +28,7 @@ Words = list[str]
 
 
 class Anchor(NamedTuple):
-    """The prompts that others are to cover, as words, and which they are (`human`, `random`, `pool`)."""
+    """All prompts that others are to cover, as words, and which they are (`human`, `random`, `pool`)."""
 
     name: str
     prompts: tuple[Words, ...]
@@ -59,10 +59,13 @@ def measure(
     places = sampled(range(len(sample)), rules.sample_texts, seed, of, name, "texts")
     prompts, chosen, rejected = (_variety([side[place] for place in places]) for side in sides)
     shortcut = _shortcut(sample, sides, seed, confidence)
-    covered = None if anchor is None else _coverage(sides.prompts, anchor, rules.sample_texts, seed)
+    covered = None if anchor is None else _coverage(sides.prompts, anchor, rules, seed)
     missing = [] if shortcut else [f"shortcut test: it needs pairs of {LEAST_PROMPTS} prompts with words"]
     if anchor is not None and covered is None:
-        missing.append(f"coverage: it needs {LEAST_CANDIDATES} prompts, and {LEAST_ANCHORS} {anchor.name} ones")
+        missing.append(
+            f"coverage: it needs {LEAST_CANDIDATES} prompts that are none of the {anchor.name} ones, and "
+            f"{LEAST_ANCHORS} of those"
+        )
     return PairsAudit(
         name=name,
         of=of,
@@ -153,15 +156,18 @@ def _length_features(text: str) -> Any:
     return np.log1p([len(text), len(text.split())])
 
 
-def _coverage(prompts: Sequence[Words], anchor: Anchor, most: int, seed: int) -> PromptCoverage | None:
+def _coverage(prompts: Sequence[Words], anchor: Anchor, rules: Audit, seed: int) -> PromptCoverage | None:
+    """Of the prompts that are none of the anchor's: those cover themselves, whatever the others do."""
     filled = [prompt for prompt in prompts if prompt]
-    if len(filled) < LEAST_CANDIDATES or len(anchor.prompts) < LEAST_ANCHORS:
+    known = set(map(tuple, anchor.prompts))
+    new = [prompt for prompt in filled if tuple(prompt) not in known]
+    if len(new) < LEAST_CANDIDATES or len(anchor.prompts) < LEAST_ANCHORS:
         return None
-    found = coverage(filled, anchor.prompts, seed=seed)
-    num = min(len(filled), len(anchor.prompts), most)
+    anchors = sampled(anchor.prompts, rules.sample_pairs, seed, "anchor")
+    found = coverage(new, anchors, seed=seed)
+    num = min(len(new), len(anchors), rules.sample_texts)
     own, others = (
-        _vendi(sampled(texts, num, seed, "vendi", name))
-        for name, texts in (("own", filled), ("anchor", anchor.prompts))
+        _vendi(sampled(texts, num, seed, "vendi", name)) for name, texts in (("own", new), ("anchor", anchors))
     )
     return PromptCoverage(
         anchor=anchor.name,
@@ -175,4 +181,5 @@ def _coverage(prompts: Sequence[Words], anchor: Anchor, most: int, seed: int) ->
         num_vendi=num,
         vendi=own,
         vendi_of_anchor=others,
+        num_shared=len(filled) - len(new),
     )

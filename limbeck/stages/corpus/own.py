@@ -28,6 +28,7 @@ def own_pair(id_: str, values: Mapping[str, Any], example: Example) -> Pair:
     known: dict[str, Any] = {name: values.get(name) for name in _AS_IT_IS}
     known["problem"] = _problem(values.get("problem"))
     known["scores"] = _scores(values.get("scores"))
+    known["swapped"] = False if values.get("swapped") is None else values["swapped"]
     said = {"prompt": example.prompt, "chosen": example.response, "rejected": example.rejected}
     try:
         return Pair.model_validate({"id": id_, **known, **said})
@@ -41,7 +42,7 @@ def _problem(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError("the field 'problem' should hold a problem as JSON") from error
 
 

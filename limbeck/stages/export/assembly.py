@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 
 from limbeck.console import say
@@ -14,7 +13,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Pair
 from limbeck.stages.export.card import Facts, card
 from limbeck.stages.export.columns import row_of
-from limbeck.stages.export.files import Library, parquet_library, table
+from limbeck.stages.export.files import Library, file_format, parquet_library, table
 from limbeck.store import atomic_folder, each_record, read_json_lines, write_text
 from limbeck.stream import stream_order
 
@@ -32,15 +31,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     if library is None:
         say("  export: pairs are written as JSON Lines; for parquet, pip install 'limbeck[hub]' and export again")
     kept = {name.removeprefix(KEPT): path for name, path in inputs.items() if name.startswith(KEPT)}
-    facts = Facts(suffix="jsonl" if library is None else "parquet")
+    facts = Facts(suffix=file_format(library is not None))
     held = _held_out_prompts(kept, recipe)
-    chosen = [path for kind, path in kept.items() if kind != "human" or recipe.export.include_human]
     with atomic_folder(out / "data") as folder:
-        _write_kept(chain.from_iterable(each_record(path, Pair) for path in chosen), held, folder, library, facts)
+        _write_kept(_published(kept, recipe, facts), held, folder, library, facts)
     if DROPPED in inputs:
         _write_dropped(recipe, inputs, out / DROPPED, library, facts)
     write_text(out / CARD, card(recipe, facts))
-    return _result(facts, left_out=_left_out(kept, recipe))
+    return _result(facts)
 
 
 def _held_out_prompts(kept: Mapping[str, Path], recipe: Recipe) -> set[PromptIdentity]:
@@ -50,6 +48,19 @@ def _held_out_prompts(kept: Mapping[str, Path], recipe: Recipe) -> set[PromptIde
         first = _first(each_record(path, Pair), recipe.mix.heldout_pairs, recipe.seed)
         held.update(prompt_identity(pair) for pair in first)
     return held
+
+
+def _published(kept: Mapping[str, Path], recipe: Recipe, facts: Facts) -> Iterator[Pair]:
+    """Every kept pair, without human ones where the recipe says so; in a file of pairs the source says which those are.
+
+    Those left out are counted in `facts`.
+    """
+    for kind, path in kept.items():
+        for pair in each_record(path, Pair):
+            if recipe.export.include_human or "human" not in {kind, pair.source}:
+                yield pair
+            else:
+                facts.human_left_out += 1
 
 
 def _first(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
@@ -105,14 +116,9 @@ def _reasons(path: Path) -> Iterator[tuple[str, str, str]]:
         yield kind, id_, reason
 
 
-def _left_out(kept: Mapping[str, Path], recipe: Recipe) -> int:
-    if recipe.export.include_human or "human" not in kept:
-        return 0
-    return sum(1 for _ in read_json_lines(kept["human"]))
-
-
-def _result(facts: Facts, left_out: int) -> StageResult:
+def _result(facts: Facts) -> StageResult:
     counts: Counter[str] = facts.total_by_kind()
+    left_out = facts.human_left_out
     drops = {"human: left out by export.include_human": left_out} if left_out else {}
     dropped = facts.drops.total()
     return StageResult(

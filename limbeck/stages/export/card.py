@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Dataset
 from limbeck.recipe_export import PAIR_SECTIONS
-from limbeck.recipe_pairs import Arm
+from limbeck.recipe_pairs import Arm, MadeKind, PairKind
+from limbeck.recipe_part import deciding_part
 from limbeck.records import Pair
 from limbeck.stages.export.columns import COLUMNS, REASON
 from limbeck.store import digest_json
@@ -38,6 +40,7 @@ class Facts:
     teachers: Counter[str] = field(default_factory=Counter)
     templates: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
+    human_left_out: int = 0
     longer_chosen: int = 0
     verifiable: int = 0
 
@@ -101,11 +104,12 @@ def _data_files(folder: str, splits: Iterable[str], suffix: str) -> list[str]:
 
 
 def _opening(facts: Facts) -> str:
+    split = "train" if "train" in facts.splits or not facts.splits else min(facts.splits)
     dropped = '\ndropped = load_dataset("PATH", "dropped", split="dropped")' if facts.drops else ""
     return (
         f"{_counted(facts.total_by_kind().total(), 'preference pair')} in TRL's conversational format with an explicit "
         "prompt.\n\n```python\nfrom datasets import load_dataset\n\n"
-        f'pairs = load_dataset("PATH", split="train")  # as it is what TRL\'s DPOTrainer takes{dropped}\n```'
+        f'pairs = load_dataset("PATH", split="{split}")  # as it is what TRL\'s DPOTrainer takes{dropped}\n```'
     )
 
 
@@ -118,7 +122,7 @@ def _what_is_in_it(recipe: Recipe, facts: Facts) -> str:
         lines += ["", f"`validation` holds the first {recipe.mix.heldout_pairs} pairs of each kind in the order of the "
                   "run's seed, which no training mixture of the run takes, and every other pair that shares a prompt "
                   "with one of them: no prompt is in both splits."]  # fmt: skip
-    described = [kind for kind, _ in _ranked(facts.total_by_kind()) if kind in Arm.model_fields]
+    described = [kind for kind, _ in _ranked(facts.total_by_kind()) if kind in get_args(PairKind)]
     if described and recipe.arms:
         lines += ["", "Kinds:", ""]
         lines += [f"- `{kind}`: {Arm.model_fields[kind].description}" for kind in described]
@@ -155,8 +159,16 @@ def _how_made(recipe: Recipe, facts: Facts) -> str:
 
 
 def _recipe_digest(recipe: Recipe) -> str:
-    how_only = {"checkpoint_every_minutes", "gradient_checkpointing"}  # change nothing in what is trained
-    return digest_json(recipe.model_dump(mode="json", include=set(PAIR_SECTIONS), exclude={"sft": how_only}))
+    """Of what decides the pairs: not on which machine, how fast and for how much money they are made.
+
+    Of the arms that is how many pairs of each kind they want.
+    """
+    part = deciding_part(recipe, set(PAIR_SECTIONS))
+    part["model"] = {name: value for name, value in part["model"].items() if name not in {"device", "dtype"}}
+    kinds = recipe.pair_kinds()
+    made = [kind for kind in get_args(MadeKind) if kind in kinds]
+    wanted = {kind: [recipe.accept(kind), recipe.max_candidates(kind)] for kind in made}
+    return digest_json(part | {"kinds": sorted(kinds), "wanted": wanted})
 
 
 def _source(source: Dataset) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from limbeck.records import Message, Pair
 
-TURNS, TEXT, SCORES = "turns", "text", "scores"  # the three types there are
+TURNS, TEXT, SCORES, FLAG = "turns", "text", "scores", "flag"  # the types there are
 
 
 class Column(NamedTuple):
@@ -56,6 +56,12 @@ COLUMNS = (
     Column("mined_from", TEXT, "ids of the weak prompts behind it", lambda pair: pair.mined_from),
     Column("placed_after", TEXT, "id of the human pair it follows in the stream", lambda pair: pair.placed_after),
     Column("scores", SCORES, "what judges say of it, by name", _scores),
+    Column(
+        "swapped",
+        FLAG,
+        "whether screening exchanged chosen and rejected, as the task's scorer has it",
+        lambda pair: pair.swapped,
+    ),
     Column("problem", TEXT, "the verifiable problem as JSON, its answer included", _problem),
     Column("reference_response", TEXT, "the source's own good answer", lambda pair: pair.reference_response),
 )
@@ -75,6 +81,7 @@ def arrow_schema(arrow: Any, *, with_reason: bool) -> Any:
         TEXT: arrow.string(),
         # Not a struct of the scores' names: its fields would differ from run to run, and be none where no judge spoke.
         SCORES: arrow.list_(arrow.struct([("name", arrow.string()), ("value", arrow.float64())])),
+        FLAG: arrow.bool_(),
     }
     fields = [(column.name, types[column.type]) for column in COLUMNS]
     return arrow.schema([*fields, (REASON, types[TEXT])] if with_reason else fields)

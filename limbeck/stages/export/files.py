@@ -4,6 +4,7 @@ The same rows give the same bytes (with one version of pyarrow). Knows nothing o
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,17 @@ def parquet_library() -> Library | None:
         return None
 
 
+def file_format(has_library: bool | None = None) -> str:
+    """The format that rows are written in: how the names of files end. Left out: looks for pyarrow, but does not load
+    it.
+    """
+    there = importlib.util.find_spec("pyarrow") is not None if has_library is None else has_library
+    return "parquet" if there else "jsonl"
+
+
 def file_name(split: str, library: Library | None) -> str:
     """What the hub calls the only file of a split."""
-    return f"{split}-00000-of-00001.{'jsonl' if library is None else 'parquet'}"
+    return f"{split}-00000-of-00001.{file_format(library is not None)}"
 
 
 @contextmanager

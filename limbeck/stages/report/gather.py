@@ -5,7 +5,6 @@ without tasks no verifier); what the recipe or the verdict leads one to expect a
 the page prints in the section that would have shown it. Refuses to know how any of it is shown.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,30 +12,13 @@ from typing import Literal, NamedTuple, get_args
 from pydantic import ValidationError
 
 from limbeck.errors import InputError
-from limbeck.manifest import IN_PROGRESS, MANIFEST, Manifest, read_manifest
+from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Judge, Recipe
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply, Verdict
 from limbeck.records_audit import Audit
 from limbeck.store import AnyRecord, first_problem, read_records
 
 Part = Literal["pairs", "training", "replies", "cost", "recipe"]
-_TRAINING = ("dpo_first", "dpo", "sft_first", "sft_arms")  # of arms
-RUN_ORDER = (
-    "corpus",
-    "retain",
-    "sft",
-    "mine",
-    "teach",
-    "screen",
-    "export",
-    "mix",
-    "audit",
-    *_TRAINING,
-    "evaluate",
-    "verdict",
-)
-_BY_MODEL = frozenset({"mix", *_TRAINING, "evaluate"})  # a unit a model below each of them
-_REPORT = "report"  # the page does not report on itself: its manifest is written after it
 
 
 class Gap(NamedTuple):
@@ -99,7 +81,7 @@ def gather(run_folder: Path, recipe: Recipe) -> Gathered:
         else None,
         verdict=verdict,
         audit=reader.audit() if recipe.arms else None,
-        manifests=reader.manifests(("base", "sft", *recipe.arms)),
+        manifests=reader.manifests(recipe),
         metrics=reader.metrics(recipe),
         prompts=reader.prompts(recipe),
         answers={score.model: reader.answers(score.model) for score in verdict.scores},
@@ -138,11 +120,13 @@ class _Reader:
         """The records of a file, none where it is absent."""
         return tuple(read_records(self.root / path, kind)) if self.has(part, path) else ()
 
-    def manifests(self, models: tuple[str, ...]) -> dict[str, Manifest]:
+    def manifests(self, recipe: Recipe) -> dict[str, Manifest]:
         """Manifests by unit, in the order of a run and its models; a unit folder without one is a gap."""
         found = {}
-        for folder in _unit_folders(self.root, models):
-            name = folder.relative_to(self.root).as_posix()
+        for name in _units(recipe):
+            folder = self.root / name
+            if not folder.is_dir():
+                continue
             manifest = read_manifest(folder)
             if manifest is None:
                 self.gaps.append(Gap("cost", f"{name}/{MANIFEST}"))
@@ -185,27 +169,12 @@ class _Reader:
         return Answers(replies, judgements)
 
 
-def _unit_folders(root: Path, models: tuple[str, ...]) -> Iterator[Path]:
-    """Folders of units, in order: those with a manifest or begun, and the children (one a model) of the others.
-
-    A child that is none of `models` is of an arm that has left the recipe.
-    """
-    for folder in _folders(root, RUN_ORDER):
-        if folder.name == _REPORT:
-            continue
-        children = _folders(folder, models)
-        if _is_unit(folder) or not children:
-            yield folder
-        else:
-            yield from (child for child in children if folder.name not in _BY_MODEL or child.name in models)
-
-
-def _is_unit(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or (folder / IN_PROGRESS).is_file()
-
-
-def _folders(root: Path, order: tuple[str, ...]) -> list[Path]:
-    """Folders directly below `root`, hidden ones left out: first those that `order` names, then by name."""
-    found = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    rank = {name: index for index, name in enumerate(order)}
-    return sorted(found, key=lambda path: (rank.get(path.name, len(order)), path.name))
+def _units(recipe: Recipe) -> list[str]:
+    """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
+    kinds, arms = recipe.pair_kinds(), recipe.arms
+    units = ["corpus", "retain", "sft", *(("mine", "teach") if kinds.keys() - {"human"} else ())]
+    units += [*(("screen", "export") if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
+    for trains in ("dpo", "sft"):
+        own = [arm for arm, settings in arms.items() if settings.trains == trains]
+        units += [unit for arm in own if (unit := recipe.first_run_unit(arm))] + [recipe.arm_unit(arm) for arm in own]
+    return [*units, *(f"evaluate/{model}" for model in ("base", "sft", *arms)), "verdict"]

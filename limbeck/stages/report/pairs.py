@@ -82,9 +82,13 @@ def coverage_table(audit: Audit) -> Table:
 
 
 def _coverage_row(label: str, found: PromptCoverage) -> tuple[Cell, ...]:
+    shared = f"\n{wording.count(found.num_shared)} left out: among them" if found.num_shared else ""
     return (
         Cell(label),
-        Cell(f"{found.anchor} prompts", f"{found.num_clusters} clusters, {wording.count(found.num_compared)} prompts"),
+        Cell(
+            f"{found.anchor} prompts",
+            f"{found.num_clusters} clusters, {wording.count(found.num_compared)} prompts{shared}",
+        ),
         Cell(wording.percent(found.reached), f"{found.anchor}: {wording.percent(found.reached_by_anchor)}"),
         Cell(wording.plain(found.effective, 1), f"{found.anchor}: {wording.plain(found.effective_of_anchor, 1)}"),
         Cell(

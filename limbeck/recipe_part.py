@@ -1,0 +1,25 @@
+"""Which fields of a recipe decide results: the part that freshness and digests go by."""
+
+from collections.abc import Set
+from typing import Any
+
+from limbeck.recipe import Recipe
+
+# How fast a server is asked, and with which key.
+PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute", "tokens_per_minute",
+        "api_key_env", "api_key_file"}  # fmt: skip
+_CHANGES_NOTHING: Any = {
+    "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "teach": {"budget": True, "prices": True, "endpoint": PACE, "contrast_endpoint": PACE},
+    "evaluate": {"reward": PACE},
+    "servers": True,
+}
+
+
+def deciding_part(recipe: Recipe, sections: Set[str] | None = None) -> dict[str, Any]:
+    """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
+    written, what is computed twice to save memory, how fast and for how much a server is asked.
+    """
+    include = None if sections is None else set(sections)
+    return recipe.model_dump(mode="json", include=include, exclude=_CHANGES_NOTHING)
