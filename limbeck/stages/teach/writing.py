@@ -124,7 +124,8 @@ class _Office:
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
                                 templates=self._templates)  # fmt: skip
             case "rolling":
-                stream = self._stream or self._training(self._accepted("random"))  # which more pairs reorder
+                human = self._recipe.rolling_stream_kind() == "human"
+                stream = self._stream if human else self._training(self._accepted("random"))
                 _check_stream(len(stream), settings.context_pairs_shown)
                 return rolling(self._desk, stream, tables.fresh, seed=seed, settings=settings,
                                templates=self._templates)  # fmt: skip
