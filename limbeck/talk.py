@@ -6,7 +6,7 @@ from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
 
-from limbeck.console import results, say
+from limbeck.console import literal, results, say
 from limbeck.errors import RunFolderError
 from limbeck.lm.generate import PromptIds, Sampling, generate
 from limbeck.lm.load import LanguageModel, load_model
@@ -35,7 +35,7 @@ def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: st
             histories[name].append(Message(role="user", content=line))
             text = _reply(one, histories[name], Sampling(MAX_NEW_TOKENS, temperature, seed=turn, slots=1))
             histories[name].append(Message(role="assistant", content=text))
-            panels.append(Panel(escape(text), title=escape(name)))
+            panels.append(Panel(literal(text), title=escape(name)))
         results.print(Columns(panels, equal=True, expand=True))
         turn += 1
 
