@@ -96,7 +96,7 @@ def test_overrides_are_toml_values_and_bare_words_are_strings(tmp_path: Path) ->
         "sft.epochs = 3",
         "corpus.tasks.families=['a', 'b']",
         "arms.more.few_shot=4",
-        "teach.endpoint.base_url=http://localhost:8000/v1?x=1",
+        "teach.endpoint.base_url=http://localhost:8000/v1=x",
     )
     assert recipe.dpo.beta == 0.5
     assert recipe.model.student == "models/my student"
@@ -104,7 +104,7 @@ def test_overrides_are_toml_values_and_bare_words_are_strings(tmp_path: Path) ->
     assert recipe.sft.epochs == 3
     assert recipe.corpus.tasks == Tasks(test=7, families=("a", "b"))
     assert recipe.arms == {"zero": Arm(zero_shot=12), "more": Arm(few_shot=4)}
-    assert recipe.teach.endpoint.base_url == "http://localhost:8000/v1?x=1"
+    assert recipe.teach.endpoint.base_url == "http://localhost:8000/v1=x"
 
 
 @pytest.mark.parametrize(
