@@ -84,12 +84,12 @@ def test_a_held_out_problem_said_as_free_text_is_found_with_other_words_and_sign
 
 
 def test_a_held_out_problem_in_a_few_other_words_is_found_by_its_figures_and_content() -> None:
-    legs = "Your task is to count how many legs there are in total. Now, how many legs does a flock of {} sheep have?"
-    desk = screening(held(legs.format(7), PROBLEM.model_copy(update={"content": "legs: 7 sheep"})))
+    legs = "Your task is to count how many legs there are in total. Now, how many legs does a flock of {} geckos have?"
+    desk = screening(held(legs.format(7), PROBLEM.model_copy(update={"content": "legs: 7 gecko"})))
     near = "overlap with evaluation: nearly the same problem"
     assert desk.reason(written(legs.format(7).replace("a flock of ", "a herd of "))) == near
     assert desk.reason(written(legs.format(8))) is None
-    assert desk.reason(written(legs.format(7).replace("sheep", "crabs"))) is None
+    assert desk.reason(written(legs.format(7).replace("geckos", "crabs"))) is None
 
 
 def test_other_problems_in_the_wording_of_held_out_ones_are_kept() -> None:

@@ -21,6 +21,8 @@ from limbeck.screening.words import prompt_words
 
 PROMPTS_WRITTEN = frozenset({"few_shot", "rolling"})  # by a teacher; other kinds stand on human or task prompts
 
+_STEM_LETTERS = 3  # of a content's word that may begin a longer word of the text: "wasp" in "wasps"
+
 
 class Judged(NamedTuple):
     """A pair as it should be trained on, the reason to drop it or None, and whether its answers were exchanged here."""
@@ -153,9 +155,12 @@ def _is_written(pair: Pair) -> bool:
 
 
 def _content_words(row: PromptRow) -> frozenset[str]:
-    """The words of a problem's content that its text says: `pilot` of "Spell this word backward: pilot"."""
-    content = row.problem.content if row.problem is not None else ""
-    return frozenset(prompt_words(content)) & frozenset(prompt_words(row.prompt[-1].content))
+    """The words of a problem's content that its text says, plurals too: `pilot` of "Spell this word: pilot"."""
+    content = prompt_words(row.problem.content if row.problem is not None else "")
+    stems = tuple(word for word in content if len(word) >= _STEM_LETTERS)
+    return frozenset(
+        word for word in prompt_words(row.prompt[-1].content) if word in content or (stems and word.startswith(stems))
+    )
 
 
 def _compared_text(pair: Pair) -> str | None:
