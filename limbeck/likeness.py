@@ -15,6 +15,17 @@ SAME_PROBLEM = "overlap with evaluation: same problem"
 SAME_PROMPT = "overlap with evaluation: same prompt"
 SAME_WORDS = f"overlap with evaluation: {GRAM_WORDS} words in a row"
 _WORD = re.compile(r"\w+")
+# A number with its separators, a word, any sign; and the signs that end, join or enclose without saying anything.
+_TOKEN = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d]+|[^\w\s]")
+_PUNCTUATION = frozenset(".,;:!?…'\"“”‘’«»()[]{}¿¡。，！？")
+_START_TOKENS = 4  # a shorter problem ("2+2?") may occur in any text, so only a text that says no more is the same
+_BLOCKS = (
+    "async |def |class |if |elif |else\\b|for |while |try\\b|except\\b|finally\\b|with |match |case |function |switch "
+)
+_CODE_LINE = re.compile(
+    rf"^[ \t]*(?:```|(?:{_BLOCKS})[^\n]*[:{{][ \t]*(?:#[^\n]*)?$)", re.MULTILINE
+)  # a fence, or what opens a block
+_INDENTED_LINE = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
 class PromptIdentity(NamedTuple):
@@ -30,8 +41,30 @@ def normalised(text: str) -> str:
 
 
 def same_answer(first: str, second: str) -> bool:
-    """Whether two answers differ in white space at most. Case counts, and so do signs: `2² = 4` is not `22 = 4`."""
-    return first.split() == second.split()
+    """Whether two answers differ in white space at most, and not in what code means by it.
+
+    Case counts, and so do signs: `2² = 4` is not `22 = 4`.
+    """
+    return first.split() == second.split() and _code_lines(first, second) == _code_lines(second, first)
+
+
+def same_nesting(first: str, second: str) -> bool:
+    """Whether the lines of two texts are indented alike; true of texts that hold no code with indented lines."""
+    ours, theirs = _code_lines(first, second), _code_lines(second, first)
+    return [line.indentation for line in ours] == [line.indentation for line in theirs]
+
+
+class _Line(NamedTuple):
+    indentation: int
+    words: tuple[str, ...]
+
+
+def _code_lines(text: str, other: str) -> list[_Line]:
+    """The lines of `text` that are not blank; none where neither text holds code with indented lines."""
+    if not any(_INDENTED_LINE.search(either) and _CODE_LINE.search(either) for either in (text, other)):
+        return []
+    lines = [line.expandtabs() for line in text.splitlines() if line.strip()]
+    return [_Line(len(line) - len(line.lstrip()), tuple(line.split())) for line in lines]
 
 
 def prompt_text(prompt: Sequence[Message]) -> str:
@@ -60,36 +93,80 @@ def jaccard(first: frozenset[tuple[str, ...]], second: frozenset[tuple[str, ...]
 class EvaluationPrompts:
     """The held-out prompts, in the forms by which a training prompt is compared with them.
 
-    `free_text`: those without a problem, for whoever seeks likenesses beyond words in a row.
+    `free_text` and `problems`: those without and those with a problem, for whoever seeks likenesses beyond these.
     """
 
     def __init__(self, rows: Iterable[PromptRow]) -> None:
         self._contents: set[str] = set()
         self._texts: set[str] = set()
         self._grams: set[tuple[str, ...]] = set()
+        self._starts: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # problems' tokens, by the first few of them
         self.free_text: list[PromptRow] = []
+        self.problems: list[PromptRow] = []
         for row in rows:
             self._texts.add("\n".join(_asked(row)))
             if row.problem is not None:
                 self._contents.add(row.problem.content)
+                said = _said(row.prompt[-1].content)
+                self._starts.setdefault(said[:_START_TOKENS], []).append(said)
+                self.problems.append(row)
             else:  # problems of one family share their wording by design, so it counts for nothing
                 self._grams |= _grams(row)
                 self.free_text.append(row)
 
     def overlap(self, row: PromptRow) -> str | None:
-        """Say how `row` occurs among them, or None: a task by its content, free text by its whole or 13 words."""
+        """Say how `row` occurs among them, or None: a task by its content, free text by its whole or 13 words.
+
+        A free text is a held-out problem too where it says what that says, whatever stands around it.
+        """
         if row.problem is not None and row.problem.content in self._contents:
             return SAME_PROBLEM
         if "\n".join(_asked(row)) in self._texts:
             return SAME_PROMPT
+        if row.problem is None and any(self._says_a_problem(turn) for turn in _asked(row)):
+            return SAME_PROBLEM
         if row.problem is None and self._grams and not self._grams.isdisjoint(_grams(row)):
             return SAME_WORDS
         return None
+
+    def _says_a_problem(self, text: str) -> bool:
+        if not self._starts:
+            return False
+        said = _said(text)
+        if said and said in self._starts.get(said[:_START_TOKENS], ()):
+            return True
+        return any(
+            said[place : place + len(problem)] == problem and not _goes_on(said, place, place + len(problem))
+            for place in range(len(said) - _START_TOKENS + 1)
+            for problem in self._starts.get(said[place : place + _START_TOKENS], ())
+        )
 
 
 def _asked(row: PromptRow) -> list[str]:
     """What the user said: a system turn more or less does not make it another prompt."""
     return [normalised(turn.content) for turn in row.prompt if turn.role == "user"]
+
+
+def _said(text: str) -> tuple[str, ...]:
+    """Words, numbers and signs but punctuation, without case."""
+    return tuple(token for token in _TOKEN.findall(normalised(text)) if token not in _PUNCTUATION)
+
+
+def _goes_on(said: tuple[str, ...], start: int, end: int) -> bool:
+    """Whether a calculation goes on around `said[start:end]`: `1 + 5` is another problem in `1 + 5 - 3`."""
+    return _continues(said[end - 1], said[end : end + 2]) or _continues(said[start], said[:start][:-3:-1])
+
+
+def _continues(edge: str, beyond: tuple[str, ...]) -> bool:
+    if not beyond or edge.isalpha():
+        return False
+    if beyond[0][0].isdigit():
+        return True
+    return len(beyond) == 2 and not beyond[0].isalnum() and beyond[0] != "=" and _is_operand(beyond[1])
+
+
+def _is_operand(token: str) -> bool:
+    return token[0].isdigit() or (len(token) == 1 and token.isalpha())
 
 
 def _grams(row: PromptRow) -> set[tuple[str, ...]]:

@@ -119,8 +119,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += _teaching_units(recipe, corpus, taught)
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
-        listed.append(Unit("screen", {**pairs, **_evaluation(corpus), **_embedder(recipe)}, _part(recipe, "screen")))
-        listed.append(_export_unit(recipe, pairs))
+        read = {**pairs, **_evaluation(corpus), **_embedder(recipe), **(own_templates(recipe) if taught else {})}
+        listed += [Unit("screen", read, _part(recipe, "screen")), _export_unit(recipe, pairs)]
     listed += [_mix_unit(recipe, arm) for arm in recipe.arms]
     if kinds:
         listed.append(_audit_unit(recipe, kinds))  # between the last mixture and the first training step of any arm

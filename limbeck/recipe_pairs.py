@@ -128,11 +128,11 @@ class Screen(Section):
     )
     max_answer_similarity: Share = Field(
         0.98, description="Answers that share more than this part of their words, in order, are dropped as nearly "
-        "equal, unless a number, sign, negation, opposite or name differs. Exempt: problems, `revise` pairs. 1: off."
+        "equal, unless a number, sign, negation, opposite, name or code differs. Exempt: problems, `revise`. 1: off."
     )  # fmt: skip
     max_prompt_similarity: Rate = Field(
-        0.7, description="Jaccard similarity of word triples from which two synthetic prompts of a kind are the same, "
-        "or a prompt is one of the evaluation. Problems are compared by content instead."
+        0.7, description="Jaccard similarity of word triples from which two prompts of a kind that a teacher wrote "
+        "are the same, or a prompt is one of the evaluation. Problems are compared by content instead."
     )  # fmt: skip
     embedder: str = Field(
         "none", description="Who compares prompts by meaning: none; packaged (MiniLM of the extra `embeddings`); or a "

@@ -1,5 +1,6 @@
 """Text embeddings: what padding, batches and windows may not change, and facts about the packaged encoder."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_what_is_no_encoder_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert folder == tmp_path.resolve()
     with pytest.raises(ModelError, match="cannot be loaded"):
         TextEncoder(folder)
+
+
+def test_weights_that_are_cut_off_or_of_another_size_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    cut = tiny_encoder(tmp_path / "cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1_000])
+    other = tiny_encoder(tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "intermediate_size": 128}))
+    for folder in (cut.parent, other):
+        with pytest.raises(ModelError, match="cannot be loaded") as caught:
+            TextEncoder(folder)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_packaged_encoder_puts_paraphrases_nearer_than_other_questions() -> None:

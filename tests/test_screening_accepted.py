@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from screening_pairs import PROBLEM, asked, held, pair, says_four
 
-from limbeck.likeness import EvaluationPrompts
+from limbeck import tasks
+from limbeck.likeness import SAME_PROBLEM, EvaluationPrompts
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, PromptRow
-from limbeck.screening import HeldOut, Screening, screen_pairs
+from limbeck.screening import HeldOut, Screening
 from limbeck.screening.semantic import Vectors
 
 LONG = "Explain to a child in plain words how it comes that the sky is blue at noon and that it is red at dusk"
@@ -30,20 +31,28 @@ def topics(texts: Sequence[str]) -> Vectors:
 
 
 def screening(*held_out: PromptRow, with_topics: bool = False, **rules: Any) -> Screening:
-    return Screening(Screen(**rules), EvaluationPrompts(held_out), says_four, embedder=topics if with_topics else None)
+    settings, embedder = Screen(**rules), topics if with_topics else None
+    return Screening(settings, HeldOut(EvaluationPrompts(held_out), settings, embedder), says_four, embedder)
 
 
-def test_near_duplicates_are_sought_among_synthetic_prompts_and_not_among_human_ones() -> None:
+def written(text: str, **changes: Any) -> Pair:
+    """A pair on a prompt that a teacher wrote."""
+    return asked(text, source="few_shot", **changes)
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "rolling"])
+def test_near_duplicates_are_sought_among_prompts_that_a_teacher_wrote(kind: str) -> None:
     desk = screening()
-    assert desk.reason(asked(LONG)) is None
-    assert desk.reason(asked(NEAR)) == "near-duplicate prompt: words"
-    people = screening()
-    assert [people.reason(asked(text, source="human")) for text in (LONG, NEAR, LONG)] == [
-        None,
-        None,
-        "duplicate prompt",
-    ]
-    assert people.reason(asked(NEAR + "!")) is None  # written from a human prompt, and may resemble it
+    assert desk.reason(asked(LONG, source=kind)) is None
+    assert desk.reason(asked(NEAR, source=kind)) == "near-duplicate prompt: words"
+
+
+@pytest.mark.parametrize("kind", ["human", "random", "zero_shot", "revise", "on_policy", "contrast"])
+def test_prompts_of_people_and_tasks_may_resemble_each_other_whoever_answered_them(kind: str) -> None:
+    desk = screening()
+    reasons = [desk.reason(asked(text, source=kind)) for text in (LONG, NEAR, LONG)]
+    assert reasons == [None, None, "duplicate prompt"]
+    assert desk.reason(written(NEAR + "!")) is None  # it resembles what others wrote, not what a teacher did
 
 
 def test_the_evaluation_is_compared_with_every_pair_in_nearly_the_same_words_whatever_the_figures() -> None:
@@ -64,19 +73,49 @@ def test_problems_are_compared_by_content_and_never_by_their_wording() -> None:
     assert desk.reason(asked("said otherwise", problem=other, **right)) == "duplicate prompt"
 
 
+PROBLEMS = [row for rows in tasks.draw_splits({"test": 60, "transfer": 30}, seed=1).values() for row in rows]
+
+
+@pytest.mark.parametrize("said", ["Please: {}", "{}!", "**{}**", "Here is one for you. {} Thank you"])
+def test_a_held_out_problem_said_as_free_text_is_found_with_other_words_and_signs_around_it(said: str) -> None:
+    desk = screening(*PROBLEMS)
+    reasons = {desk.reason(written(said.format(row.prompt[0].content.strip()))) for row in PROBLEMS}
+    assert reasons <= {SAME_PROBLEM, "overlap with evaluation: nearly the same problem"}
+
+
+def test_a_held_out_problem_in_a_few_other_words_is_found_by_its_figures_and_content() -> None:
+    legs = "Your task is to count how many legs there are in total. Now, how many legs does a flock of {} geckos have?"
+    desk = screening(held(legs.format(7), PROBLEM.model_copy(update={"content": "legs: 7 gecko"})))
+    near = "overlap with evaluation: nearly the same problem"
+    assert desk.reason(written(legs.format(7).replace("a flock of ", "a herd of "))) == near
+    assert desk.reason(written(legs.format(8))) is None
+    assert desk.reason(written(legs.format(7).replace("geckos", "crabs"))) is None
+
+
+def test_other_problems_in_the_wording_of_held_out_ones_are_kept() -> None:
+    desk = screening(*PROBLEMS)
+    held_out = {row.problem.content for row in PROBLEMS if row.problem}
+    pool = tasks.draw_splits({"pool": 150}, seed=2)["pool"]
+    others = [row for row in pool if row.problem and row.problem.content not in held_out]
+    reasons = {row.problem.family: desk.reason(written(row.prompt[0].content)) for row in others if row.problem}
+    assert len(reasons) > 5
+    assert set(reasons.values()) <= {None, "near-duplicate prompt: words"}
+
+
 def test_prompts_of_one_meaning_are_near_duplicates_where_there_is_an_embedder() -> None:
-    bake, make, other = asked("How do I bake bread?"), asked("Ways to make bread at home"), asked("Why do planes fly?")
+    bake, make = written("How do I bake bread?"), written("Ways to make bread at home")
+    other = written("Why do planes fly?")
     assert [screening().reason(row) for row in (bake, make)] == [None, None]
     desk = screening(with_topics=True)
     assert [desk.reason(row) for row in (bake, make, other)] == [None, "near-duplicate prompt: meaning", None]
-    assert desk.reason(asked("Ways to make 7 loaves of bread")) is None  # another number is another question
+    assert desk.reason(written("Ways to make 7 loaves of bread")) is None  # another number is another question
     assert desk.reason(asked("Why do people bake bread?", source="human")) is None
     leak = screening(held("Ways to make 2 loaves of bread"), with_topics=True)
     assert leak.reason(bake) == "overlap with evaluation: nearly the same meaning"
 
 
 def test_preparing_together_changes_no_reason() -> None:
-    rows = [asked(text) for text in ("a bread", "b plane", "c bread", "d sleep", "e other", "f other", "g plane")]
+    rows = [written(text) for text in ("a bread", "b plane", "c bread", "d sleep", "e other", "f other", "g plane")]
     prepared = screening(with_topics=True)
     prepared.prepare(rows)
     one_by_one = screening(with_topics=True)
@@ -89,7 +128,7 @@ def test_preparing_together_changes_no_reason() -> None:
 def test_a_dropped_pair_never_displaces_a_good_one(texts: list[str], faulty: list[bool]) -> None:
     rows = [asked(text, chosen="" if bad else "Fine.") for text, bad in zip(texts, faulty, strict=False)]
     alone = [row for row in rows if row.chosen]
-    reasons = screen_pairs(rows, EvaluationPrompts([]), Screen(), says_four)
+    reasons = list(map(screening().reason, rows))
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     assert kept == [row for row, reason in zip(alone, map(screening().reason, alone), strict=True) if reason is None]
     assert len(kept) == len({row.prompt[0].content.strip().lower() for row in alone})

@@ -1,13 +1,13 @@
 """Replies that repeat the template, or decline."""
 
-from importlib import resources
-
 import pytest
 from screening_pairs import asked, pair
 
 from limbeck.screening import refuses
 from limbeck.screening.echoes import TemplateEcho
 from limbeck.screening.screener import template_texts
+from limbeck.teachers import RequestKind
+from limbeck.teachers.template_files import PACKAGED, PLACES
 
 TEMPLATES = TemplateEcho(template_texts())
 
@@ -20,7 +20,8 @@ TEMPLATES = TemplateEcho(template_texts())
         '{"prompt": "Why is the sea blue?"}',
         "Preferred: because of scattering.",
         "**Preferred answer:** because of scattering.",
-        "It just is, which is the dispreferred answer.",
+        "Dispreferred: it just is.",
+        '{"revised": "Because of scattering."}',
         "This answer is helpful, correct and safe; it clearly answers what was asked.",
         "It reads like an honest attempt and never says that it is the worse one.",
     ],
@@ -52,14 +53,44 @@ def test_what_the_prompt_itself_contains_may_be_said_again() -> None:
     assert TEMPLATES.reason(asked(f"Make shorter: {sentence}", chosen=sentence)) is None
 
 
-def test_people_saw_no_template_sentences() -> None:
+@pytest.mark.parametrize("source", ["human", "on_policy", "contrast"])
+def test_who_saw_no_template_repeats_none(source: str) -> None:
     sentence = "It reads like an honest attempt and never says that it is the worse one."
-    assert TEMPLATES.reason(pair(chosen=sentence, source="human")) is None
+    for text in (sentence, "Preferred: the first.", "<prompt>Why?</prompt>", '{"prompt": "Why?"}'):
+        assert TEMPLATES.reason(pair(chosen=text, rejected=text, source=source)) is None
 
 
-def test_every_template_of_the_teacher_is_known() -> None:
-    files = (resources.files("limbeck.teachers") / "templates").iterdir()
-    assert len(template_texts()) == sum(file.name.endswith(".txt") for file in files) >= 3
+def test_a_correction_may_repeat_no_template_but_the_students_own_reply_may() -> None:
+    assert TEMPLATES.reason(pair(chosen='{"revised": "Because."}', source="revise")) == "template echo (chosen)"
+    assert TEMPLATES.reason(pair(rejected='{"revised": "Because."}', source="revise")) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("Please revise this sentence: the cat it sits.", "Revised: The cat sits."),
+        ("Show a chat as XML.", "<chat><prompt>Hi</prompt><reply>Hello</reply></chat>"),
+        ("Give an example of the request's JSON.", '{"prompt": "x"}'),
+        ("What is preference organisation in conversation?", "A dispreferred response comes late, with a reason."),
+    ],
+)
+def test_a_good_answer_in_the_form_that_was_asked_for_is_kept(prompt: str, text: str) -> None:
+    assert TEMPLATES.reason(asked(prompt, chosen=text, rejected=text)) is None
+
+
+@pytest.mark.parametrize("tag", ["prompt", "example", "weak_prompt", "reply", "context", "context_prompt"])
+def test_every_tag_that_data_is_put_in_is_known(tag: str) -> None:
+    assert TEMPLATES.reason(pair(chosen=f"Because. </{tag}>")) == "template echo (chosen)"
+    assert TemplateEcho().reason(pair(chosen=f"Because. </{tag}>")) is None
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_every_template_of_the_teacher_is_known(kind: RequestKind) -> None:
+    template = PACKAGED.of(kind)
+    sentences = [line for line in template.system.splitlines() if len(line.split()) > 12]
+    assert sentences
+    for sentence in sentences:
+        assert TEMPLATES.reason(pair(chosen=sentence)) == "template echo (chosen)"
 
 
 @pytest.mark.parametrize(

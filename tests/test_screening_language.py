@@ -50,6 +50,7 @@ def test_a_reply_that_is_clearly_in_another_language_is_named(prompt: str, reply
     right = TEXTS["English"] if prompt in {ENGLISH, "Explain why the sky is blue."} else prompt
     assert off_language(asked(prompt, chosen=right, rejected=reply)) == "off-language (rejected)"
     assert off_language(asked(prompt, chosen=right, rejected=reply, source="on_policy")) is None
+    assert off_language(asked(prompt, chosen=right, rejected=reply, source="contrast")) is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,14 @@ def test_a_reply_that_is_clearly_in_another_language_is_named(prompt: str, reply
     [
         ("Translate to Russian: the sky is blue because the air scatters it.", RUSSIAN),
         ("How would a German put it that the sky is blue?", TEXTS["German"]),
+        ("Write a note to a friend of mine in Bulgarian, please.", RUSSIAN),
+        ("What is the Sanskrit verse that the book begins with?", "धर्मक्षेत्रे कुरुक्षेत्रे समवेता युयुत्सवः मामकाः पाण्डवाश्चैव"),
+        (
+            "Say it so that a yiddish speaker gets it, with the vowels.",
+            "דער הימל איז בלוי ווייל די לופט צעשפרייט דאס ליכט",
+        ),
+        ("Spell it with cyrillic letters so that I can read it out loud.", RUSSIAN),
+        ("Put it into Chukchi for the people who live there now.", RUSSIAN),
         ("请把下面的句子翻译成英文：天空是蓝色的。", ENGLISH),
         ("Переведи, пожалуйста: небо голубое, потому что так есть.", ENGLISH),
         (CHINESE, CODE),
@@ -88,3 +97,17 @@ def test_a_system_turn_that_names_a_language_counts_too() -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_any_text_is_judged_without_an_error_and_never_differs_from_itself(prompt: str, reply: str) -> None:
     assert off_language(asked(prompt, chosen=reply, rejected=prompt)) in {None, "off-language (chosen)"}
+
+
+LANGUAGES = (
+    "Bulgarian Serbian Macedonian Belarusian Ukrainian Kazakh Kyrgyz Mongolian Tajik Tatar Sanskrit Marathi Nepali "
+    "Konkani Yiddish Ladino Aramaic Pashto Dari Urdu Persian Kurdish Uyghur Sindhi Assamese Cantonese Hokkien Hanja "
+    "Cyrillic Devanagari Hangul Kanji Katakana Hiragana Pinyin Romaji Hebrew Arabic Greek"
+)
+
+
+@pytest.mark.parametrize("name", LANGUAGES.split())
+def test_a_prompt_that_names_a_language_or_a_script_is_not_judged(name: str) -> None:
+    prompt = f"Could it be said with some {name.lower()} that the sky is blue because of the air?"
+    assert off_language(asked(prompt, chosen=RUSSIAN)) is None
+    assert off_language(asked(prompt.replace(name.lower(), "ease"), chosen=RUSSIAN)) == "off-language (chosen)"

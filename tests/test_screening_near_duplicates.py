@@ -27,7 +27,10 @@ def near(first: PromptRow, second: PromptRow, threshold: float = 0.7, same_figur
     return index.found(fingerprint(second))
 
 
-@given(st.text(alphabet="abc XY.,!?\n", max_size=60), st.sampled_from([str.upper, str.lower, str.swapcase]))
+@given(
+    st.text(alphabet="abc XY.,!?\n", max_size=60).filter(lambda text: text.upper() != text.lower()),
+    st.sampled_from([str.upper, str.lower, str.swapcase]),
+)
 def test_case_space_and_punctuation_make_no_other_prompt(text: str, change: Callable[[str], str]) -> None:
     assert near(asked(text), asked("  " + change(text).replace(" ", " \n ") + " !"))
 
@@ -45,6 +48,48 @@ def test_prompts_whose_figures_differ_are_different_unless_figures_count_for_not
     assert not near(asked(f"{LONG} {first}"), asked(f"{LONG} {second}"))
     assert near(asked(f"{LONG} {first}"), asked(f"{LONG} {first}"))
     assert near(asked(f"{LONG} {first}"), asked(f"{LONG} {second}"), same_figures=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("What does && do in C?", "What does || do in C?"),
+        ("What does ! do in C?", "What does ? do in C?"),
+        ("What does `*` do?", "What does `#` do?"),
+        ("What does & do in C?", "What does && do in C?"),
+        ("key @", "key &"),
+        ("🙂", "🙃"),
+        ("?!", "🙂"),
+        ("?!", ""),
+    ],
+)
+def test_prompts_that_differ_in_signs_alone_are_other_prompts(first: str, second: str) -> None:
+    for same_figures in (True, False):
+        assert not near(asked(first), asked(second), same_figures=same_figures)
+        assert near(asked(first), asked(first), same_figures=same_figures) == bool(first)
+
+
+def test_a_sign_more_is_no_other_prompt() -> None:
+    assert near(asked("How do I bake bread?"), asked("How do I bake bread? 🙂"))
+    assert near(asked("What is **bread** made of?"), asked("What is bread made of"))
+    assert near(asked("- What is bread made of?"), asked('What is "bread" made of?'))
+
+
+def test_a_reply_of_signs_alone_is_another_prompt_after_the_same_turns() -> None:
+    def talk(last: str) -> PromptRow:
+        return pair(prompt=(*user_prompt(LONG), Message(role="assistant", content="Was it clear?"), *user_prompt(last)))
+
+    assert near(talk("👍"), talk("👍"))
+    assert not near(talk("👍"), talk("👎"))
+
+
+def test_a_name_exchanged_in_a_short_prompt_makes_another_and_in_a_long_one_the_same() -> None:
+    short = "Tell me in one line what is the capital city of {}"
+    assert not near(asked(short.format("France")), asked(short.format("Spain")))
+    assert near(asked(short.format("France")), asked(short.format("france").upper()))
+    assert near(asked(short.format("France")), asked(short.format("France") + " Please"))
+    assert near(asked(short.format("France")), asked(short.format("Spain")), same_figures=False)
+    assert near(asked(f"{LONG} to Anna"), asked(f"{LONG} to Otto"))
 
 
 def test_the_same_question_after_other_turns_and_another_question_after_the_same_turns_are_other_prompts() -> None:

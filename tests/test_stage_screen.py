@@ -8,12 +8,12 @@ from screening_pairs import PROBLEM, held, pair, says_four
 from tiny_models import tiny_encoder
 
 from limbeck import pipeline, tasks
-from limbeck.errors import RecipeError
+from limbeck.errors import InputError, RecipeError
 from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Message, Pair, PromptRow, user_prompt
-from limbeck.screening import reason_to_drop, screen_pairs
+from limbeck.screening import HeldOut, Screening, reason_to_drop
 from limbeck.stages import screen
 from limbeck.store import read_records, write_records
 
@@ -105,8 +105,8 @@ def test_a_system_turn_does_not_hide_an_evaluation_prompt() -> None:
 
 def test_a_duplicate_gives_way_to_the_first_good_pair_not_to_a_dropped_one() -> None:
     rows = [pair(id="bad", chosen=""), pair(id="good"), pair(id="second")]
-    reasons = screen_pairs(rows, EvaluationPrompts([]), Screen(), says_four)
-    assert reasons == ["too short (chosen)", None, "duplicate prompt"]
+    screening = Screening(Screen(), HeldOut(EvaluationPrompts([]), Screen()), says_four)
+    assert list(map(screening.reason, rows)) == ["too short (chosen)", None, "duplicate prompt"]
 
 
 def test_disagreement_is_kept_where_the_recipe_says_so() -> None:
@@ -172,11 +172,12 @@ def test_swaps_and_pairs_without_a_margin_are_counted_by_kind_and_swaps_marked_i
 def test_a_named_encoder_is_loaded_and_an_absent_one_refused(tmp_path: Path) -> None:
     encoder = tiny_encoder(tmp_path / "encoder")
     # To random weights nearly everything is alike, so the second prompt is the first one's near-duplicate.
-    write_records(tmp_path / "pairs", [pair(id="a"), pair(id="b", prompt=user_prompt("How do planes fly?"))])
+    rows = [pair(id="a"), pair(id="b", prompt=user_prompt("How do planes fly?"))]
+    write_records(tmp_path / "pairs", [row.model_copy(update={"source": "few_shot"}) for row in rows])
     data: dict[str, Any] = {"name": "r", "corpus": {"tasks": {}}}
-    inputs = {"zero_shot": tmp_path / "pairs", "embedder": encoder}
+    inputs = {"few_shot": tmp_path / "pairs", "embedder": encoder}
     recipe = Recipe.model_validate({**data, "screen": {"embedder": str(encoder), "max_prompt_cosine": 0.01}})
-    assert screen.run(recipe, inputs, tmp_path / "out").drops == {"zero_shot: near-duplicate prompt: meaning": 1}
+    assert screen.run(recipe, inputs, tmp_path / "out").drops == {"few_shot: near-duplicate prompt: meaning": 1}
     absent = Recipe.model_validate({**data, "screen": {"embedder": str(tmp_path / "absent")}})
     with pytest.raises(RecipeError, match="sentence encoder"):
         screen.run(absent, {"zero_shot": tmp_path / "pairs"}, tmp_path / "out2")
@@ -195,3 +196,29 @@ def test_a_run_checks_its_encoder_before_anything_is_spent_and_that_folder_is_an
     }
     assert "embedder" not in inputs["none"]
     assert inputs[str(tmp_path / "absent")]["embedder"] == tmp_path / "absent"
+
+
+def test_a_teacher_that_repeats_the_users_own_template_is_found_and_that_folder_is_an_input(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    sentence = "Write as a gardener would who has all afternoon to explain how things grow."
+    system = f'{sentence} Reply in JSON with the keys "preferred" and "dispreferred".'
+    (own / "zero_shot.txt").write_text(
+        f"=== system ===\n{system}\n=== user ===\n<task_text>{{{{prompt}}}}</task_text>\n"
+    )
+    rows = [
+        pair(id="a", chosen=sentence),
+        pair(id="b", chosen="<task_text>Because.", prompt=user_prompt("And at night?")),
+    ]
+    write_records(tmp_path / "pairs", rows)
+    data: dict[str, Any] = {"name": "r", "corpus": {"tasks": {}}, "arms": {"a": {"random": 8}}}
+    recipe = Recipe.model_validate({**data, "teach": {"templates": str(own)}})
+    inputs = {"zero_shot": tmp_path / "pairs", "templates": own}
+    assert screen.run(recipe, inputs, tmp_path / "out").drops == {"zero_shot: template echo (chosen)": 2}
+    without = screen.run(recipe, {"zero_shot": tmp_path / "pairs"}, tmp_path / "out2")
+    assert (without.drops, without.counts_in) == ({}, {"zero_shot": 2})
+    unit = next(unit for unit in pipeline.units(recipe, tmp_path) if unit.name == "screen")
+    assert unit.inputs["templates"] == own
+    (own / "zero_shot.txt").write_text("no turns")
+    with pytest.raises(InputError, match=r"zero_shot\.txt"):
+        screen.run(recipe, inputs, tmp_path / "out3")

@@ -59,6 +59,7 @@ class TextEncoder:
         Raises:
             ModelError: it cannot be loaded, or makes its vectors in a way not known here.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
@@ -67,7 +68,7 @@ class TextEncoder:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._network: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype="float32").eval()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:  # the last: sizes do not match
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"the sentence encoder {folder} cannot be loaded: {reason}") from error
         if self._tokenizer.pad_token_id is None or not self._tokenizer.is_fast:

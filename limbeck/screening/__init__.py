@@ -5,7 +5,7 @@ file a subject: `answers`, `refusals`, `echoes`, `language`, `verifier`, `near_d
 them all. Knows nothing of files, requests or training.
 """
 
-from limbeck.screening.accepted import HeldOut, Judged, Screening, screen_pairs
+from limbeck.screening.accepted import HeldOut, Judged, Screening
 from limbeck.screening.refusals import refuses
 from limbeck.screening.rules import reason_to_drop
 from limbeck.screening.screener import Screener
@@ -21,6 +21,5 @@ __all__ = [
     "disagreement",
     "reason_to_drop",
     "refuses",
-    "screen_pairs",
     "solves",
 ]

@@ -1,21 +1,27 @@
 """Screening as pairs come in: the rules of one pair, then its likeness to what was accepted before it.
 
-Near-duplicates are sought among the synthetic prompts of one kind, and in the evaluation. Human prompts may resemble
-each other, and whatever was written from them; problems have fixed wording, so they are compared by content alone.
+Near-duplicates are sought in the evaluation, and among the prompts of one kind that a teacher wrote. Human prompts may
+resemble each other, in whatever kind of pair they stand; problems have fixed wording, so among each other they are
+compared by content alone.
 Start reading at: `Screening.judge`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from limbeck.likeness import EvaluationPrompts, PromptIdentity, prompt_identity
 from limbeck.recipe_pairs import Screen
-from limbeck.records import Pair
+from limbeck.records import Pair, PromptRow
 from limbeck.screening.echoes import TemplateEcho
 from limbeck.screening.near_duplicates import Fingerprint, NearDuplicates, fingerprint
 from limbeck.screening.rules import reason_to_drop
 from limbeck.screening.semantic import Embedder, Meanings, Vectors, embedded_text
 from limbeck.screening.verifier import Solves, exchanged
+from limbeck.screening.words import prompt_words
+
+PROMPTS_WRITTEN = frozenset({"few_shot", "rolling"})  # by a teacher; other kinds stand on human or task prompts
+
+_STEM_LETTERS = 3  # of a content's word that may begin a longer word of the text: "wasp" in "wasps"
 
 
 class Judged(NamedTuple):
@@ -34,11 +40,20 @@ class HeldOut:
         # In a long prompt a number exchanged makes another exercise, but still gives the test away.
         self.words = NearDuplicates(rules.max_prompt_similarity, same_figures=False)
         self.words.extend(map(fingerprint, exact.free_text))
+        # Problems share their wording by design, so figures decide, and what makes each the one it is.
+        self._problems = NearDuplicates(rules.max_prompt_similarity, same_figures=True)
+        self._problems.extend(map(fingerprint, exact.problems))
+        self._contents = list(map(_content_words, exact.problems))
         self.meanings = Meanings(rules.max_prompt_cosine, same_figures=False)
         texts = [text for text in map(embedded_text, exact.free_text) if text is not None]
         if embedder is not None and texts:
             for text, vector in zip(texts, embedder(texts), strict=True):
                 self.meanings.add(text, vector)
+
+    def nearly_a_problem(self, shape: Fingerprint) -> bool:
+        """Whether a free text is nearly the text of a held-out problem, with that one's figures and content."""
+        said = {word for shingle in shape.whole for word in shingle}
+        return any(self._contents[place] <= said for place in self._problems.near(shape))
 
 
 class Screening:
@@ -50,13 +65,13 @@ class Screening:
     def __init__(
         self,
         rules: Screen,
-        evaluation: EvaluationPrompts | HeldOut,
+        held_out: HeldOut,
         solves: Solves,
         embedder: Embedder | None = None,
         templates: Sequence[str] = (),
     ) -> None:
         self._rules, self._solves, self._embedder = rules, solves, embedder
-        self._held_out = evaluation if isinstance(evaluation, HeldOut) else HeldOut(evaluation, rules, embedder)
+        self._held_out = held_out
         self._template_echo = TemplateEcho(templates)
         self._identities: set[PromptIdentity] = set()
         self._words = NearDuplicates(rules.max_prompt_similarity, same_figures=True)
@@ -99,7 +114,9 @@ class Screening:
     def _alike_in_words(self, pair: Pair, shape: Fingerprint) -> str | None:
         if self._held_out.words.found(shape):
             return "overlap with evaluation: nearly the same words"
-        return "near-duplicate prompt: words" if _synthetic(pair) and self._words.found(shape) else None
+        if self._held_out.nearly_a_problem(shape):
+            return "overlap with evaluation: nearly the same problem"
+        return "near-duplicate prompt: words" if _is_written(pair) and self._words.found(shape) else None
 
     def _alike_in_meaning(self, pair: Pair) -> str | None:
         text, vector = self._embedded(pair)
@@ -107,13 +124,13 @@ class Screening:
             return None
         if self._held_out.meanings.found(text, vector):
             return "overlap with evaluation: nearly the same meaning"
-        if _synthetic(pair) and self._meanings.found(text, vector):
+        if _is_written(pair) and self._meanings.found(text, vector):
             return "near-duplicate prompt: meaning"
         return None
 
     def _accept(self, pair: Pair, identity: PromptIdentity, shape: Fingerprint) -> None:
         self._identities.add(identity)
-        if _synthetic(pair):
+        if _is_written(pair):
             self._words.add(shape)
             text, vector = self._embedded(pair)
             if text is not None and vector is not None:
@@ -133,24 +150,17 @@ class _Embedded(NamedTuple):
     vector: Vectors | None
 
 
-def screen_pairs(
-    pairs: Iterable[Pair],
-    evaluation: EvaluationPrompts,
-    rules: Screen,
-    solves: Solves,
-    on_pair: Callable[[], None] = lambda: None,
-) -> list[str | None]:
-    """Return, for each pair of one kind, the reason to drop it or None. The first good pair of a prompt stays."""
-    screening = Screening(rules, evaluation, solves)
-    reasons = []
-    for pair in pairs:
-        reasons.append(screening.reason(pair))
-        on_pair()
-    return reasons
+def _is_written(pair: Pair) -> bool:
+    return pair.source in PROMPTS_WRITTEN
 
 
-def _synthetic(pair: Pair) -> bool:
-    return pair.source != "human"
+def _content_words(row: PromptRow) -> frozenset[str]:
+    """The words of a problem's content that its text says, plurals too: `pilot` of "Spell this word: pilot"."""
+    content = prompt_words(row.problem.content if row.problem is not None else "")
+    stems = tuple(word for word in content if len(word) >= _STEM_LETTERS)
+    return frozenset(
+        word for word in prompt_words(row.prompt[-1].content) if word in content or (stems and word.startswith(stems))
+    )
 
 
 def _compared_text(pair: Pair) -> str | None:

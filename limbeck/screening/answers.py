@@ -1,10 +1,10 @@
 """Two answers beside each other: too short, equal, nearly equal, too different in length. Pure.
 
 What "nearly equal" means here. A pair whose answers differ in one decisive word (the number, the sign, the "not", the
-name) is the sharpest lesson there is, and a short answer has no other words. So two answers are nearly equal only where
-they are long and share almost every word in order (`max_answer_similarity`), and nothing in the rest can decide
-what they say. Not even those are dropped where the likeness is meant or judged by somebody who knows: corrections of
-the student's own reply (`revise`), and problems that have a scorer.
+name, the variable) is the sharpest lesson there is, and a short answer has no other words. So two answers are nearly
+equal only where they are long and share almost every word in order (`max_answer_similarity`), and nothing in the rest
+can decide what they say. Not even those are dropped where the likeness is meant or judged by somebody who knows:
+corrections of the student's own reply (`revise`), and problems that have a scorer.
 
 What it cannot see: one ordinary word for another that makes the answer false ("the ribosome" for "the mitochondrion" in
 a long text) may be dropped; words of languages beyond its lists count as ordinary.
@@ -14,11 +14,12 @@ Start reading at: `form_problem`.
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
-from limbeck.likeness import same_answer
+from limbeck.likeness import same_answer, same_nesting
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair
-from limbeck.screening.words import is_decisive, tokens
+from limbeck.screening.words import is_decisive, tokens, words_in_code
 
 MAX_COMPARED_WORDS = 4_000  # between the first and the last difference; aligning takes time quadratic in them
 
@@ -43,28 +44,51 @@ def form_problem(pair: Pair, rules: Screen) -> str | None:
 def nearly_equal(first: str, second: str, max_similarity: float) -> bool:
     """Whether more than `max_similarity` of the words is shared, in order, and no other word is decisive.
 
-    The similarity is 2 M / T (Ratcliff and Obershelp, as in difflib): M words matched, of T in both.
+    The similarity is 2 M / T (Ratcliff and Obershelp, as in difflib): M words matched, of T in both. Code whose lines
+    are indented otherwise says something else.
     """
     shorter, longer = sorted((len(first), len(second)))
     if shorter < 0.5 * max_similarity * longer:  # far more characters in far fewer words: spare the splitting
         return False
-    words, others = tokens(first), tokens(second)
+    changes = _changes(tokens(first), tokens(second), max_similarity)
+    return changes is not None and same_nesting(first, second) and not _decide(changes, first, second)
+
+
+class _Change(NamedTuple):
+    """What the first text says at its places `here`, the second says at `there`, with other words."""
+
+    here: range
+    there: range
+
+
+def _changes(words: Sequence[str], others: Sequence[str], max_similarity: float) -> list[_Change] | None:
+    """What differs; None where no more than `max_similarity` is shared, or aligning the texts would take too long."""
     total = len(words) + len(others)
     if not total or 2 * (Counter(words) & Counter(others)).total() <= max_similarity * total:
-        return False
+        return None
     start = _shared_start(words, others)
     end = _shared_start(words[start:][::-1], others[start:][::-1])
-    inner = slice(start, len(words) - end), slice(start, len(others) - end)
     if max(len(words), len(others)) - start - end > MAX_COMPARED_WORDS:
-        return False
-    matcher = SequenceMatcher(None, words[inner[0]], others[inner[1]], autojunk=False)
+        return None
+    inner = words[start : len(words) - end], others[start : len(others) - end]
+    matcher = SequenceMatcher(None, *inner, autojunk=False)
     matched = start + end + sum(block.size for block in matcher.get_matching_blocks())
     if 2 * matched <= max_similarity * total:
-        return False
-    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
-    return not any(
-        _decides(words, others, range(start + a, start + b), range(start + c, start + d)) for _, a, b, c, d in changes
-    )
+        return None
+    return [
+        _Change(range(start + a, start + b), range(start + c, start + d))
+        for tag, a, b, c, d in matcher.get_opcodes()
+        if tag != "equal"
+    ]
+
+
+def _decide(changes: Sequence[_Change], first: str, second: str) -> bool:
+    """Whether a change may make one text say something else. In code, every word and sign does."""
+    code, other_code = words_in_code(first), words_in_code(second)
+    if any(not (code.isdisjoint(here) and other_code.isdisjoint(there)) for here, there in changes):
+        return True
+    words, others = tokens(first), tokens(second)
+    return any(_decides(words, others, here, there) for here, there in changes)
 
 
 def _decides(words: Sequence[str], others: Sequence[str], here: range, there: range) -> bool:

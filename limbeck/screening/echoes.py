@@ -4,22 +4,29 @@ Start reading at: `prompt_echo`, `TemplateEcho`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from limbeck.likeness import normalised, word_grams
 from limbeck.records import Pair
 
 ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
 TEMPLATE_WORDS = 8  # in a row: long enough that two writers do not come upon them by chance
-# What the student said wrong is what it has to unlearn, echoes too; a teacher has no excuse.
-STUDENTS_OWN = frozenset({"on_policy", "revise"})
-# The tags data stands in, the keys of the reply's JSON, and the word that only this protocol uses for an answer.
-_TRACES = re.compile(
-    r"</?(?:prompt|example|examples|weak_prompt|reply|pair)>|\"(?:preferred|dispreferred|revised)\"\s*:"
-    r"|\{\s*\"prompt\"\s*:|\bdispreferred\b|\A\W*(?:preferred|revised)(?: (?:answer|response|reply))?\W*:",
+# What the student or a weaker model said wrong is what is to be unlearnt, echoes too; a teacher has no excuse.
+REJECTED_AS_IT_CAME = frozenset({"on_policy", "revise", "contrast"})
+_NO_TEMPLATE = frozenset({"human", "on_policy", "contrast"})  # whose writers saw none: nothing there to repeat
+# A template's tags are those that data stands in, or that it says data stands in: "inside <example> and <prompt> tags".
+_TEMPLATE_TAG = re.compile(r"<([a-z][a-z_]*)>(?=\s*\{\{| and | tags\b)")
+# The reply's JSON, and its keys as a headline. `Revised:` alone is what anybody may write.
+_KEYS = re.compile(
+    r"\"(?:dis)?preferred\"\s*:|\{\s*\"(?:prompt|revised)\"\s*:"
+    r"|\A\W*(?:dis)?preferred(?: (?:answer|response|reply))?\W*:",
     re.IGNORECASE,
 )
-_HINT = re.compile(r"[<\"]|prefer|\A\W*revised", re.IGNORECASE)
+# Who asks for such a form is given its tags and keys, whatever they are called.
+_ASKS_FOR_A_FORM = re.compile(
+    r"\b(?:xml|html|xhtml|svg|rss|jsonl?|yaml|toml|markup|schema|api|dict(?:ionary)?|object|tags?|elements?|config\w*)\b",
+    re.IGNORECASE,
+)
 
 
 def prompt_echo(pair: Pair) -> str | None:
@@ -29,7 +36,7 @@ def prompt_echo(pair: Pair) -> str | None:
         return None
     if _begins_with(pair.chosen, prompt):
         return "prompt echo (chosen)"
-    if pair.source not in STUDENTS_OWN and _begins_with(pair.rejected, prompt):
+    if pair.source not in REJECTED_AS_IT_CAME and _begins_with(pair.rejected, prompt):
         return "prompt echo (rejected)"
     return None
 
@@ -42,26 +49,34 @@ def _begins_with(text: str, prompt: str) -> bool:
 class TemplateEcho:
     """Knows the teacher's templates, and finds their tags, keys and sentences in answers."""
 
-    def __init__(self, templates: Iterable[str] = ()) -> None:
+    def __init__(self, templates: Sequence[str] = ()) -> None:
+        tags = sorted({tag for text in templates for tag in _TEMPLATE_TAG.findall(text)})
+        self._tags = re.compile(f"</?(?:{'|'.join(tags)})>", re.IGNORECASE) if tags else None
         self._grams = frozenset(gram for text in templates for gram in word_grams(text, TEMPLATE_WORDS))
 
     def reason(self, pair: Pair) -> str | None:
-        """Say which answer repeats the template. What the prompt itself contains may be repeated."""
+        """Say which answer repeats the template. What the prompt itself contains may be repeated.
+
+        Human pairs, and those of a model that saw the prompt alone, repeat none.
+        """
+        if pair.source in _NO_TEMPLATE:
+            return None
         if self._echoes(pair, pair.chosen):
             return "template echo (chosen)"
-        if pair.source not in STUDENTS_OWN and self._echoes(pair, pair.rejected):
+        if pair.source not in REJECTED_AS_IT_CAME and self._echoes(pair, pair.rejected):
             return "template echo (rejected)"
         return None
 
     def _echoes(self, pair: Pair, text: str) -> bool:
-        if _HINT.search(text):
-            traces = {normalised(trace[0]) for trace in _TRACES.finditer(text)}
-            if traces and not all(trace.strip(":# *") in _asked(pair) for trace in traces):
-                return True
-        if not self._grams or pair.source == "human":  # people saw no template
-            return False
+        traces = {normalised(trace[0]) for found in (self._tags, _KEYS) if found for trace in found.finditer(text)}
+        if any(trace.strip(":# *") not in _asked(pair) for trace in traces) and not _asks_for_a_form(pair):
+            return True
         repeated = self._grams & word_grams(text, TEMPLATE_WORDS)
         return bool(repeated) and not repeated <= word_grams(_asked(pair), TEMPLATE_WORDS)
+
+
+def _asks_for_a_form(pair: Pair) -> bool:
+    return any(_ASKS_FOR_A_FORM.search(turn.content) for turn in pair.prompt)
 
 
 def _asked(pair: Pair) -> str:

@@ -2,9 +2,9 @@
 
 Two tests. Scripts: nearly all letters of the prompt are of one script and most of the reply's of another. Common words:
 prompt and reply are both Latin script, and in each one language's commonest words are frequent and far ahead of any
-other's; known are those of `COMMON_WORDS`. In doubt nothing is dropped: a prompt that speaks of a language or of
-translating is never judged, nor is a text with few words, nor a Latin reply that is no prose (code, a formula, a
-name).
+other's; known are those of `COMMON_WORDS`. In doubt nothing is dropped: a prompt that speaks of a language, a
+script or translating is never judged, nor one that may ("into Inuktitut"); nor is a text with few words, nor a Latin
+reply that is no prose (code, a formula, a name).
 
 What it cannot see: other languages in Latin script; languages that share a script otherwise (Russian and Ukrainian,
 Arabic and Persian, Chinese and Japanese); the wrong language in part of a reply, or in a short one.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from limbeck.records import Message, Pair
-from limbeck.screening.echoes import STUDENTS_OWN
+from limbeck.screening.echoes import REJECTED_AS_IT_CAME
 
 COMMON_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(words.split())
@@ -70,11 +70,22 @@ _NAMES_A_LANGUAGE = re.compile(
     r"translat|langu|lingu|english|german|french|spanish|portugu|italian|dutch|polish|swedish|turkish|indonesian"
     r"|russian|ukrain|greek|hebrew|arabic|hindi|bengali|tamil|thai|korean|chinese|mandarin|cantonese|japanese|latin"
     r"|persian|farsi|urdu|vietnam|norweg|danish|finnish|czech|hungar|roman(?:ia|ce)|accent|dialect|lyrics|foreign"
+    # The other languages of the scripts above; stems, since many languages name them alike.
+    r"|bulgar|serb|maced|belarus|byeloruss|montenegr|kazakh|kyrgyz|mongol|tajik|tatar|chuvash|bashkir|chechen|ossetic"
+    r"|sanskrit|marathi|nepal|konkani|maithili|bhojpuri|yiddish|ladino|aramaic|pashto|\bdari\b|kurd|uyghur|uighur"
+    r"|sindhi|punjabi|panjabi|balochi|kashmiri|assam|manipuri|\blao\b|okinawan|hokkien|hakka|taiwan|wenyan|classical"
+    r"|slovak|sloven|croat|bosn|alban|eston|latvia|lithuan|iceland|irish|gaelic|welsh|basque|catal[ao]n|galici|malay"
+    r"|tagalog|filipin|swahili|zulu|hausa|yoruba|afrikaans|esperanto|somali|azeri|azerb|uzbek|turkmen|maltese"
+    # Scripts, and writing one in another.
+    r"|cyrillic|devanagari|nagari|hangul|hangeul|\bhan(?:zi|ja)\b|kanji|\bkana\b|hiragana|katakana|pinyin|romaji"
+    r"|romani[sz]|translit|alphabet|abjad|syllabar|unicode|calligraph"
     r"|übersetz|sprache|deutsch|englisch|französ|spanisch|tradui|traduc|traduz|tradur|franç|anglais|anglaise|español"
     r"|inglés|inglês|inglese|idioma|lengua|língua|vertaa?l|engels|tłumacz|angielsk|översätt|engelska|çevir|ingilizce"
     r"|terjemah|inggris|перев|перекла|язык|англ|русск|翻[译譯訳]|[英中汉漢国國日法德韩韓俄外][文语語]|日本語|ترجم|इंग्लिश|अनुवाद|번역|영어|한국어|แปล|ภาษา|μετάφρα|תרגמ",
     re.IGNORECASE,
 )
+# A name after these may be of a language or a people that no list knows ("into Inuktitut"); most are places.
+_INTO_SOMETHING = re.compile(r"\b(?:in|into|to) [A-Z]\w+")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
 _READ_CHARACTERS = 4_000  # of each text; a language shows early
@@ -87,11 +98,12 @@ _AHEAD = 2.0  # times the common words of the next language
 
 def off_language(pair: Pair) -> str | None:
     """Say which answer is in another language than the prompt, where it clearly is."""
-    if _NAMES_A_LANGUAGE.search("\n".join(turn.content for turn in pair.prompt)):
+    said = "\n".join(turn.content for turn in pair.prompt)
+    if _NAMES_A_LANGUAGE.search(said) or _INTO_SOMETHING.search(said):
         return None
     if differs(pair.prompt, pair.chosen):
         return "off-language (chosen)"
-    if pair.source not in STUDENTS_OWN and differs(pair.prompt, pair.rejected):
+    if pair.source not in REJECTED_AS_IT_CAME and differs(pair.prompt, pair.rejected):
         return "off-language (rejected)"
     return None
 

@@ -2,45 +2,67 @@
 
 Two prompts are near-duplicates where the Jaccard similarity of their word triples is at least the threshold, for
 the whole conversation and for its last user turn: "go on" after other turns is another prompt, and so is another
-question after the same ones. MinHash (Broder 1997) only proposes candidates; the similarity itself is then computed.
+question after the same ones. Where all words are the same, or there are none, signs that are exchanged for others
+decide. MinHash (Broder 1997) only proposes candidates; the similarity itself is then computed.
 Start reading at: `NearDuplicates`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from limbeck.likeness import jaccard
 from limbeck.records import PromptRow
-from limbeck.screening.words import figures, prompt_words
+from limbeck.screening.words import figures, names, prompt_words, signs, tokens
 
 SHINGLE_WORDS = 3
+SHORT_WORDS = 20  # up to so many, an exchanged name makes another question; longer ones tell the same with other people
 _PERMUTATIONS = 128
 _MISSED = 0.001  # of the pairs that lie exactly at the threshold, banding may miss this share; above it, fewer
 _SEED = 1
 
 
 class Fingerprint(NamedTuple):
-    """What a prompt is compared by: word triples of all turns and of the last one, and its figures in order."""
+    """What a prompt is compared by: word triples of all turns and of the last one, and its figures in order.
+
+    `signs`: what else it says, by runs of signs in order. `names`: those in it, of a short prompt only.
+    """
 
     whole: frozenset[tuple[str, ...]]
     last: frozenset[tuple[str, ...]]
     figures: tuple[str, ...]
+    signs: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 def fingerprint(row: PromptRow) -> Fingerprint:
     """Return what `row` is compared by. Case, white space and punctuation count for nothing, figures do."""
-    words = [word for turn in row.prompt if turn.role != "system" for word in prompt_words(turn.content)]
-    return Fingerprint(shingles(words), shingles(prompt_words(row.prompt[-1].content)), figures(words))
+    turns = [turn.content for turn in row.prompt if turn.role != "system"]
+    words = [word for turn in turns for word in prompt_words(turn)]
+    return Fingerprint(
+        shingles(words),
+        shingles(prompt_words(turns[-1])),
+        figures(words),
+        tuple(sign for turn in turns for sign in signs(turn)),
+        frozenset[str]().union(*(names(tokens(turn)) for turn in turns)) if len(words) <= SHORT_WORDS else frozenset(),
+    )
 
 
 def shingles(words: list[str]) -> frozenset[tuple[str, ...]]:
-    """All triples of neighbouring words; a shorter text is one shingle, so that it equals nothing but itself."""
+    """All triples of neighbouring words; a shorter text is one shingle, so that it equals nothing but itself.
+
+    A text without words has none: it equals what has the same signs.
+    """
+    if not words:
+        return frozenset()
     count = max(1, len(words) - SHINGLE_WORDS + 1)
     return frozenset(tuple(words[start : start + SHINGLE_WORDS]) for start in range(count))
 
 
 class NearDuplicates:
-    """An index of prompts that grows. `same_figures`: prompts whose numbers differ are different prompts."""
+    """An index of prompts that grows. `same_figures`: prompts whose numbers differ are different prompts.
+
+    So are short ones that exchange a name for another: "the capital of France" for "the capital of Spain".
+    """
 
     def __init__(self, threshold: float, *, same_figures: bool) -> None:
         from datasketch import MinHash, MinHashLSH  # here, since importing it takes what a small command would notice
@@ -50,10 +72,14 @@ class NearDuplicates:
         self._blank = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, scheme="affine32")
         self._index = MinHashLSH(num_perm=_PERMUTATIONS, params=(_PERMUTATIONS // rows, rows))
         self._known: list[Fingerprint] = []
+        self._wordless: dict[tuple[str, ...], list[int]] = {}  # numbers of prompts without a word, by their signs
 
     def add(self, prompt: Fingerprint) -> None:
         """Remember a prompt."""
-        self._index.insert(len(self._known), self._signature(prompt), check_duplication=False)
+        if prompt.whole:
+            self._index.insert(len(self._known), self._signature(prompt), check_duplication=False)
+        else:
+            self._wordless.setdefault(prompt.signs, []).append(len(self._known))
         self._known.append(prompt)
 
     def extend(self, prompts: Iterable[Fingerprint]) -> None:
@@ -63,14 +89,24 @@ class NearDuplicates:
 
     def found(self, prompt: Fingerprint) -> bool:
         """Whether a prompt that is remembered is a near-duplicate of this one."""
-        if not self._known:
-            return False
-        places = self._index.query(self._signature(prompt))
-        return any(self._near(prompt, self._known[place]) for place in places)
+        return next(self.near(prompt), None) is not None
+
+    def near(self, prompt: Fingerprint) -> Iterator[int]:
+        """The near-duplicates among what is remembered, by their number in the order that they were added in."""
+        if not prompt.whole:
+            places: Iterable[int] = self._wordless.get(prompt.signs, ())
+        else:
+            places = self._index.query(self._signature(prompt)) if self._known else ()
+        return (place for place in places if self._near(prompt, self._known[place]))
 
     def _near(self, prompt: Fingerprint, other: Fingerprint) -> bool:
-        if self._same_figures and prompt.figures != other.figures:
+        if self._same_figures and (prompt.figures != other.figures or _names_exchanged(prompt, other)):
             return False
+        # Where all words are the same, or the last turn has none, a sign exchanged for another is what differs.
+        if prompt.whole == other.whole or not (prompt.last or other.last):
+            ours, theirs = set(prompt.signs), set(other.signs)
+            if ours - theirs and theirs - ours:
+                return False
         return (
             jaccard(prompt.whole, other.whole) >= self._threshold
             and jaccard(prompt.last, other.last) >= self._threshold
@@ -80,6 +116,12 @@ class NearDuplicates:
         signature = self._blank.copy()
         signature.update_batch(" ".join(shingle).encode() for shingle in prompt.whole)
         return signature
+
+
+def _names_exchanged(prompt: Fingerprint, other: Fingerprint) -> bool:
+    """Whether each has a name that the other does not say anywhere."""
+    ours, theirs = ({word for shingle in one.whole for word in shingle} for one in (prompt, other))
+    return bool(prompt.names - theirs) and bool(other.names - ours)
 
 
 def rows_a_band(threshold: float) -> int:

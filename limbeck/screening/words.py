@@ -5,6 +5,7 @@ Start reading at: `tokens`.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 # A number with its separators; one sign of a script written without spaces; a word with its apostrophes; any sign.
@@ -40,6 +41,15 @@ _OPPOSITES = _listed(
     "male female he she his her monday tuesday wednesday thursday friday saturday sunday"
 )
 _DECISIVE = _NUMBERS | _NEGATIONS | _OPPOSITES
+_ARTICLES = frozenset("aAI")  # the single letters that are words of English
+# A fence, back-ticks, or a word that a dot, underscore, bracket joins to more.
+_CODE = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]+`|\b\w+(?:(?:\.(?=[^\W\d])|_)\w+|\[[^\[\]\s]*\]|\([^()\n]*\))+|\b\w*_\w*", re.DOTALL
+)
+_QUOTES = frozenset("`'\"“”‘’")
+_DASHES = frozenset("-–—*•#·")  # bullets, rules, headings
+_ORDINARY = _QUOTES | _DASHES | frozenset(".,;:!?…«»()_¿¡。，！？、")
+_SIGNS = re.compile(r"(?:[^\w\s]|_)+")
 _OPENS_A_SENTENCE = frozenset(".!?:;*#-–•>\"“”'‘(|")
 
 
@@ -72,7 +82,55 @@ def is_decisive(words: Sequence[str], place: int) -> bool:
     word = words[place]
     if is_figure(words, place) or word.casefold() in _DECISIVE or word.casefold().endswith(("n't", "n’t")):
         return True
-    return word[0].isupper() and place > 0 and words[place - 1] not in _OPENS_A_SENTENCE
+    return is_name(words, place) or (len(word) == 1 and word.isascii() and word.isalpha() and word not in _ARTICLES)
+
+
+def is_name(words: Sequence[str], place: int) -> bool:
+    """Whether the word at `place` has a capital and does not open a sentence."""
+    return words[place][0].isupper() and place > 0 and words[place - 1] not in _OPENS_A_SENTENCE
+
+
+def names(words: Sequence[str]) -> frozenset[str]:
+    """The names in a text, without case; in a text of nothing but capitals, nearly every word."""
+    return frozenset(word.casefold() for place, word in enumerate(words) if is_name(words, place))
+
+
+def words_in_code(text: str) -> frozenset[int]:
+    """Which of `tokens(text)` are part of code: in back-ticks or a fence, or of `item.price`, `a_b`, `a[i]`, `f(x)`."""
+    spans = [match.span() for match in _CODE.finditer(text)]
+    if not spans:
+        return frozenset()
+    starts = [start for start, _ in spans]
+    inside = set()
+    for place, token in enumerate(_TOKEN.finditer(text)):
+        last = bisect_right(starts, token.start()) - 1
+        if last >= 0 and token.start() < spans[last][1]:
+            inside.add(place)
+    return frozenset(inside)
+
+
+def signs(text: str) -> tuple[str, ...]:
+    """The runs of signs in a text that say something, in order; of a text without words all signs, as one run.
+
+    Beside words, punctuation and markup say nothing where they cling to a word or end the text; between spaces or in
+    quotes they are meant: "What does ! do in C?".
+    """
+    if not any(character.isalnum() for character in text):
+        return tuple("".join(part) for part in [text.split()] if part)
+    found = []
+    text = text.strip().rstrip(".,;:!?… \t\n\r")
+    for run in _SIGNS.finditer(text):
+        before, after = text[max(0, run.start() - 1) : run.start()], text[run.end() : run.end() + 1]
+        ignored = _QUOTES if _is_meant(run[0], before, after) else _ORDINARY
+        found.append("".join(sign for sign in run[0] if sign not in ignored))
+    return tuple(run for run in found if run)
+
+
+def _is_meant(run: str, before: str, after: str) -> bool:
+    inner = run.strip("".join(_QUOTES))
+    if inner and run[0] in _QUOTES and run[-1] in _QUOTES:
+        return True
+    return before.isspace() and after.isspace() and not set(run) <= _DASHES
 
 
 def prompt_words(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Pairs to kept pairs: drop what would teach nothing, teach the wrong thing, or leak the evaluation. First reason wins.
 
 Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for whatever is held out; where the recipe names a
-folder in `screen.embedder`, that folder as embedder.
+folder in `screen.embedder`, that folder as embedder, and where it names one in `teach.templates`, that as templates.
 Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons.
 Start reading at: `run`; the rules are limbeck/screening.
 """
@@ -17,9 +17,11 @@ from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.screening import Judged, Screener, disagreement, solves
 from limbeck.store import read_records, write_records
+from limbeck.teachers.template_files import Templates
 
 EVALUATION = "evaluation_"
 EMBEDDER = "embedder"
+TEMPLATES = "templates"
 _TOGETHER = 512  # pairs whose prompts are embedded at once; progress moves on between them
 
 
@@ -35,14 +37,16 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     """Screen every kind of pair in `inputs`.
 
     Raises:
-        InputError: an input file is not what it should be.
+        InputError: an input file, or a template, is not what it should be.
         RecipeError, ModelError: there is no such embedder, or it cannot be loaded.
     """
     rows = (
         row for name, path in inputs.items() if name.startswith(EVALUATION) for row in read_records(path, PromptRow)
     )
-    screener = Screener(recipe.screen, rows)
-    kinds = [name for name in inputs if name != EMBEDDER and not name.startswith(EVALUATION)]
+    templates = Templates(inputs.get(TEMPLATES))
+    templates.check()
+    screener = Screener(recipe.screen, rows, templates.texts())
+    kinds = [name for name in inputs if name not in {EMBEDDER, TEMPLATES} and not name.startswith(EVALUATION)]
     pairs = {kind: read_records(inputs[kind], Pair) for kind in kinds}
     with meter("screen", sum(map(len, pairs.values())), "pairs") as progress:
         judged = {kind: _judge(rows, screener, progress) for kind, rows in pairs.items()}

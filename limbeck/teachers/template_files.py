@@ -99,6 +99,12 @@ class Templates:
         for kind in PLACES:
             self.of(kind)
 
+    def texts(self) -> list[str]:
+        """What the user's own tell a teacher; limbeck's are known to whoever screens."""
+        if self._folder is None:
+            return []
+        return [f"{template.system}\n{template.user}" for template in map(self.of, PLACES)]
+
     def of(self, kind: RequestKind) -> Template:
         """The template of a kind, read once."""
         if kind not in self._read:

@@ -67,7 +67,7 @@ def teach_pairs(
     templates = Templates(inputs.get("templates"))
     templates.check()
     held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
-    screener = Screener(recipe.screen, held_out)
+    screener = Screener(recipe.screen, held_out, templates.texts())
     tally = Tally()
     with ReplyStore(out / FILE_NAME) as store:
         desk = Desk(teacher, "teacher", store, tally, recipe.teach.reasks)
