@@ -45,7 +45,9 @@ class OpenAITeacher:
         self._client = client or ChatClient(settings.endpoint)
         self._batching: Batching[Request] | None = None
         if settings.batch:
-            self._batching = Batching(batch_client or BatchClient(settings.endpoint), self._chat_request)
+            forbidden = dict.fromkeys(_REFUSALS, self._not_taken()) if settings.structured != "auto" else {}
+            batch_client = batch_client or BatchClient(settings.endpoint)
+            self._batching = Batching(batch_client, self._chat_request, forbidden=forbidden)
 
     def __repr__(self) -> str:
         return f"OpenAITeacher(model={self._model!r}, client={self._client!r})"
@@ -106,10 +108,11 @@ class OpenAITeacher:
         return parameters | ({"response_format": wanted} if wanted else {})
 
     def _insist(self) -> None:
-        wanted = self._settings.structured
-        refused = _REFUSALS & self._client.adaptations
-        if wanted != "auto" and refused:
-            raise TeacherError(
-                f"teach.structured is {wanted!r}, and {self._client.base_url} does not take that for {self._model!r}; "
-                "set it to 'auto', which asks for what the server takes"
-            )
+        if self._settings.structured != "auto" and _REFUSALS & self._client.adaptations:
+            raise TeacherError(self._not_taken())
+
+    def _not_taken(self) -> str:
+        return (
+            f"teach.structured is {self._settings.structured!r}, and {self._client.base_url} does not take that for "
+            f"{self._model!r}; set it to 'auto', which asks for what the server takes"
+        )
