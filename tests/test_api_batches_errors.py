@@ -126,12 +126,14 @@ def test_answers_that_are_gone_are_not_bought_again_in_silence_and_keep_their_wo
 ) -> None:
     """Not even in the books, and they stand in no other recipe's way."""
 
-    def end(asked: httpx.Request) -> None:
-        if asked.url.path == "/v1/batches":
-            bench.server.batches[0].ends_as = ends_as
+    def first(asked: httpx.Request) -> httpx.Response | None:
+        if asked.url.path == "/v1/batches/batch_0":  # of a server that counts nothing
+            batch = bench.server.batches[0]
+            batch.ends_as, batch.looks_left = ends_as, 0
+            return httpx.Response(200, json=batch.shown() | {"request_counts": None})
+        return error(404) if asked.url.path == "/v1/files/batch_0-output/content" else None
 
-    gone = always("GET /v1/files/batch_0-output/content", error(404))
-    bench = Bench(tmp_path, FakeBatches(echo, first=gone, after=end))
+    bench = Bench(tmp_path, FakeBatches(echo, first=first))
     with pytest.raises(TeacherError, match=r"batch_0-output with answers of the batch batch_0 \(404\).*teach\.batch"):
         bench.ask(1)
     assert len(bench.server.batches) == 1

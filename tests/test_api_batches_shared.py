@@ -10,8 +10,9 @@ import pytest
 from batch_bench import Bench, Killed, answered, echo, request
 
 from limbeck.api import ChatClient, ChatRequest, ReplyStore
-from limbeck.api.batch_book import BatchBook
+from limbeck.api.batch_book import BatchBook, Entry
 from limbeck.api.batch_client import BatchClient
+from limbeck.api.budget import Purse
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import FakeServer, completion, error
 from limbeck.errors import TeacherError
@@ -123,6 +124,23 @@ def test_a_batch_whose_run_is_alive_is_not_dropped_while_it_is_asked_for_again(t
     assert bought(bench) == ["k0"]
     with bench.store() as store:
         assert store.spent().tokens == 18
+
+
+def test_without_an_id_only_who_saw_a_batchs_last_step_can_make_the_next(tmp_path: Path) -> None:
+    clock = [1000.0]
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        book, purse = BatchBook(store, lambda: clock[0]), Purse(store)
+        prepared = book.prepare("s", [Entry(purse.account("k", "zero_shot", "{}"), 1, 1)], purse).batch
+        assert prepared is not None
+        seen = book.step(prepared, "creating")
+        clock[0] += 1
+        assert seen is not None and book.step(seen, "creating") is not None  # before another attempt
+        assert book.step(seen, "dropped") is None
+        assert book.step(seen, "creating") is None
+        opened = book.step(book.read(seen), "open", "batch_0")
+        clock[0] += 1
+        assert opened is not None and book.step(seen, "open", "batch_0") is not None  # whoever found it
+        assert book.step(opened, "done") is not None
 
 
 def test_a_batch_that_another_run_finds_and_collects_before_its_own_run_knows_its_id_is_bought_once(
