@@ -1,6 +1,7 @@
 """A bench for the batch API: a fake server, the real client over it, and a clock that only waiting moves."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Bench:
         self.path, self.server, self.settings = folder / "replies.sqlite", server, settings
         self.time, self.waits, self.notes = 1000.0, list[float](), list[str]()
         self.told: list[tuple[str, bool]] = []
+        self.request: Callable[[str], ChatRequest] = request
+        self.on_sleep: Callable[[], object] = lambda: None
 
     def ask(self, number: int | list[str], budget: Budget = UNLIMITED) -> list[Any]:
         client = BatchClient(
@@ -40,7 +43,7 @@ class Bench:
             now=lambda: self.time,
             environ={"OPENAI_API_KEY": KEY},
         )
-        self.batching = Batching(client, request, **self.settings)
+        self.batching = Batching(client, self.request, **self.settings)
         keys = [f"k{n}" for n in range(number)] if isinstance(number, int) else number
         calls = [Call(key, "zero_shot", "{}", f"question {key}") for key in keys]
         with ReplyStore(self.path) as store:
@@ -60,6 +63,7 @@ class Bench:
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.time += seconds
+        self.on_sleep()
 
 
 def request(question: str) -> ChatRequest:

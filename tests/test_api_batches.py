@@ -1,7 +1,6 @@
 """Batches: everything is bought once, whatever is lost on the way, and the budget holds."""
 
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import httpx
 import pytest
 from batch_bench import MOST_OUT, Bench, Killed, answered, echo, request, worst_tokens
 
-from limbeck.api import Failed
+from limbeck.api import ChatRequest, Failed
 from limbeck.api.budget import Budget
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, completion, error
 from limbeck.api.prices import Price
-from limbeck.errors import BudgetError, TeacherError
+from limbeck.errors import BudgetError
 
 
 def bought(server: FakeBatches) -> list[str]:
@@ -127,15 +126,26 @@ def test_a_request_that_expired_once_is_answered_by_the_next_batch(tmp_path: Pat
     assert bought(bench.server) == ["k0", "k1", "k1"]
 
 
-def test_a_completed_batch_that_lost_a_line_keeps_its_worst_case_and_asks_again(tmp_path: Path) -> None:
-    def drop_output(asked: httpx.Request) -> httpx.Response | None:
-        return httpx.Response(200, text="") if asked.url.path == "/v1/files/batch_0-output/content" else None
+@pytest.mark.parametrize("ends_as", ["completed", "expired"])
+def test_a_line_that_is_missing_though_it_may_have_been_answered_keeps_its_worst_case_and_is_asked_again(
+    tmp_path: Path, ends_as: str
+) -> None:
+    def lose_one(asked: httpx.Request) -> httpx.Response | None:
+        if asked.url.path != "/v1/files/batch_0-output/content":
+            return None
+        lines = [line for line in bench.server.batches[0].results["output"] if line["custom_id"] == "k0"]
+        return httpx.Response(200, text=json.dumps(lines[0]))
 
-    bench = Bench(tmp_path, FakeBatches(echo, first=drop_output))
-    assert bench.ask(1) == [answered("k0")]
+    def end_early(asked: httpx.Request) -> None:
+        if asked.url.path == "/v1/batches":
+            bench.server.batches[0].ends_as = ends_as
+
+    bench = Bench(tmp_path, FakeBatches(echo, first=lose_one, after=end_early))
+    assert bench.ask(2) == [answered("k0"), answered("k1")]
+    assert bought(bench.server) == ["k0", "k1", "k1"]
     with bench.store() as store:
-        assert store.attempts() == {"lost": 1, "settled": 1}
-        assert store.spent().tokens == worst_tokens("k0") + 18
+        assert store.attempts() == {"lost": 1, "settled": 2}
+        assert store.spent().tokens == worst_tokens("k1") + 2 * 18
 
 
 def test_a_parameter_that_the_server_names_is_left_out_in_the_next_batch(tmp_path: Path) -> None:
@@ -254,27 +264,30 @@ def test_a_budget_of_money_is_counted_by_the_price_of_a_batch(tmp_path: Path) ->
         assert store.spent().nano_dollars == 7 * 1000 + 11 * 4000
 
 
+def test_a_batch_is_settled_at_the_price_that_it_was_sent_at(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeBatches(echo, after=on("GET /v1/batches/batch_0")))
+    with pytest.raises(Killed):
+        bench.ask(["old"], Budget(usd=5, price=Price(input=100, output=200)))
+    bench.ask(["new"], Budget(usd=5, price=Price(input=1, output=2)))
+    with bench.store() as store:
+        assert store.spent().nano_dollars == (7 * 100 + 11 * 200 + 7 * 1 + 11 * 2) * 1000
+
+
+def test_requests_are_written_up_to_the_first_that_the_budget_has_no_room_for(tmp_path: Path) -> None:
+    def write(question: str) -> ChatRequest:
+        written.append(question)
+        return request(question)
+
+    written: list[str] = []
+    bench = Bench(tmp_path, FakeBatches(echo))
+    bench.request = write
+    with pytest.raises(BudgetError):
+        bench.ask(200, Budget(tokens=2 * worst_tokens("k0")))
+    assert len(written) <= 3 * len(bench.server.batches) + 1
+
+
 def test_a_server_that_takes_more_than_it_may_gets_no_further_batch(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeBatches(lambda _: completion("x", tokens_out=MOST_OUT + 1)))
     with pytest.raises(BudgetError, match="more than it was allowed"):
         bench.ask(9, Budget(tokens=3 * worst_tokens("k0")))
     assert bought(bench.server) == ["k0", "k1", "k2"]
-
-
-def test_a_batch_that_another_run_took_over_while_it_was_uploaded_is_not_made_twice(tmp_path: Path) -> None:
-    bench, other = (Bench(tmp_path, FakeBatches(echo)) for _ in range(2))
-
-    def meanwhile(asked: httpx.Request) -> None:
-        if asked.url.path == "/v1/files":
-            thread = threading.Thread(target=other.ask, args=(1,))
-            thread.start()
-            thread.join()
-
-    bench.server.after = meanwhile
-    with pytest.raises(TeacherError, match="another run has taken over a batch of this one"):
-        bench.ask(1)
-    assert (bought(bench.server), bought(other.server)) == ([], ["k0"])
-    bench.server.after = lambda _: None
-    assert bench.ask(1) == [answered("k0")]
-    with bench.store() as store:
-        assert store.spent().tokens == 18

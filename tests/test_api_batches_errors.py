@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from batch_bench import KEY, Bench, answered, echo
+from batch_bench import KEY, Bench, answered, echo, worst_tokens
 from pydantic import ValidationError
 
 from limbeck.api import ChatClient, Failed, ReplyStore
@@ -16,7 +16,7 @@ from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.api.prices import Price, find_price
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint, Teach
+from limbeck.recipe_pairs import Endpoint, Structured, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, ask
 from limbeck.teachers.costs import budget_of
@@ -120,6 +120,29 @@ def test_an_unknown_batch_is_not_bought_again_in_silence(tmp_path: Path) -> None
     assert len(bench.server.batches) == 1
 
 
+@pytest.mark.parametrize("ends_as", ["completed", "expired"])
+def test_answers_that_are_gone_are_not_bought_again_in_silence_and_keep_their_worst_case(
+    tmp_path: Path, ends_as: str
+) -> None:
+    """Not even in the books, and they stand in no other recipe's way."""
+
+    def first(asked: httpx.Request) -> httpx.Response | None:
+        if asked.url.path == "/v1/batches/batch_0":  # of a server that counts nothing
+            batch = bench.server.batches[0]
+            batch.ends_as, batch.looks_left = ends_as, 0
+            return httpx.Response(200, json=batch.shown() | {"request_counts": None})
+        return error(404) if asked.url.path == "/v1/files/batch_0-output/content" else None
+
+    bench = Bench(tmp_path, FakeBatches(echo, first=first))
+    with pytest.raises(TeacherError, match=r"batch_0-output with answers of the batch batch_0 \(404\).*teach\.batch"):
+        bench.ask(1)
+    assert len(bench.server.batches) == 1
+    assert bench.ask(["other"]) == [answered("other")]
+    with bench.store() as store:
+        assert store.spent().tokens == worst_tokens("k0") + 18
+        assert store.attempts() == {"lost": 1, "settled": 1}
+
+
 def test_a_batch_that_never_ends_is_given_up_after_26_hours(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeBatches(echo, looks=10**6))
     with pytest.raises(TeacherError, match="batch_0 is still 'in_progress' after 26 hours"):
@@ -197,6 +220,34 @@ def test_a_teacher_with_teach_batch_asks_in_batches_and_without_it_one_by_one(tm
         "messages": [message.model_dump() for message in requests[0].messages]
     }
     assert teacher(True).facts() == {"batch": True}
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [("json_schema", "json_object"), ("json_object", "none")])
+def test_who_insists_on_a_form_is_told_where_a_batch_does_not_take_it(
+    tmp_path: Path, wanted: Structured, taken: str
+) -> None:
+    def answer(body: Body) -> httpx.Response:
+        asked = body.get("response_format", {"type": "none"})["type"]
+        return completion("{}") if asked == taken else error(400, f"unsupported: {asked}", param="response_format")
+
+    async def sleep(_seconds: float) -> None:
+        return
+
+    endpoint, batches = Endpoint(base_url="http://fake/v1"), FakeBatches(answer)
+    client = BatchClient(endpoint, transport=batches.transport, sleep=sleep, environ={})
+    settings = Teach(teacher="openai:m", endpoint=endpoint, batch=True, structured=wanted)
+    teacher = OpenAITeacher("m", settings, batch_client=client)
+    row = PromptRow(id="1", prompt=user_prompt("What is 1?"), source="s")
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        with pytest.raises(
+            TeacherError,
+            match=f"teach.structured is '{wanted}', and http://fake/v1 does not take that for 'm'; set it to 'auto'",
+        ):
+            ask(teacher, [zero_shot_request(row)], store)
+        assert store.states() == {"sent": 1}
+        assert store.spent().tokens == 0
+    assert len(batches.batches) == 1
+    assert teacher.facts() == {"batch": True}
 
 
 def test_a_batch_costs_half_at_openai_and_the_full_price_where_an_own_list_names_no_factor(tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
 """The batch endpoints of the faulty server behave as OpenAI's documents say, and as its bad days do."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from api_load import load_calls, names
 
+from limbeck.api import Answer, Answered, ReplyStore
+from limbeck.api.batch_client import BatchClient
+from limbeck.api.batch_results import Batching
+from limbeck.api.batches import ask_in_batches
 from limbeck.api.faults import BatchPlan, Faults
 from limbeck.api.faulty_ledger import marked
 from limbeck.api.faulty_server import Running, running
+from limbeck.recipe_pairs import Endpoint
 
 
 @pytest.fixture
@@ -132,3 +140,28 @@ def test_an_unsteady_desk_loses_replies_of_what_it_carried_out(http: httpx.Clien
             except httpx.TransportError:
                 lost += 1
     assert 0 < lost < 12
+
+
+def test_nothing_is_bought_twice_of_batches_that_expire_are_cancelled_and_whose_answers_are_lost(
+    tmp_path: Path,
+) -> None:
+    async def sleep(_seconds: float) -> None:
+        return
+
+    def ask(url: str, store: ReplyStore) -> dict[str, Answer]:
+        endpoint = Endpoint(base_url=url, max_retries=12, timeout_seconds=5)
+        batching = Batching(BatchClient(endpoint, sleep=sleep, environ={}), lambda request: request, most_requests=25)
+        return ask_in_batches(load_calls(url, names("b", 50)), batching, store)
+
+    fates = BatchPlan(polls=2, fates=("expired", "cancelled", "completed"), failing=0.1, done=0.6, unsteady=0.4)
+    with running(Faults(batches=fates)) as server, ReplyStore(tmp_path / "r.sqlite") as store:
+        answers = ask(server.url, store)
+        tally = server.tally()
+        assert tally.resends_beyond_faults == 0
+        assert set(tally.arrivals) == set(names("b", 50))
+        assert tally.by_how["bad_request"] > 0
+        assert store.spent().tokens == tally.tokens_in + tally.tokens_out
+        assert store.attempts() == {"settled": sum(store.times_sent().values())}
+        assert max(store.times_sent().values()) > 1
+    by_how = Counter("answered" if isinstance(answer, Answered) else answer.reason for answer in answers.values())
+    assert by_how == tally.by_how

@@ -17,7 +17,7 @@ import httpx
 
 from limbeck.api import wire
 from limbeck.api.address import OPENAI_URL, Address
-from limbeck.api.batch_wire import ENDPOINT, BatchState, read_batch, read_batches, read_id
+from limbeck.api.batch_wire import ENDPOINT, LONGEST_BATCH_SECONDS, BatchState, read_batch, read_batches, read_id
 from limbeck.api.client import (
     FIRST_DELAY_SECONDS,
     LONGEST_DELAY_SECONDS,
@@ -32,7 +32,10 @@ LISTED_AFTER_SECONDS = 30.0  # a batch made just now may not be in the list yet
 _PATIENT_RETRIES = 120  # of a look at a batch: an hour without a network must not end a night's waiting
 _PAGE = 100  # OpenAI's most
 _AGAIN = "run the same command again: batches that were sent are kept, and waited for"
-WITHOUT = "with teach.batch = false its requests are asked one by one"
+WITHOUT = (
+    f"once {LONGEST_BATCH_SECONDS / 3600:g} hours have passed since it was sent, teach.batch = false asks for its "
+    "requests one by one"
+)
 
 
 class NotCreatedError(TeacherError):
@@ -111,10 +114,11 @@ class BatchClient:
     async def create(self, file_id: str, mark: str, before_each: Callable[[], None]) -> str:
         """Have the server run an uploaded file; returns the batch's id. `before_each` is called before every attempt.
 
-        Where an answer was lost, the server's list says whether there is such a batch: none is made twice.
+        Where an answer was lost, the server's list says whether there is such a batch: none is made twice. No attempt
+        takes longer than `timeout_seconds`.
 
         Raises:
-            NotCreatedError: the server refused.
+            NotCreatedError: the server refused every attempt.
             TeacherError: whether the batch was made could not be found out.
         """
         asked = {
@@ -123,13 +127,14 @@ class BatchClient:
             "completion_window": "24h",
             "metadata": {METADATA_NAME: mark},
         }
-        attempt = 0
+        attempt, unclear = 0, False  # once it is unclear, no later refusal says that there is no batch
         while True:
             before_each()
-            outcome = await self._try("POST", "/batches", json=asked)
+            outcome = await self._try("POST", "/batches", self.timeout_seconds, json=asked)
             if isinstance(outcome, httpx.Response):
-                return self._created(outcome)
-            if outcome.unclear:
+                return self._created(outcome, unclear)
+            unclear = unclear or outcome.unclear
+            if unclear:
                 await self.sleep(LISTED_AFTER_SECONDS)
                 found = await self.find(mark)
                 if found is not None:
@@ -139,7 +144,7 @@ class BatchClient:
             await self._wait(attempt, outcome)
             attempt += 1
         sentence = f"{self.base_url} made no batch after {attempt + 1} attempts ({outcome.why}); {_AGAIN}"
-        raise TeacherError(sentence) if outcome.unclear else NotCreatedError(sentence)
+        raise TeacherError(sentence) if unclear else NotCreatedError(sentence)
 
     async def find(self, mark: str) -> str | None:
         """The id of the batch with this mark in the server's list, or None where it has none.
@@ -177,20 +182,26 @@ class BatchClient:
             raise TeacherError(self._sentence(response, f"/batches/{batch_id}"))
         return state
 
-    async def lines(self, file_id: str) -> list[bytes]:
-        """The lines of a file; none where the server has it no longer."""
+    async def lines(self, file_id: str) -> list[bytes] | None:
+        """The lines of a file; None where the server has it no longer.
+
+        Raises:
+            TeacherError: no usable key, or no service for an hour.
+        """
         response = await self._send("GET", f"/files/{file_id}/content", _PATIENT_RETRIES)
         if response.status_code == 404:
-            return []
+            return None
         if not response.is_success:
             raise TeacherError(self._sentence(response, f"/files/{file_id}/content"))
         return [line for line in response.content.splitlines() if line.strip()]
 
-    def _created(self, response: httpx.Response) -> str:
+    def _created(self, response: httpx.Response, unclear: bool) -> str:
         batch_id = read_id(response.content) if response.is_success else None
         if batch_id is not None:
             return batch_id
         sentence = self._sentence(response, "/batches")
+        if unclear:
+            raise TeacherError(f"{sentence}; whether an earlier attempt made the batch is not known, so {_AGAIN}")
         raise TeacherError(sentence) if response.is_success else NotCreatedError(sentence)
 
     async def _send(self, method: str, path: str, retries: int, **content: Any) -> httpx.Response:
@@ -208,14 +219,18 @@ class BatchClient:
             f"{self.base_url} gave no service at {path} after {attempt + 1} attempts ({outcome.why}); {_AGAIN}"
         )
 
-    async def _try(self, method: str, path: str, **content: Any) -> httpx.Response | _Trouble:
+    async def _try(
+        self, method: str, path: str, most_seconds: float | None = None, **content: Any
+    ) -> httpx.Response | _Trouble:
+        """`most_seconds`: from the first byte to the last; the client's own timeout is one of each pause."""
         if self._http is None:
             raise RuntimeError("a BatchClient is used inside `async with`")
         try:
-            response = await self._http.request(method, f"{self.base_url}{path}", **content)
+            async with asyncio.timeout(most_seconds):
+                response = await self._http.request(method, f"{self.base_url}{path}", **content)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             return _Trouble(f"no connection: {self._words(error)}", unclear=False)
-        except httpx.RequestError as error:
+        except (TimeoutError, httpx.RequestError) as error:
             return _Trouble(f"the answer was lost: {self._words(error)}", unclear=True)
         status = response.status_code
         if status < 500 and status not in RETRIED_STATUSES:

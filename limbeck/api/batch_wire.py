@@ -13,6 +13,7 @@ from limbeck.api.answers import Answer, Failed
 
 ENDPOINT = "/v1/chat/completions"
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+LONGEST_BATCH_SECONDS = 26 * 3600.0  # a provider ends a batch after 24 hours
 TOO_MANY_TOKENS = "token_limit_exceeded"  # more prompt tokens than an account may have waiting
 _MOST_ERRORS_SHOWN = 3
 _FINAL_STATUSES = frozenset({401, 403, 404, 410})  # as for a single request: no other would survive either

@@ -6,8 +6,8 @@ many calls go out as the budget allows; what batches leave of their worst case m
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic
 
 from limbeck.api import wire
 from limbeck.api.answers import Answer
@@ -15,15 +15,15 @@ from limbeck.api.asking import Call, LookedUp, OnAnswer, Payload, ignore, look_u
 from limbeck.api.batch_book import Batch, BatchBook, Entry, State
 from limbeck.api.batch_client import WITHOUT, NotCreatedError
 from limbeck.api.batch_results import Batching, Desk
-from limbeck.api.batch_wire import TOO_MANY_TOKENS, BatchState, encode, write_line
-from limbeck.api.budget import UNLIMITED, Budget, Purse
+from limbeck.api.batch_wire import LONGEST_BATCH_SECONDS, TOO_MANY_TOKENS, BatchState, encode, write_line
+from limbeck.api.budget import UNLIMITED, Budget
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import clock
 from limbeck.errors import BudgetError, TeacherError
 
 OnNote = Callable[[str], None]
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS, _LOOK_GROWTH = 5.0, 60.0, 1.5
-LONGEST_BATCH_SECONDS = 26 * 3600.0  # a provider ends a batch after 24 hours
+_TAKEN_OVER = "another run has taken over a batch of this one: run the same command again"
 _DEAD_AFTER_SECONDS = 60.0  # and the time a request may take: a run that is alive would have stepped on
 
 
@@ -49,13 +49,8 @@ def ask_in_batches(
     """
     looked_up = look_up(calls, store, on_answer)
     if looked_up.missing:
-        asyncio.run(_Run(looked_up, batching, store, Purse(store, budget), on_answer, on_note).go())
+        asyncio.run(_Run(looked_up, batching, store, budget, on_answer, on_note).go())
     return looked_up.answers
-
-
-class _File(NamedTuple):
-    batch: Batch
-    content: bytes
 
 
 class _Run(Generic[Payload]):
@@ -66,14 +61,15 @@ class _Run(Generic[Payload]):
         looked_up: LookedUp[Payload],
         batching: Batching[Payload],
         store: ReplyStore,
-        purse: Purse,
+        budget: Budget,
         on_answer: OnAnswer,
         on_note: OnNote,
     ) -> None:
         self._answers, self._calls = looked_up
-        self._batching, self._client, self._purse, self._on_note = batching, batching.client, purse, on_note
+        self._batching, self._client, self._on_note = batching, batching.client, on_note
+        self._store, self._budget = store, budget
         self._book = BatchBook(store, batching.client.now)
-        self._desk = Desk(looked_up, batching, store, self._book, purse, on_answer)
+        self._desk = Desk(looked_up, batching, store, self._book, budget, on_answer)
         self._queue: deque[str] = deque()
         self._open: dict[str, Batch] = {}  # by mark
         self._states: dict[str, BatchState] = {}
@@ -85,9 +81,7 @@ class _Run(Generic[Payload]):
     async def go(self) -> None:
         """Take up what earlier runs sent, send the rest, and wait for all of it."""
         async with self._client:
-            await self._take_up()
-            waited_for = {key for batch in self._open.values() for key in batch.attempts}
-            self._queue.extend(key for key in self._calls if key not in waited_for and key not in self._answers)
+            await self._take_up(self._book.unfinished(self._client.base_url))
             wait_seconds = FIRST_LOOK_SECONDS
             while True:
                 if await self._send_more():
@@ -102,53 +96,78 @@ class _Run(Generic[Payload]):
         if self._used_up is not None:
             raise self._used_up
 
-    async def _take_up(self) -> None:
-        """Bring what earlier runs left to an end, or to where it is waited for."""
-        for left in self._book.unfinished(self._client.base_url):
-            self._purse.take_over(len(left.attempts))
-            batch = left
-            if left.state != "open":  # what was only prepared was never sent; of the other the server knows
-                batch_id = await self._find(left) if left.state == "creating" else None
-                if batch_id is None:
-                    self._desk.drop(left)
-                    continue
-                batch = self._step(left, "open", batch_id)
+    async def _take_up(self, others: Iterable[Batch], prepared_seconds: float = 0.0) -> None:
+        """Bring what other runs sent to an end, or to where it is waited for; the queue is what then is left to ask.
+
+        `prepared_seconds`: for so long after it was prepared a batch may yet be sent.
+        """
+        for other in others:
+            batch = await self._open_or_end(other, prepared_seconds)
+            if batch is None:
+                continue
             self._open[batch.mark] = batch
             if not self._desk.wanted(batch):  # by another recipe: looked at once, to settle what it cost
                 await self._look(batch)
                 self._open.pop(batch.mark, None)
+        self._fill()
 
-    async def _find(self, batch: Batch) -> str | None:
-        """Look for a batch whose id was lost, until no request that makes it can be under way any more."""
-        until = batch.stepped_at + self._client.timeout_seconds + _DEAD_AFTER_SECONDS
-        while True:
-            batch_id = await self._client.find(batch.mark)
-            left = until - self._client.now()
-            if batch_id is not None or left <= 0:
-                return batch_id
-            self._on_note("looking for a batch that was being sent when the last run ended")
-            await self._client.sleep(min(left, LONGEST_LOOK_SECONDS))
+    def _fill(self) -> None:
+        """Have the queue hold what no batch will answer."""
+        waited_for = {key for batch in self._open.values() for key in batch.attempts}
+        self._queue = deque(key for key in self._calls if key not in waited_for and key not in self._answers)
+
+    async def _open_or_end(self, batch: Batch, prepared_seconds: float) -> Batch | None:
+        """The batch once its id is known; None where it came to its end, or was never made and is dropped.
+
+        A batch whose id was lost is looked for until no request that makes it can be under way any more.
+        """
+        while batch.state in ("prepared", "creating"):
+            alive_seconds = self._dead_after_seconds if batch.state == "creating" else prepared_seconds
+            left = batch.stepped_at + alive_seconds - self._client.now()
+            batch_id = await self._client.find(batch.mark) if batch.state == "creating" else None
+            if batch_id is not None:
+                self._book.step(batch, "open", batch_id)
+            elif left <= 0:
+                self._desk.drop(batch)
+            else:
+                self._on_note("looking for a batch that was being sent by another run")
+                await self._client.sleep(min(left, LONGEST_LOOK_SECONDS))
+            batch = self._book.read(batch)  # its own run may be alive, and have stepped on
+        return batch if batch.state == "open" else None
+
+    @property
+    def _dead_after_seconds(self) -> float:
+        return self._client.timeout_seconds + _DEAD_AFTER_SECONDS
 
     async def _send_more(self) -> bool:
         """Send what waits as far as the budget goes; True where something was sent."""
         sent = False
         while self._queue and self._used_up is None and not (self._open and (self._one_at_a_time or self._full)):
+            lines, entries = self._write()
             try:
-                file = self._prepare()
+                file = self._book.prepare(self._client.base_url, entries, self._desk.purse, self._budget.price)
             except BudgetError as error:
                 self._used_up = error  # what was sent is waited for
                 break
-            if file is None:
-                break
-            await self._send(file)
-            sent = True
+            self._full = file.full
+            for _ in range(file.seen):
+                self._queue.popleft()
+            if file.batch is not None:
+                await self._send(file.batch, b"".join(lines[key] for key in file.batch.attempts))
+                sent = True
+            for key in file.done:
+                self._desk.take(key)
+            if file.elsewhere:
+                await self._take_up(file.elsewhere, self._dead_after_seconds)
+            elif not file.seen and not self._open:
+                self._used_up = self._desk.purse.used_up(entries[0].tokens_in, entries[0].tokens_out)
         return sent
 
-    def _prepare(self) -> _File | None:
-        """Book the next batch; None where there is no room for one now, which is an error where none can be made."""
-        lines: list[bytes] = []
+    def _write(self) -> tuple[dict[str, bytes], list[Entry]]:
+        """Write the lines of the next file by key, up to the first that has no room in it or in the budget."""
+        lines: dict[str, bytes] = {}
         entries: list[Entry] = []
-        size = 0
+        size, (tokens, nano_dollars), limits = 0, self._store.spent(), self._budget.limits()
         for key in self._queue:
             call = self._calls[key]
             body = wire.adapt(self._batching.request(call.payload).body(), self._batching.adaptations)
@@ -157,43 +176,45 @@ class _Run(Generic[Payload]):
             if lines and (size + len(line) > self._batching.most_bytes or len(lines) == self._most_requests):
                 break
             most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or 0)
-            lines.append(line)
+            lines[key] = line
             size += len(line)
-            entries.append(Entry(self._purse.account(key, call.kind, call.request), len(content), most_out))
-        batch = self._book.prepare(self._client.base_url, entries, self._purse)
-        self._full = batch is None or len(batch.attempts) < len(entries)
-        if batch is None:
-            if not self._open:
-                raise self._purse.used_up(entries[0].tokens_in, entries[0].tokens_out)
-            return None
-        for _ in batch.attempts:
-            self._queue.popleft()
-        return _File(batch, b"".join(lines[: len(batch.attempts)]))
+            entries.append(Entry(self._desk.purse.account(key, call.kind, call.request), len(content), most_out))
+            worst = self._budget.cost(len(content), most_out)
+            tokens, nano_dollars = tokens + worst.tokens, nano_dollars + worst.nano_dollars
+            if tokens > (limits.tokens or tokens) or nano_dollars > (limits.nano_dollars or nano_dollars):
+                break
+        return lines, entries
 
-    async def _send(self, file: _File) -> None:
-        batch = file.batch
+    async def _send(self, batch: Batch, content: bytes) -> None:
         try:
-            file_id = await self._client.upload(file.content)
+            file_id = await self._client.upload(content)
         except TeacherError:
             self._desk.drop(batch)
             raise
         creating = self._step(batch, "creating")
 
         def still_ours() -> None:
-            self._step(creating, "creating")
+            nonlocal creating
+            creating = self._step(creating, "creating")
 
         try:
             batch_id = await self._client.create(file_id, batch.mark, still_ours)
         except NotCreatedError:
             self._desk.drop(creating)
             raise
-        self._open[batch.mark] = self._step(creating, "open", batch_id)
         self._sent_with[batch.mark] = frozenset(self._batching.adaptations)
+        opened = self._book.step(creating, "open", batch_id)
+        if opened is not None:
+            self._open[batch.mark] = opened
+        elif self._book.read(batch).state == "done":  # another run found it in the list, and has its answers by now
+            self._fill()
+        else:
+            raise TeacherError(_TAKEN_OVER)
 
-    def _step(self, batch: Batch, state: State, batch_id: str | None = None) -> Batch:
-        stepped = self._book.step(batch, state, batch_id)
+    def _step(self, batch: Batch, state: State) -> Batch:
+        stepped = self._book.step(batch, state)
         if stepped is None:
-            raise TeacherError("another run has taken over a batch of this one: run the same command again")
+            raise TeacherError(_TAKEN_OVER)
         return stepped
 
     async def _look(self, batch: Batch) -> None:

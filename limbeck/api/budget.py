@@ -75,10 +75,6 @@ class Purse:
         self._open += attempt is not None
         return attempt
 
-    def take_over(self, attempts: int) -> None:
-        """So many attempts of an earlier run are still in flight, and will be settled here."""
-        self._open += attempts
-
     def settle(self, attempt: int, tokens_in: int, tokens_out: int, body: str) -> None:
         """Keep the server's answer as it came, and book what it cost.
 

@@ -42,11 +42,12 @@ class OpenAITeacher:
         self._model = model
         self._settings = settings
         self._client = client or ChatClient(settings.endpoint)
-        if settings.structured != "auto":
-            self._client.forbidden = dict.fromkeys(_REFUSALS, self._insisting())
+        forbidden = dict.fromkeys(_REFUSALS, self._not_taken()) if settings.structured != "auto" else {}
+        self._client.forbidden = forbidden
         self._batching: Batching[Request] | None = None
         if settings.batch:
-            self._batching = Batching(batch_client or BatchClient(settings.endpoint), self._chat_request)
+            batch_client = batch_client or BatchClient(settings.endpoint)
+            self._batching = Batching(batch_client, self._chat_request, forbidden=forbidden)
 
     def __repr__(self) -> str:
         return f"OpenAITeacher(model={self._model!r}, client={self._client!r})"
@@ -104,7 +105,7 @@ class OpenAITeacher:
         wanted = response_format(request.kind, self._settings.structured)
         return parameters | ({"response_format": wanted} if wanted else {})
 
-    def _insisting(self) -> str:
+    def _not_taken(self) -> str:
         return (
             f"teach.structured is {self._settings.structured!r}, and {self._client.base_url} does not take that for "
             f"{self._model!r}; set it to 'auto', which asks for what the server takes"

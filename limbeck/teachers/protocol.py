@@ -8,10 +8,13 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Call, OnAnswer, Send, ask_all, ignore
+from limbeck.api.batch_book import BatchBook
 from limbeck.api.batch_results import Batching
+from limbeck.api.batch_wire import LONGEST_BATCH_SECONDS
 from limbeck.api.batches import OnNote, ask_in_batches, say_nothing
 from limbeck.api.budget import Budget
 from limbeck.api.reply_store import ReplyStore, reply_key
+from limbeck.errors import TeacherError
 from limbeck.records import Message, Pair, PromptRow, Record, WeakPrompt
 
 RequestKind = Literal["zero_shot", "few_shot", "new_prompt", "rolling_prompt", "rolling", "revise", "plain"]
@@ -103,7 +106,8 @@ def ask(
     `on_note` hears how batches stand, where the teacher is asked in batches.
 
     Raises:
-        TeacherError: the teacher gives no service at all; what it answered before is stored.
+        TeacherError: the teacher gives no service at all; what it answered before is stored. Or the requests are to go
+            one by one, and some are in a batch that is under way.
         BudgetError: the budget is used up; so is that.
     """
     calls = [_call(teacher, request) for request in requests]
@@ -111,6 +115,8 @@ def ask(
     if batching is not None:
         answers = ask_in_batches(calls, batching, store, on_answer=on_answer, on_note=on_note, budget=teacher.budget)
     else:
+        if isinstance(teacher, TakesBatches):
+            _not_in_batches(calls, store)
         answers = ask_all(
             calls,
             teacher.session,
@@ -120,6 +126,16 @@ def ask(
             budget=teacher.budget,
         )
     return [Replied(call.key, answers[call.key]) for call in calls]
+
+
+def _not_in_batches(calls: Sequence[Call[Request]], store: ReplyStore) -> None:
+    """What a batch is about to answer would be paid for twice."""
+    number = BatchBook(store).count_waited_for(call.key for call in calls)
+    if number:
+        raise TeacherError(
+            f"a batch with {number:,} of these requests is open: set teach.batch = true and run again, or wait until "
+            f"{LONGEST_BATCH_SECONDS / 3600:g} hours have passed since it was sent"
+        )
 
 
 def _call(teacher: Teacher, request: Request) -> Call[Request]:
