@@ -116,7 +116,8 @@ def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, over
     """Drop the pairs that are not worth training on; every drop has its reason."""
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "human")
-    _done(run_alone(recipe_for("screen", data, tuple(overrides or ())), "screen", inputs, out))
+    recipe = recipe_for("screen", data, tuple(overrides or ()))
+    _done(run_alone(recipe, "screen", inputs | own_templates(recipe), out))
 
 
 def mix(

@@ -30,8 +30,8 @@ class Endpoint(Section):
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(120.0, description="Of one request.")
     max_retries: Annotated[int, Field(ge=0, le=20)] = Field(6, description="For 429, 5xx and lost connections.")
     concurrency: Annotated[int, Field(gt=0, le=512)] = Field(
-        64, description="Most requests in flight: they begin at 8, grow while answers are good, and are halved on 429, "
-        "5xx and time-outs."
+        64, description="Most requests in flight: they begin at 8, grow while answers are good, are halved on 429, 503 "
+        "and time-outs, and lose a tenth on other faults."
     )  # fmt: skip
     requests_per_minute: Positive | None = Field(None, description="The account's limit, in any 60 seconds.")
     tokens_per_minute: Positive | None = Field(

@@ -75,6 +75,18 @@ def test_requests_in_flight_grow_by_one_an_answer_and_are_halved_once_by_what_wa
     asyncio.run(work())
 
 
+def test_a_fault_by_chance_takes_a_tenth_and_not_a_half() -> None:
+    flow = Flow(100)
+    flow.in_flight_limit = 100.0
+
+    async def work() -> None:
+        async with flow.turn(1) as turn:
+            turn.failed()
+        assert flow.in_flight_limit == 90
+
+    asyncio.run(work())
+
+
 def test_there_is_always_room_for_one_and_never_for_more_than_the_most() -> None:
     flow = Flow(9)
 

@@ -237,10 +237,11 @@ class ChatClient:
     def _lost(self, attempt: _Attempt, error: Exception) -> _Retry:
         """No answer to what was sent, which may have been paid for."""
         attempt.account.give_up(attempt.number)
-        attempt.turn.pushed_back()
         if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+            attempt.turn.pushed_back()
             seconds = self._endpoint.timeout_seconds
             return _Retry(Failed(reason="timed_out", detail=f"no reply within {seconds:g} seconds"))
+        attempt.turn.failed()
         return _Retry(Failed(reason="server_error", detail=self._scrub(f"{type(error).__name__}: {error}")))
 
     def _success(self, attempt: _Attempt, response: httpx.Response) -> Answer | _Retry:
@@ -253,7 +254,7 @@ class ChatClient:
         else:
             attempt.account.give_up(attempt.number, raw)
         if isinstance(answer, Failed) and not answer.about_the_reply:
-            attempt.turn.pushed_back()
+            attempt.turn.failed()
             return _Retry(answer)
         attempt.turn.good(tokens)
         return answer
@@ -279,7 +280,7 @@ class ChatClient:
         retried = status in RETRIED_STATUSES or status >= 500
         if not retried or error.code == "insufficient_quota":
             raise TeacherError(self._final_sentence(status, model, error))
-        attempt.turn.pushed_back()
+        (attempt.turn.pushed_back if status in (429, 503) else attempt.turn.failed)()
         failure = Failed(
             reason="rate_limited" if status == 429 else "server_error", detail=f"{status}: {error.message}"
         )

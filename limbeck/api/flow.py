@@ -1,8 +1,9 @@
 """How fast one server is asked: requests in flight that adapt to its answers, limits a minute, pauses it asks for.
 
 Requests in flight grow while answers are good, by one an answer until the first push-back and by one a round from then
-on, and are halved where the server pushes back (429, 5xx, no reply in time): additive increase, multiplicative decrease
-(Chiu and Jain 1989). Limits hold in any 60 seconds, not in calendar minutes. Knows nothing of HTTP.
+on, and are halved where the server pushes back (429, 503, no reply in time): additive increase, multiplicative decrease
+(Chiu and Jain 1989). A fault (another 5xx, a lost connection, a damaged reply) takes a tenth: of thousands of requests
+some fail by chance, and halving each time would leave few in flight. Limits hold in any 60 seconds, not in calendar minutes. Knows nothing of HTTP.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 _WINDOW_SECONDS = 60.0
 _STILL_SECONDS = 1.0
+_NO_ROOM, _FAULT = 0.5, 0.9  # of what is in flight stays
 _FIRST_IN_FLIGHT = 8  # what a new key of any provider allows
 
 
@@ -35,8 +37,12 @@ class Turn:
             self._flow.correct(self._entry, tokens)
 
     def pushed_back(self) -> None:
-        """The server had no room. Requests that were in flight together count as one push-back."""
-        self._flow.shrink(self._generation)
+        """The server had no room (429, 503, no reply in time). What was in flight together counts as one push-back."""
+        self._flow.shrink(self._generation, _NO_ROOM)
+
+    def failed(self) -> None:
+        """The server or the line failed: it may be overload, and may be chance."""
+        self._flow.shrink(self._generation, _FAULT)
 
 
 class Flow:
@@ -95,12 +101,12 @@ class Flow:
         self.in_flight_limit = min(self.in_flight_limit + step, float(self._most))
         self._wake()
 
-    def shrink(self, generation: int) -> None:
-        """Take note of a push-back on a request of that generation."""
+    def shrink(self, generation: int, share: float) -> None:
+        """Leave `share` of what may be in flight, after a push-back on a request of that generation."""
         if generation == self._generation:
             self._generation += 1
             self._starting = False
-            self.in_flight_limit = max(self.in_flight_limit / 2, 1.0)
+            self.in_flight_limit = max(self.in_flight_limit * share, 1.0)
 
     async def confirmed(self, entry: "_Entry") -> "_Entry":
         """The entry itself where its time is now; where it has passed, another, waited for."""
