@@ -3,7 +3,8 @@
 Requests in flight grow while answers are good, by one an answer until the first push-back and by one a round from then
 on, and are halved where the server pushes back (429, 503, no reply in time): additive increase, multiplicative decrease
 (Chiu and Jain 1989). A fault (another 5xx, a lost connection, a damaged reply) takes a tenth: of thousands of requests
-some fail by chance, and halving each time would leave few in flight. Limits hold in any 60 seconds, not in calendar minutes. Knows nothing of HTTP.
+some fail by chance, and halving each time would leave few in flight. Limits hold in any 60 seconds, not in calendar
+minutes. Knows nothing of HTTP.
 """
 
 import asyncio
