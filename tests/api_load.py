@@ -12,6 +12,7 @@ from pathlib import Path
 
 from limbeck.api import Answer, Call, ChatClient, ChatRequest, ReplyStore, ask_all, reply_key
 from limbeck.api.asking import Send
+from limbeck.api.budget import UNLIMITED, Budget
 from limbeck.api.faulty_ledger import marked
 from limbeck.recipe_pairs import Endpoint
 from limbeck.records import user_prompt
@@ -49,6 +50,7 @@ def ask_load(
     concurrency: int,
     timeout_seconds: float = 3.0,
     max_retries: int = 8,
+    budget: Budget = UNLIMITED,
 ) -> dict[str, Answer]:
     """Ask everything; the answers by mark."""
     endpoint = Endpoint(base_url=url, concurrency=concurrency, timeout_seconds=timeout_seconds, max_retries=max_retries)
@@ -60,7 +62,7 @@ def ask_load(
             yield open_client.complete
 
     calls = load_calls(url, marks)
-    answers = ask_all(calls, session, store, concurrency=concurrency)
+    answers = ask_all(calls, session, store, concurrency=concurrency, budget=budget)
     return {mark: answers[call.key] for mark, call in zip(marks, calls, strict=True)}
 
 

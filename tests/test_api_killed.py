@@ -31,6 +31,7 @@ class Moment(NamedTuple):
     before: Tally
     after: Tally
     marks: list[str]
+    spent_tokens: int
 
 
 def _start(server: Running, path: Path, prefix: str) -> subprocess.Popen[str]:
@@ -72,7 +73,8 @@ def _kill_once(server: Running, folder: Path, number: int) -> Moment:
     assert again.returncode == 0
     with ReplyStore(path) as store:
         states = store.states()
-    return Moment(stored, states, before, server.tally(), marks)
+        spent = store.spent().tokens
+    return Moment(stored, states, before, server.tally(), marks, spent)
 
 
 def _check(moment: Moment) -> int:
@@ -95,6 +97,9 @@ def _at_random_moments(folder: Path, number: int) -> None:
     faults = Faults.spread(0.05, seed=2, latency_seconds=LATENCY)
     with running(faults) as server, ThreadPoolExecutor(AT_ONCE) as threads:
         moments = list(threads.map(lambda n: _kill_once(server, folder, n), range(number)))
+        charged = server.tally()
+    booked = sum(moment.spent_tokens for moment in moments)
+    assert charged.tokens_in + charged.tokens_out <= booked, "the server charged what is in no book"
     again = [_check(moment) for moment in moments]
     halfway = [moment for moment in moments if 0 < len(moment.stored) < REQUESTS]
     assert halfway, "no kill fell into the middle of the work"

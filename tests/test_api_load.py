@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from api_load import ask_load, names
 
 from limbeck.api import Answered, Failed, ReplyStore
+from limbeck.api.budget import Budget
 from limbeck.api.faults import FAULTS, PASSING, Faults, Tally
 from limbeck.api.faulty_server import running
+from limbeck.errors import BudgetError
 
 REASONS = {"empty": "empty", "content_filter": "content_filter", "refused": "refused", "truncated": "truncated"}
 
@@ -29,6 +32,21 @@ def test_500_requests_with_a_tenth_faulted_are_all_accounted_for_and_none_is_bou
         assert REASONS.get(how) == (answer.reason if isinstance(answer, Failed) else None)
         assert how in REASONS or (isinstance(answer, Answered) and mark in answer.text)
     _tokens_agree(answers, tally)
+
+
+def test_the_books_hold_what_the_server_charged_and_a_budget_holds_under_faults(tmp_path: Path) -> None:
+    marks = names("budget", 200)
+    faults = Faults.spread(0.2, seed=5)
+    with running(faults) as server, ReplyStore(tmp_path / "replies.sqlite") as store:
+        with pytest.raises(BudgetError):
+            ask_load(server.url, store, marks, concurrency=32, budget=Budget(tokens=20_000))
+        tally, spent = server.tally(), store.spent().tokens
+        assert tally.tokens_in + tally.tokens_out <= spent <= 20_000
+        assert 0 < store.states()["done"] < 200
+        ask_load(server.url, store, marks, concurrency=32)  # without a limit the rest is bought, and booked too
+        tally, spent = server.tally(), store.spent().tokens
+        assert tally.tokens_in + tally.tokens_out <= spent
+        assert store.states() == {"done": 200}
 
 
 def _tokens_agree(answers: dict[str, Answered | Failed], tally: Tally) -> None:
