@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rich.columns import Columns
 from rich.markup import escape
 from rich.panel import Panel
+from rich.table import Column, Table
 
 from limbeck.console import literal, results, say
 from limbeck.errors import RunFolderError
@@ -36,7 +36,9 @@ def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: st
             text = _reply(one, histories[name], Sampling(MAX_NEW_TOKENS, temperature, seed=turn, slots=1))
             histories[name].append(Message(role="assistant", content=text))
             panels.append(Panel(literal(text), title=escape(name)))
-        results.print(Columns(panels, equal=True, expand=True))
+        beside = Table.grid(*(Column(ratio=1) for _ in panels), expand=True)
+        beside.add_row(*panels)
+        results.print(beside)
         turn += 1
 
 

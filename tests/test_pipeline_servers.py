@@ -186,8 +186,8 @@ def test_new_prompts_of_the_teacher_become_pairs(run: Path) -> None:
 def test_what_was_paid_for_is_never_asked_again(run: Path, recipe: Path, server: Server) -> None:
     before, left = dict(server.asked), outputs(run)
     assert limbeck("run", recipe, "--out", run).done().ran == []
-    # Another setting of mining, and a smaller mixture: stages run anew, but every reply is in their stores.
-    changed = settings("mine.max_prompts=500", "mix.heldout_pairs=0")
+    # Another setting of mining and of screening: stages run anew, but every reply is in their stores.
+    changed = settings("mine.max_prompts=500", "screen.max_length_ratio=19")
     again = limbeck("run", recipe, "--out", run, *changed).done()
     assert {"mine", "teach"} <= set(again.ran)
     assert server.asked["teacher"] == before["teacher"]
