@@ -269,6 +269,7 @@ def _evaluation(corpus: Path) -> dict[str, Path]:
 
 
 def own_templates(recipe: Recipe) -> dict[str, Path]:
+    """The folder of the user's own templates as an input, where the recipe names one."""
     folder = recipe.teach.templates
     return {} if folder is None else {"templates": Path(folder).expanduser().resolve()}
 

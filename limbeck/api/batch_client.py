@@ -6,7 +6,6 @@ Knows nothing of requests, budgets or stores.
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +17,8 @@ import httpx
 from limbeck.api import wire
 from limbeck.api.address import OPENAI_URL, Address
 from limbeck.api.batch_wire import ENDPOINT, LONGEST_BATCH_SECONDS, BatchState, read_batch, read_batches, read_id
-from limbeck.api.client import (
-    FIRST_DELAY_SECONDS,
-    LONGEST_DELAY_SECONDS,
-    LONGEST_RETRY_AFTER_SECONDS,
-    RETRIED_STATUSES,
-)
+from limbeck.api.client import RETRIED_STATUSES
+from limbeck.api.delays import Delays, asked_for
 from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Endpoint
 
@@ -68,7 +63,7 @@ class BatchClient:
         self._retries = endpoint.max_retries
         self._address = Address(endpoint, OPENAI_URL, environ)
         self._transport = transport
-        self._jitter = random.Random()  # its own, so that waiting moves no other random choice
+        self._delays = Delays()
         self._http: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
@@ -242,9 +237,7 @@ class BatchClient:
         return _Trouble(f"{status}: {said.message}", status != 429, after)
 
     async def _wait(self, attempt: int, trouble: _Trouble) -> None:
-        longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt, 10), LONGEST_DELAY_SECONDS)
-        asked = min(trouble.retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
-        await self.sleep(max(longest * self._jitter.uniform(0.5, 1.0), asked))
+        await self.sleep(self._delays.seconds(attempt, asked_for(trouble.retry_after_seconds)))
 
     def _sentence(self, response: httpx.Response, path: str) -> str:
         """What an answer that is of no use means."""

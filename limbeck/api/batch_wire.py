@@ -68,14 +68,9 @@ class Line:
         return self.status in _FINAL_STATUSES or self.error.code == "insufficient_quota"
 
 
-def encode(body: Mapping[str, Any]) -> bytes:
-    """A request's body as it travels."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
 def write_line(key: str, body: bytes) -> bytes:
     """One request as a line of the file that is uploaded; its answer will carry `key`."""
-    return encode({"custom_id": key, "method": "POST", "url": ENDPOINT})[:-1] + b',"body":' + body + b"}\n"
+    return wire.encode({"custom_id": key, "method": "POST", "url": ENDPOINT})[:-1] + b',"body":' + body + b"}\n"
 
 
 def read_id(content: bytes) -> str | None:

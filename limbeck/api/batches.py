@@ -15,7 +15,7 @@ from limbeck.api.asking import Call, LookedUp, OnAnswer, Payload, ignore, look_u
 from limbeck.api.batch_book import Batch, BatchBook, Entry, State
 from limbeck.api.batch_client import WITHOUT, NotCreatedError
 from limbeck.api.batch_results import Batching, Desk
-from limbeck.api.batch_wire import LONGEST_BATCH_SECONDS, TOO_MANY_TOKENS, BatchState, encode, write_line
+from limbeck.api.batch_wire import LONGEST_BATCH_SECONDS, TOO_MANY_TOKENS, BatchState, write_line
 from limbeck.api.budget import UNLIMITED, Budget
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import clock
@@ -171,7 +171,7 @@ class _Run(Generic[Payload]):
         for key in self._queue:
             call = self._calls[key]
             body = wire.adapt(self._batching.request(call.payload).body(), self._batching.adaptations)
-            content = encode(body)
+            content = wire.encode(body)
             line = write_line(key, content)
             if lines and (size + len(line) > self._batching.most_bytes or len(lines) == self._most_requests):
                 break

@@ -7,9 +7,7 @@ other host.
 """
 
 import asyncio
-import json
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,19 +21,17 @@ from limbeck.api.address import OPENAI_URL, Address
 from limbeck.api.answers import Answer, Failed
 from limbeck.api.budget import Account, Unbooked
 from limbeck.api.connections import transport_for
+from limbeck.api.delays import Delays, asked_for
 from limbeck.api.flow import Flow, Turn
 from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Endpoint
 from limbeck.records import Message
 
 RETRIED_STATUSES = frozenset({408, 409, 429})  # and every 5xx
-FIRST_DELAY_SECONDS = 0.5  # doubled at every retry, with jitter (the schedule of OpenAI's own client)
-LONGEST_DELAY_SECONDS = 30.0
 BYTES_A_TOKEN = 4  # of English, for limits a minute; a budget counts the worst case
 LONGEST_CONNECT_SECONDS = 10.0
 LONGEST_LOOK_SECONDS = 30.0  # a list of models needs no sampling
 FREE_STATUSES = frozenset({429, 500, 503})  # and every 4xx: refused before a token was written, which nobody bills
-LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for an hour is asked again after two minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,7 @@ class ChatClient:
         self._transport = transport
         self._sleep = sleep
         self._now = now
-        self._jitter = random.Random()  # its own, so that waiting moves no other random choice
+        self._delays = Delays()
         self._flow = Flow(
             endpoint.concurrency, endpoint.requests_per_minute, endpoint.tokens_per_minute, sleep=self._sleep
         )
@@ -206,17 +202,16 @@ class ChatClient:
 
     async def _wait(self, attempt: int, retry_after_seconds: float | None) -> float:
         """Wait before the next attempt. What the server asks for by Retry-After holds for every request."""
-        backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS) * self._jitter.uniform(0.5, 1.0)
-        asked = min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
+        asked = asked_for(retry_after_seconds)
         mark = self._flow.pause(asked) if asked else 0.0
-        await self._sleep(max(backoff, asked))
+        await self._sleep(self._delays.seconds(attempt, asked))
         return mark
 
     async def _attempt(self, request: ChatRequest, account: Account, waited_for: float) -> Answer | _Retry | _Adapted:
         if self._http is None:
             raise RuntimeError("a ChatClient is used inside `async with`")
         body = wire.adapt(request.body(), self.adaptations)
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        content = wire.encode(body)
         most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or 0)
         async with self._flow.turn(len(content) / BYTES_A_TOKEN + most_out, waited_for) as turn:
             number = await account.begin(len(content), most_out)

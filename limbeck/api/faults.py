@@ -146,7 +146,6 @@ class Tally(Record):
     arrivals: dict[str, tuple[Arrival, ...]] = {}
     waiting: tuple[str, ...] = ()  # keys that have no reply yet
     most_at_once: int = 0
-    most_at_once_of_one_key: int = 0
     connections: int = 0
     tokens_in: int = 0
     tokens_out: int = 0

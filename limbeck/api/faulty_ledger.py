@@ -33,7 +33,7 @@ class Ledger:
         self._faults = faults
         self._arrivals: dict[str, list[Arrival]] = {}
         self._waiting: Counter[str] = Counter()
-        self._number = self._at_once = self._most_at_once = self._most_of_one_key = 0
+        self._number = self._at_once = self._most_at_once = 0
         self._tokens_in = self._tokens_out = 0
         self._minute: deque[float] = deque()
 
@@ -54,7 +54,6 @@ class Ledger:
         self._at_once += 1
         self._waiting[key] += 1
         self._most_at_once = max(self._most_at_once, self._at_once)
-        self._most_of_one_key = max(self._most_of_one_key, self._waiting[key])
         return replace(written.reply, sent=partial(self._leave, key, len(arrivals) - 1))
 
     def tally(self) -> Tally:
@@ -63,7 +62,6 @@ class Ledger:
             arrivals={key: tuple(arrivals) for key, arrivals in self._arrivals.items()},
             waiting=tuple(self._waiting.elements()),
             most_at_once=self._most_at_once,
-            most_at_once_of_one_key=self._most_of_one_key,
             connections=self.connections,
             tokens_in=self._tokens_in,
             tokens_out=self._tokens_out,

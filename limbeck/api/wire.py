@@ -54,6 +54,11 @@ def _spelt(secret: str) -> re.Pattern[str]:
     return re.compile("".join(rf"(?:\\?{re.escape(sign)}|\\u00(?i:{ord(sign):02x}))" for sign in secret))
 
 
+def encode(body: Mapping[str, Any]) -> bytes:
+    """A request's body as it travels."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
 def adapt(body: Mapping[str, Any], adaptations: Set[Adaptation]) -> dict[str, Any]:
     """The body as this server takes it."""
     adapted = dict(body)

@@ -153,7 +153,7 @@ class Revised:
 
     def __init__(self, desk: Desk, weak: Sequence[WeakPrompt], seed: int, templates: Templates) -> None:
         self._desk, self._templates = desk, templates
-        self._failures = _failures("revise", uniform_order(weak, seed, ORDER), seed, desk.tally)
+        self._failures = _failures(uniform_order(weak, seed, ORDER), seed, desk.tally)
 
     def make(self, number: int) -> list[Pair | None]:
         """One request a pair."""
@@ -243,13 +243,13 @@ class _Failing(NamedTuple):
     failure: str
 
 
-def _failures(kind: MadeKind, rows: Sequence[WeakPrompt], seed: int, tally: Tally) -> Iterator[_Failing]:
+def _failures(rows: Sequence[WeakPrompt], seed: int, tally: Tally) -> Iterator[_Failing]:
     """Each row with one of its failing replies, drawn by the seed; rows without one are passed over and counted."""
     for row in rows:
         if row.failures:
-            yield _Failing(row, rng(seed, kind, "rejected", row.id).choice(row.failures))
+            yield _Failing(row, rng(seed, "revise", "rejected", row.id).choice(row.failures))
         else:
-            tally.drop(kind, "no failing reply")
+            tally.drop("revise", "no failing reply")
 
 
 def _written(
