@@ -15,13 +15,13 @@ from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST
-from limbeck.pipeline import Unit
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
 from limbeck.students import served
+from limbeck.unit import Unit
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed

@@ -60,7 +60,7 @@ def show_audit(path: Path) -> None:
     if any(each.coverage for each in found.audits):
         _show(_turned(coverage_table(found)))
     for alarm in found.alarms:
-        show(f"ALARM {alarm.audited}: {alarm.field} = {alarm.threshold:g}, and it is {alarm.value:.2f}")
+        show(f"ALARM {alarm.about}: {alarm.field} = {alarm.threshold:g}, and it is {alarm.value:.2f}")
     if not found.alarms:
         show("No alarm.")
     show(str(path.parent.resolve()))

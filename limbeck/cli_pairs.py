@@ -12,9 +12,9 @@ from limbeck import conductor, pipeline
 from limbeck.alone import pairs_input, recipe_for, run_alone
 from limbeck.console import results, show
 from limbeck.errors import InputError, RunFolderError
-from limbeck.pipeline import Unit
 from limbeck.recipe_file import load_recipe
 from limbeck.run_folder import RECIPE_FILE, claimed, settled
+from limbeck.unit import Unit
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting.")]
 FIRST = 10

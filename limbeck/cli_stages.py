@@ -16,32 +16,15 @@ from limbeck.alone import (
     run_alone,
 )
 from limbeck.cli_audit import audit
-from limbeck.console import show
+from limbeck.cli_evaluate import evaluate
+from limbeck.cli_options import AskedName, Data, ModelName, Out, Seed, Set, asked_model, done, only_tasks
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
-from limbeck.pipeline import own_templates
-from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
 from limbeck.records import WeakPrompt
+from limbeck.units_pairs import own_templates
 
-ModelName = Annotated[str, typer.Option("--model", help="Folder, hub id, or a name that `limbeck pull` knows.")]
-AskedName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="Folder, hub id, or a name that `limbeck pull` knows; may be left out where a server has the model: "
-        "--set servers.model.base_url=URL --set servers.model.model=NAME.",
-    ),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder to work in; an interrupted command resumes there.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting.")]
-Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
-Data = Annotated[list[str], typer.Option("--data", help="File, folder of parquet, or hub id; may be given again.")]
 PairsFile = Annotated[Path, typer.Option("--pairs", help="Preference pairs, in any format that limbeck reads.")]
-
-
-def _done(folder: Path) -> None:
-    show(str(folder.resolve()))
 
 
 def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1, overrides: Set = None) -> None:
@@ -54,7 +37,7 @@ def sft(model: ModelName, data: Data, out: Out = Path("out/sft"), seed: Seed = 1
         "demonstrations": corpus / "demonstrations.jsonl",
         "validation": corpus / "demonstrations_validation.jsonl",
     }
-    _done(run_alone(recipe, "sft", inputs, out) / "model")
+    done(run_alone(recipe, "sft", inputs, out) / "model")
 
 
 def mine(
@@ -70,12 +53,12 @@ def mine(
         raise RecipeError("limbeck mine: give either --prompts FILE or --tasks NUMBER")
     data: dict[str, Any] = {"seed": seed, "mine": {}}
     if prompts is None:
-        data["corpus"] = {"tasks": _only_tasks("pool", tasks)}
+        data["corpus"] = {"tasks": only_tasks("pool", tasks)}
         inputs = {"pool": Path("corpus/pool.jsonl")}
     else:
         inputs = prompts_input(data, prompts, "pool")
     recipe = recipe_for("mine", data, tuple(overrides or ()))
-    _done(run_alone(recipe, "mine", {**_asked("student", model, recipe), **inputs}, out, MODEL))
+    done(run_alone(recipe, "mine", {**asked_model("student", model, recipe), **inputs}, out, MODEL))
 
 
 def teach(
@@ -109,7 +92,7 @@ def teach(
 
         show_rehearsal(rehearse_alone(recipe, inputs, out), recipe.teach)
         return
-    _done(run_alone(recipe, "teach", inputs, out))
+    done(run_alone(recipe, "teach", inputs, out))
 
 
 def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, overrides: Set = None) -> None:
@@ -117,7 +100,7 @@ def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, over
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "human")
     recipe = recipe_for("screen", data, tuple(overrides or ()))
-    _done(run_alone(recipe, "screen", inputs | own_templates(recipe), out))
+    done(run_alone(recipe, "screen", inputs | own_templates(recipe), out))
 
 
 def mix(
@@ -136,7 +119,7 @@ def mix(
         raise RecipeError("limbeck mix: one file for each kind; join the files of a kind first")
     data = {"seed": seed, "arms": {"mixed": counts}}
     recipe = recipe_for("mix", data, tuple(overrides or ()))
-    _done(run_alone(recipe, "mix", {kind: path for kind, path, _ in shares}, out, "mixed"))
+    done(run_alone(recipe, "mix", {kind: path for kind, path, _ in shares}, out, "mixed"))
 
 
 def dpo(
@@ -156,46 +139,7 @@ def dpo(
     recipe = recipe_for("dpo", data, tuple(overrides or ()))
     policy = model_folder(model)
     inputs |= {"policy": policy, "reference": model_folder(reference) if reference else policy}
-    _done(run_alone(recipe, "dpo", inputs, out, "pairs") / "model")
-
-
-def evaluate(
-    model: AskedName = None,
-    prompts: Annotated[Path | None, typer.Option(help="Prompts, in any format that limbeck reads.")] = None,
-    tasks: Annotated[int, typer.Option(min=0, help="Or so many built-in problems.")] = 0,
-    judge: Annotated[str, typer.Option(help="verifier (built-in problems) or nemotron.")] = "verifier",
-    out: Out = Path("out/evaluate"),
-    seed: Seed = 1,
-    overrides: Set = None,
-) -> None:
-    """Sample one reply a prompt and let a judge score it."""
-    from limbeck.summary import show_judgements
-
-    if (prompts is None) == (tasks == 0):
-        raise RecipeError("limbeck evaluate: give either --prompts FILE or --tasks NUMBER")
-    data: dict[str, Any] = {"seed": seed, "evaluate": {"judges": [judge]}}
-    if prompts is None:
-        data["corpus"] = {"tasks": _only_tasks("test", tasks)}
-        inputs = {"test": Path("corpus/test.jsonl")}
-    else:
-        inputs = {"test": prompts_input(data, prompts, "test")["test"]}
-    recipe = recipe_for("evaluate", data, tuple(overrides or ()))
-    folder = run_alone(recipe, "evaluate", {**_asked("model", model, recipe), **inputs}, out, MODEL)
-    show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
-    _done(folder)
-
-
-def _asked(place: str, model: str | None, recipe: Recipe) -> dict[str, Path]:
-    if model is not None:
-        return {place: model_folder(model)}
-    if recipe.servers:
-        return {}
-    raise RecipeError(f"limbeck {recipe.name}: give --model, or a server with --set servers.model.base_url=URL and "
-                      "--set servers.model.model=NAME")  # fmt: skip
-
-
-def _only_tasks(split: str, count: int) -> dict[str, int]:
-    return dict.fromkeys(("sft", "pool", "fresh", "validation", "test", "transfer"), 0) | {split: count}
+    done(run_alone(recipe, "dpo", inputs, out, "pairs") / "model")
 
 
 def add_stage_commands(app: typer.Typer) -> None:

@@ -10,11 +10,12 @@ from typing import Literal
 from limbeck.console import clock, say
 from limbeck.errors import RecipeError
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
-from limbeck.pipeline import BASE, SFT, Unit, check, units
+from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
 from limbeck.students import served
+from limbeck.unit import BASE, SFT, Unit
 
 _ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
 

@@ -12,10 +12,10 @@ from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
-from limbeck.recipe_pairs import Arm, Endpoint, MadeKind, Mix, PairKind, Screen, Teach
+from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
+from limbeck.recipe_verdict import Evaluate, Judge, Judges, Reward
 
-Judge = Literal["verifier", "nemotron"]
 _MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
 _NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
 SHARING_PROMPTS: dict[PairKind, frozenset[PairKind]] = {kind: group for group in (_MINED, _NEW) for kind in group}
@@ -72,19 +72,6 @@ class Mine(Sampled):
         return self
 
 
-class Evaluate(Sampled):
-    """How the verdict is reached."""
-
-    judges: tuple[Judge, ...] = Field(("verifier",), min_length=1, description="Exact verifier, reward API, or both.")
-    max_new_tokens: Positive = Field(200, description="Longest reply; replies cut there are counted as truncated.")
-    ties: Literal["half", "loss"] = Field("half", description="half: ours; loss: the paper's definition.")
-    confidence: Rate = Field(0.95, description="Of every interval.")
-    reward: Endpoint = Field(Endpoint(api_key_env="NVIDIA_API_KEY"), description="Server of the `nemotron` judge.")
-    reward_model: str = Field(
-        "nvidia/llama-3.1-nemotron-70b-reward", description="Model name the reward server is asked for."
-    )
-
-
 class Server(Section):
     """Your own OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama) that holds a model of the run.
 
@@ -125,6 +112,8 @@ class Recipe(Section):
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
     evaluate: Evaluate = Evaluate()
+    judges: Judges = Judges()
+    reward: Reward = Reward()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
 
@@ -224,6 +213,14 @@ class Recipe(Section):
     def _sharing_prompts(self, kind: MadeKind) -> frozenset[PairKind]:
         mined_from_human = kind in _MINED and self.corpus.preferences and not self.corpus.prompts
         return SHARING_PROMPTS[kind] | ({"human"} if mined_from_human else set())
+
+    def judged_by(self) -> tuple[Judge, ...]:
+        """The judges of the verdict: those that `evaluate.judges` names, else what the held-out prompts call for."""
+        if self.evaluate.judges:
+            return self.evaluate.judges
+        exact = self.corpus.tasks is not None and self.corpus.tasks.test > 0
+        offline = self.corpus.evaluation and (not exact or self.corpus.preferences or self.judges.local.is_named)
+        return (*(("verifier",) if exact or not offline else ()), *(("local",) if offline else ()))
 
     def mines(self) -> bool:
         """Whether an arm asks for pairs that are made, for which the student's failures are sought."""

@@ -12,7 +12,8 @@ _CHANGES_NOTHING: Any = {
     "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "teach": {"budget": True, "prices": True, "endpoint": PACE, "contrast_endpoint": PACE},
-    "evaluate": {"reward": PACE},
+    "judges": {"nemotron": {"endpoint": PACE, "budget": True}, "pairwise": {"endpoint": PACE, "budget": True}},
+    "reward": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "servers": True,
 }
 

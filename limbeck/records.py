@@ -142,55 +142,6 @@ class Estimate(Record):
     n: int
 
 
-class ModelScore(Record):
-    """What one model achieved on the held-out prompts. Accuracies are shares of all prompts, truncated ones included.
-
-    `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
-    `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
-    """
-
-    model: str
-    accuracy: Estimate | None = None
-    transfer_accuracy: Estimate | None = None
-    accuracy_by_topic: dict[str, Estimate] = {}
-    mean_reward: Estimate | None = None
-    num_replies: int
-    unparsable: int
-    truncated: int
-    unscored: int
-    mean_response_tokens: float | None
-    repetition_rate: float
-    chat_repetition_rate: float | None = None
-    retention_nats_per_token: float | None = None
-
-
-class Comparison(Record):
-    """A paired comparison on the same prompts. `difference` is candidate minus baseline, in the judge's unit."""
-
-    candidate: str
-    baseline: str
-    judge: str
-    split: HeldOutSplit
-    difference: Estimate
-    win_rate: Estimate
-    wins: int
-    ties: int
-    losses: int
-    unscored: int
-    p_value: float
-    p_value_holm: float
-    minimum_detectable_difference: float | None
-
-
-class Verdict(Record):
-    """The answer of a run: one sentence, then the figures behind it."""
-
-    sentence: str
-    confidence: float
-    scores: tuple[ModelScore, ...]
-    comparisons: tuple[Comparison, ...]
-
-
 def user_prompt(text: str) -> tuple[Message, ...]:
     """The simplest conversation: one user turn."""
     return (Message(role="user", content=text),)

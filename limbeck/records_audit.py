@@ -3,6 +3,7 @@
 from typing import Literal
 
 from limbeck.records import Estimate, Record
+from limbeck.records_alarms import Alarm
 
 
 class Lengths(Record):
@@ -92,20 +93,6 @@ class PairsAudit(Record):
     def label(self) -> str:
         """What sentences and tables call it."""
         return f"arm {self.name}" if self.of == "arm" else self.name
-
-
-class Alarm(Record):
-    """A figure beyond its threshold, in one sentence, and what to do about it, in another.
-
-    `field` names the threshold in the recipe.
-    """
-
-    audited: str
-    field: str
-    value: float
-    threshold: float
-    sentence: str
-    advice: str
 
 
 class Audit(Record):

@@ -12,7 +12,8 @@ from limbeck.conductor import Standing
 from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.recipe_pairs import Teach
-from limbeck.records import Comparison, Estimate, Judgement, ModelScore, Verdict
+from limbeck.records import Estimate, Judgement
+from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.statistics import proportion
 from limbeck.store import first_problem, read_records
 

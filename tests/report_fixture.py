@@ -10,19 +10,10 @@ from limbeck.manifest import MANIFEST, Manifest, StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Chat, Corpus, Tasks
 from limbeck.recipe_pairs import Arm
-from limbeck.records import (
-    Comparison,
-    Estimate,
-    Judgement,
-    Metric,
-    ModelScore,
-    Problem,
-    PromptRow,
-    Reply,
-    Verdict,
-    user_prompt,
-)
-from limbeck.records_audit import Alarm, Audit, Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
+from limbeck.records import Estimate, Judgement, Metric, Problem, PromptRow, Reply, user_prompt
+from limbeck.records_alarms import Alarm
+from limbeck.records_audit import Audit, Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
+from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.statistics.intervals import proportion
 from limbeck.store import digest_json, write_json, write_records, write_text
 
@@ -175,7 +166,7 @@ def _audit() -> Audit:
                       **sides, shortcut=shortcut, coverage=covered)  # fmt: skip
     few = PairsAudit(name="random", of="arm", num_pairs=12, num_sampled=12, longer_is_chosen=None, **lengths, **sides,
                      shortcut=None, coverage=None, not_measured=("shortcut test: too few",))  # fmt: skip
-    alarm = Alarm(audited="zero_shot", field="audit.max_words_auc", value=0.901, threshold=0.8,
+    alarm = Alarm(about="zero_shot", field="audit.max_words_auc", value=0.901, threshold=0.8,
                   sentence="zero_shot: words alone tell <chosen> from rejected.", advice="Write both alike.",
                   )  # fmt: skip
     return Audit(audits=(told, few), alarms=(alarm,))

@@ -14,9 +14,10 @@ from limbeck.errors import TeacherError
 from limbeck.judges import Exchange, Judge, make_judge
 from limbeck.judges.nemotron import NVIDIA_URL
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
-from limbeck.recipe import Evaluate, Recipe
+from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Corpus, Tasks
 from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe_verdict import Evaluate, Judges, Nemotron
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 
 KEY = "nvapi-secret-1234567890"
@@ -48,7 +49,8 @@ class Bench:
         recipe = Recipe(
             name="x",
             corpus=Corpus(tasks=Tasks()),
-            evaluate=Evaluate(judges=("nemotron",), reward=reward, reward_model="some/reward"),
+            evaluate=Evaluate(judges=("nemotron",)),
+            judges=Judges(nemotron=Nemotron(endpoint=reward, model="some/reward")),
         )
 
         async def sleep(seconds: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 from street import limbeck, outputs, settings, student, write_tiny_recipe
 
 from limbeck.manifest import MANIFEST
-from limbeck.records import Verdict
+from limbeck.records_verdict import Verdict
 
 UNITS = [
     "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "audit",

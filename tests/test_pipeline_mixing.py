@@ -10,7 +10,8 @@ from street import limbeck, outputs, settings, student, write_tiny_recipe
 from limbeck import pipeline
 from limbeck.manifest import MANIFEST, read_manifest
 from limbeck.recipe_file import load_recipe
-from limbeck.records import Demonstration, Metric, Pair, Verdict
+from limbeck.records import Demonstration, Metric, Pair
+from limbeck.records_verdict import Verdict
 from limbeck.store import digest_path, read_records
 
 ARMS = """

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from street import limbeck, outputs, settings, student, write_lines
 
-from limbeck.records import Pair, Verdict, WeakPrompt
+from limbeck.records import Pair, WeakPrompt
+from limbeck.records_verdict import Verdict
 from limbeck.store import read_records
 
 RECIPE = """
@@ -211,7 +212,7 @@ def test_nothing_to_mine_is_an_error_where_an_arm_needs_it(run: Path, recipe: Pa
 
 def test_evaluate_alone_asks_the_judge_it_is_told(run: Path, server: Server, tmp_path: Path) -> None:
     prompts = write_lines(tmp_path / "prompts.jsonl", [{"prompt": f"Hello {n}"} for n in range(4)])
-    small = settings(f"evaluate.reward.base_url={server.url}", "evaluate.max_new_tokens=5", "model.dtype=fp32")
+    small = settings(f"judges.nemotron.endpoint.base_url={server.url}", "evaluate.max_new_tokens=5", "model.dtype=fp32")
     words = ("evaluate", "--model", run / "sft" / "model", "--prompts", prompts, "--judge", "nemotron")
     shown = limbeck(*words, *small, "--out", tmp_path / "out").done().out
     assert shown.startswith("mean reward -")
@@ -220,6 +221,6 @@ def test_evaluate_alone_asks_the_judge_it_is_told(run: Path, server: Server, tmp
 def test_a_server_that_is_gone_is_one_sentence_and_what_was_answered_is_kept(
     run: Path, recipe: Path, tmp_path: Path
 ) -> None:
-    nowhere = settings("evaluate.reward.base_url=http://127.0.0.1:9/v1", "evaluate.max_new_tokens=4")
+    nowhere = settings("judges.nemotron.endpoint.base_url=http://127.0.0.1:9/v1", "evaluate.max_new_tokens=4")
     complaint = limbeck("run", recipe, "--out", run, *nowhere).complaint
     assert "http://127.0.0.1:9/v1" in complaint

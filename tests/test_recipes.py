@@ -102,7 +102,7 @@ def test_every_setting_of_the_demo_says_what_it_is() -> None:
     [
         "teach.budget.usd=77", "teach.budget.tokens=9_000_000", "teach.endpoint.concurrency=3",
         "teach.endpoint.tokens_per_minute=1000", "teach.endpoint.api_key_env=OTHER",
-        "evaluate.reward.timeout_seconds=9",
+        "judges.nemotron.endpoint.timeout_seconds=9",
     ],
 )  # fmt: skip
 def test_how_fast_and_for_how_much_a_server_is_asked_makes_nothing_stale(tmp_path: Path, override: str) -> None:

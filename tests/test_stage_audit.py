@@ -187,7 +187,7 @@ def test_the_stage_leaves_a_record_of_every_set_and_facts(tmp_path: Path) -> Non
     assert [each.coverage is None for each in found.audits] == [True, False, False]  # the anchor is not its own
     assert result.counts_in == {"human": 120, "zero_shot": 120, "arm both": 240}
     assert result.counts_out == {"alarms": len(found.alarms)}
-    assert {alarm.audited for alarm in found.alarms} >= {"zero_shot"}
+    assert {alarm.about for alarm in found.alarms} >= {"zero_shot"}
     assert result.facts["words_auc"]["zero_shot"] > 0.95
 
 
@@ -196,7 +196,7 @@ def test_an_arm_of_one_kind_does_not_repeat_its_alarm(tmp_path: Path) -> None:
     inputs = written(tmp_path, kind_zero_shot=told, arm_alone=told)
     audit.run(arms(alone={"zero_shot": 1}), inputs, tmp_path)
     found = Audit.model_validate(read_json(tmp_path / audit.AUDIT))
-    assert {alarm.audited for alarm in found.alarms} == {"zero_shot"}
+    assert {alarm.about for alarm in found.alarms} == {"zero_shot"}
     assert len(found.audits) == 2
 
 

@@ -18,7 +18,8 @@ from limbeck.errors import InputError, RunFolderError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Evaluate, Recipe
 from limbeck.recipe_corpus import Corpus, Dataset
-from limbeck.records import Comparison, Estimate, Judgement, Metric, ModelScore, PromptRow, Reply, Verdict, user_prompt
+from limbeck.records import Estimate, Judgement, Metric, PromptRow, Reply, user_prompt
+from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather
 from limbeck.stages.report.ledger import cost_table

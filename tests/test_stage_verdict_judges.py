@@ -7,7 +7,7 @@ import pytest
 
 from limbeck import pipeline
 from limbeck.recipe_file import parse_recipe
-from limbeck.stages.verdict import say_verdict
+from limbeck.stages.verdict.wording import say_verdict
 
 ONLY_JUDGE = "The judge that found the weak prompts, nemotron, is the only judge of this result."
 BY_REWARD = {"rule": "gap", "judge": "nemotron"}

@@ -7,8 +7,8 @@ from limbeck.judges.nemotron import NemotronJudge
 from limbeck.judges.protocol import Exchange, Judge
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens
 from limbeck.judges.verifier import Verifier
-from limbeck.recipe import Judge as JudgeName
 from limbeck.recipe import Recipe
+from limbeck.recipe_verdict import Judge as JudgeName
 
 __all__ = ["Exchange", "Judge", "NemotronJudge", "TokenCounter", "Verifier", "estimated_tokens", "make_judge"]
 
@@ -27,5 +27,5 @@ def make_judge(
     """
     if name == "verifier":
         return Verifier()
-    settings = recipe.evaluate
-    return NemotronJudge(settings.reward_model, settings.reward, store, count_tokens=count_tokens, client=client)
+    settings = recipe.judges.nemotron
+    return NemotronJudge(settings.model, settings.endpoint, store, count_tokens=count_tokens, client=client)

@@ -33,7 +33,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
         TeacherError: where the model's server or a judge is out of reach for good.
     """
     rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
-    if recipe.evaluate.judges == ("verifier",) and not any(row.problem for row in rows):
+    if recipe.judged_by() == ("verifier",) and not any(row.problem for row in rows):
         raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
     student = student_for(model, recipe, inputs.get("model"))
     student.check()
@@ -42,7 +42,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     unscored: dict[str, int] = {}
-    for name in recipe.evaluate.judges:
+    for name in recipe.judged_by():
         judge = make_judge(name, recipe, store=out / FILE_NAME)
         judgements = list(judge.judge(answered))
         write_records(out / f"judgements_{name}.jsonl", judgements)

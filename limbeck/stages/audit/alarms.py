@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from limbeck.recipe_audit import Audit
 from limbeck.records import Estimate
-from limbeck.records_audit import Alarm, PairsAudit, PromptCoverage, Shortcut
+from limbeck.records_alarms import Alarm
+from limbeck.records_audit import PairsAudit, PromptCoverage, Shortcut
 
 _WORDS = (
     "Have both responses written in one form (templates for the teacher, a stronger contrast in what they say instead "
@@ -38,7 +39,7 @@ def alarms_of(audit: PairsAudit, rules: Audit) -> list[Alarm]:
 
 def _alarm(label: str, field: str, value: float, threshold: float, sentence: str, advice: str) -> Alarm:
     return Alarm(
-        audited=label, field=f"audit.{field}", value=value, threshold=threshold, sentence=sentence, advice=advice
+        about=label, field=f"audit.{field}", value=value, threshold=threshold, sentence=sentence, advice=advice
     )
 
 

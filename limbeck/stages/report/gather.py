@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from limbeck.errors import InputError
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
-from limbeck.recipe import Judge, Recipe
-from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply, Verdict
+from limbeck.recipe import Recipe
+from limbeck.recipe_verdict import Judge
+from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
 from limbeck.records_audit import Audit
+from limbeck.records_verdict import Verdict
 from limbeck.store import AnyRecord, first_problem, read_records
 
 Part = Literal["pairs", "training", "replies", "cost", "recipe"]

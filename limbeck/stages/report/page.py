@@ -43,7 +43,7 @@ def render(gathered: Gathered) -> str:
 
 
 def _results(gathered: Gathered) -> dict[str, Any]:
-    verdict, judge = gathered.verdict, gathered.recipe.evaluate.judges[0]
+    verdict, judge = gathered.verdict, gathered.recipe.judged_by()[0]
     return {
         "judge": judge,
         "confidence": f"{100 * verdict.confidence:g}%",

@@ -1,0 +1,140 @@
+"""The answer of a run: the records that the verdict stage writes and the report reads."""
+
+from limbeck.records import Estimate, HeldOutSplit, Record
+
+
+class ModelScore(Record):
+    """What one model achieved on the held-out prompts. Accuracies are shares of all prompts, truncated ones included.
+
+    `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
+    `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
+    `prompt_echo_rate`: share of replies that mostly repeat or go on with their prompt.
+    """
+
+    model: str
+    accuracy: Estimate | None = None
+    transfer_accuracy: Estimate | None = None
+    accuracy_by_topic: dict[str, Estimate] = {}
+    mean_reward: Estimate | None = None
+    num_replies: int
+    unparsable: int
+    truncated: int
+    unscored: int
+    mean_response_tokens: float | None
+    repetition_rate: float
+    prompt_echo_rate: float | None = None
+    chat_repetition_rate: float | None = None
+    retention_nats_per_token: float | None = None
+
+
+class TopicResult(Record):
+    """Wins, ties and losses of one comparison on one topic, and the difference there."""
+
+    topic: str
+    wins: int
+    ties: int
+    losses: int
+    difference: Estimate
+
+
+class Comparison(Record):
+    """A paired comparison on the same prompts. `difference` is candidate minus baseline, in the judge's unit.
+
+    `p_value` is of the test that `test` names, `p_value_permutation` of the paired permutation test.
+    `length_controlled_win_rate`: what the win rate would be at equal lengths (Dubois et al. 2024); None where no
+    length is known. `minimum_detectable_win_rate`: in win rate above one half.
+    """
+
+    candidate: str
+    baseline: str
+    judge: str
+    split: HeldOutSplit
+    difference: Estimate
+    win_rate: Estimate
+    length_controlled_win_rate: Estimate | None = None
+    wins: int
+    ties: int
+    losses: int
+    unscored: int
+    test: str = ""
+    p_value: float
+    p_value_permutation: float | None = None
+    p_value_holm: float
+    minimum_detectable_difference: float | None
+    minimum_detectable_win_rate: float | None = None
+    by_topic: tuple[TopicResult, ...] = ()
+
+
+class Strength(Record):
+    """How strong a model is by one judge among all models on the same prompts (Bradley and Terry 1952).
+
+    `log_odds` of being preferred to the baseline; `win_rate`: the same as a rate against it.
+    """
+
+    model: str
+    judge: str
+    log_odds: Estimate
+    win_rate: Estimate
+
+
+class PairAccuracy(Record):
+    """How often a model gives the chosen response of a held-out pair the higher log-probability.
+
+    `against_reference`: the same of its change against the reference (the implicit reward). `longer_is_chosen`: how
+    often the longer one is the chosen one: what length alone would reach. `source` is the kind of pair.
+    """
+
+    model: str
+    source: str
+    raw: Estimate
+    against_reference: Estimate | None
+    longer_is_chosen: Estimate
+
+
+class ReliabilityBin(Record):
+    """Pairs whose predicted probability lies in one bin: what was predicted on average, and what was true."""
+
+    predicted: float
+    observed: float
+    n: int
+
+
+class JudgeCard(Record):
+    """How far a judge can be trusted, printed beside whatever it says.
+
+    `accuracy`: on held-out pairs that it was not trained on; `longer_is_chosen`: of the longer response on the same
+    pairs; `calibration_error`: expected, of sigmoid(margin). `limits`: sentences. `rates`: for instance `flips` and
+    `first_position` of a pairwise judge, `failed_extraction` of a verifier.
+    """
+
+    judge: str
+    about: str
+    accuracy: Estimate | None = None
+    accuracy_by_source: dict[str, Estimate] = {}
+    longer_is_chosen: Estimate | None = None
+    calibration_error: float | None = None
+    reliability: tuple[ReliabilityBin, ...] = ()
+    rates: dict[str, Estimate] = {}
+    limits: tuple[str, ...] = ()
+
+
+class Agreement(Record):
+    """How far two judges agree on who wins, over all comparisons both scored; kappa is Cohen's (1960)."""
+
+    judges: tuple[str, str]
+    agreement: Estimate
+    kappa: float | None
+    n: int
+
+
+class Verdict(Record):
+    """The answer of a run: one sentence, then the figures behind it."""
+
+    sentence: str
+    confidence: float
+    scores: tuple[ModelScore, ...]
+    comparisons: tuple[Comparison, ...]
+    strengths: tuple[Strength, ...] = ()
+    pair_accuracies: tuple[PairAccuracy, ...] = ()
+    judges: tuple[JudgeCard, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
