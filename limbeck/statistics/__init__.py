@@ -1,31 +1,58 @@
 """Statistics of comparisons: pure functions, numbers in, numbers out; no torch, no files.
 
-A verdict reads: `win_rate` or `paired_difference` for what was measured, `mcnemar_exact`, `sign_test` or
-`paired_permutation` and then `holm` for what could be chance, `minimum_detectable_difference` for what could not have
-been seen.
+A verdict reads: `win_rate` or `paired_difference` for what was measured,
+`mcnemar_exact`, `sign_test` or `paired_permutation` and then `holm` for what could be chance,
+`minimum_detectable_difference` for what could not have been seen.
 """
 
 from limbeck.statistics.diversity import distinct_n, repetition_rate, self_bleu, vendi_score
-from limbeck.statistics.intervals import Interval, PairedDifference, paired_difference, proportion
+from limbeck.statistics.intervals import (
+    ClusteredProportion,
+    Interval,
+    PairedDifference,
+    clustered_proportion,
+    paired_difference,
+    proportion,
+    sd_by_prompt,
+)
+from limbeck.statistics.outcomes import Ties
+from limbeck.statistics.planning import (
+    Measure,
+    Plan,
+    minimum_detectable_win_rate,
+    plan_detectable,
+    plan_prompts,
+    prompts_for_win_rate,
+)
 from limbeck.statistics.power import minimum_detectable_difference, prompts_needed
 from limbeck.statistics.significance import McNemar, SignTest, holm, mcnemar_exact, paired_permutation, sign_test
 from limbeck.statistics.win_rate import WinRate, win_rate
 
 __all__ = [
+    "ClusteredProportion",
     "Interval",
     "McNemar",
+    "Measure",
     "PairedDifference",
+    "Plan",
     "SignTest",
+    "Ties",
     "WinRate",
+    "clustered_proportion",
     "distinct_n",
     "holm",
     "mcnemar_exact",
     "minimum_detectable_difference",
+    "minimum_detectable_win_rate",
     "paired_difference",
     "paired_permutation",
+    "plan_detectable",
+    "plan_prompts",
+    "prompts_for_win_rate",
     "prompts_needed",
     "proportion",
     "repetition_rate",
+    "sd_by_prompt",
     "self_bleu",
     "sign_test",
     "vendi_score",
