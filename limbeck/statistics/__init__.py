@@ -1,6 +1,6 @@
 """Statistics of comparisons: pure functions, numbers in, numbers out; no torch, no files.
 
-A verdict reads: `win_rate` or `paired_difference` for what was measured,
+A verdict reads: `win_rate` (raw and `length_controlled_win_rate`) or `paired_difference` for what was measured,
 `mcnemar_exact`, `sign_test` or `paired_permutation` and then `holm` for what could be chance,
 `minimum_detectable_difference` for what could not have been seen.
 """
@@ -15,6 +15,7 @@ from limbeck.statistics.intervals import (
     proportion,
     sd_by_prompt,
 )
+from limbeck.statistics.length_controlled import LengthControlledWinRate, length_controlled_win_rate
 from limbeck.statistics.outcomes import Ties
 from limbeck.statistics.planning import (
     Measure,
@@ -31,6 +32,7 @@ from limbeck.statistics.win_rate import WinRate, win_rate
 __all__ = [
     "ClusteredProportion",
     "Interval",
+    "LengthControlledWinRate",
     "McNemar",
     "Measure",
     "PairedDifference",
@@ -41,6 +43,7 @@ __all__ = [
     "clustered_proportion",
     "distinct_n",
     "holm",
+    "length_controlled_win_rate",
     "mcnemar_exact",
     "minimum_detectable_difference",
     "minimum_detectable_win_rate",
