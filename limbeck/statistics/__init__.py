@@ -2,9 +2,10 @@
 
 A verdict reads: `win_rate` (raw and `length_controlled_win_rate`) or `paired_difference` for what was measured,
 `mcnemar_exact`, `sign_test` or `paired_permutation` and then `holm` for what could be chance,
-`minimum_detectable_difference` for what could not have been seen.
+`minimum_detectable_difference` for what could not have been seen, `bradley_terry` for all arms on one scale.
 """
 
+from limbeck.statistics.bradley_terry import BradleyTerry, Strength, bradley_terry
 from limbeck.statistics.diversity import distinct_n, repetition_rate, self_bleu, vendi_score
 from limbeck.statistics.intervals import (
     ClusteredProportion,
@@ -30,6 +31,7 @@ from limbeck.statistics.significance import McNemar, SignTest, holm, mcnemar_exa
 from limbeck.statistics.win_rate import WinRate, win_rate
 
 __all__ = [
+    "BradleyTerry",
     "ClusteredProportion",
     "Interval",
     "LengthControlledWinRate",
@@ -38,8 +40,10 @@ __all__ = [
     "PairedDifference",
     "Plan",
     "SignTest",
+    "Strength",
     "Ties",
     "WinRate",
+    "bradley_terry",
     "clustered_proportion",
     "distinct_n",
     "holm",
