@@ -34,7 +34,7 @@ def say_verdict(
         parts.append(f"the judge that found the weak prompts, {judge}, is the only judge of this result")
     if cost_usd is not None:
         parts.append(f"the teacher cost ${cost_usd:,.2f}")
-    sentence = "; ".join(parts) or "no comparison was asked for"
+    sentence = "; ".join(parts) or "no comparison could be made"
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
@@ -55,7 +55,7 @@ def only_by_length(found: Comparison) -> bool:
 
 
 def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
-    alpha = 1 - recipe.evaluate.confidence
+    alpha = round(1 - recipe.evaluate.confidence, 12)  # 1 - 0.95 is a little above 0.05
     better, worse = [c for c in arms if helped(c, alpha)], [c for c in arms if harmed(c, alpha)]
     best = max(arms, key=_gain)
     verb = "improved on" if best in better else "did worse than" if best in worse else "did not clearly improve on"
