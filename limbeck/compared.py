@@ -149,11 +149,17 @@ def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
     """
     recipe = recipe_of(folder)
     (unit,) = [unit for unit in pipeline.units(recipe, folder) if unit.name == "verdict"]
-    inputs = {name: folder / path for name, path in unit.inputs.items()}
-    missing = [path for name, path in inputs.items() if not path.exists() and not name.startswith("paid/")]
+    names = (BASELINE, *recipe.arms)
+    inputs = {name: folder / path for name, path in unit.inputs.items() if name == "test" or _is_needed(name, names)}
+    missing = [path for path in inputs.values() if not path.exists()]
     if missing:
         raise RunFolderError(f"{folder} cannot be compared yet: {missing[0]} is missing; `limbeck run` makes it")
-    names = (BASELINE, *recipe.arms)
     models = {name: read_model(name, inputs, recipe) for name in names}
     rows = read_records(inputs["test"], PromptRow)
     return recipe, FinishedRun(str(folder), rows, models, recipe.evaluate.samples_per_prompt)
+
+
+def _is_needed(name: str, models: Sequence[str]) -> bool:
+    """Whether an input of the verdict is a reply or a judgement of one of these models."""
+    model, _, kind = name.rpartition("/")
+    return model in models and (kind in {"replies", "preferences"} or kind.startswith(_JUDGED))

@@ -158,9 +158,9 @@ def show_judges(cards: Sequence[JudgeCard], agreements: Sequence[Agreement]) -> 
     for card in cards:
         show(f"\n{card.judge}: {card.about}")
         if card.accuracy is not None:
-            longer = card.longer_is_chosen
-            beside = "" if longer is None else f"; choosing the longer one is right on {_share(longer)}"
-            show(f"  right on {_share(card.accuracy)} of {card.accuracy.n} held-out pairs{beside}")
+            show(f"  right on {_share(card.accuracy)} of {card.accuracy.n} held-out pairs")
+        if card.longer_is_chosen is not None:
+            show(f"  choosing the longer one would be right on {_share(card.longer_is_chosen)}")
         if card.calibration_error is not None:
             show(f"  expected calibration error {card.calibration_error:.3f}")
         for name, rate in list(card.rates.items())[:_PLAIN_LINES]:
