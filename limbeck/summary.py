@@ -52,7 +52,7 @@ def _show_accuracies(verdict: Verdict) -> None:
     interval = f"{100 * verdict.confidence:.0f} % interval"
     table = Table(title=f"Held-out problems; below each figure its {interval}", title_justify="left")
     for column in ("model", "accuracy", "vs SFT,\npoints", "transfer", "cut\noff", "no\nanswer", "chat,\nnats/token"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
     against_sft = {
         c.candidate: c
         for c in verdict.comparisons
