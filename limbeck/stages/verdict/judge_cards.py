@@ -11,7 +11,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Estimate
 from limbeck.records_verdict import Agreement, JudgeCard
 from limbeck.stages.verdict.comparing import rows_of
-from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE, Asked, Key, Model
+from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE, Asked, Model
 from limbeck.stages.verdict.paired import sign_of
 from limbeck.statistics import clustered_proportion, judge_agreement
 from limbeck.statistics.agreement import Outcome
@@ -68,9 +68,9 @@ def _failed_extractions(models: Sequence[Model], asked: Asked, confidence: float
 
 def _failed(models: Sequence[Model], asked: Asked, confidence: float) -> Estimate | None:
     judged = [
-        (key, not judgement.parsed)
+        (prompt, not judgement.parsed)
         for model in models
-        for key in asked.keys
+        for key, prompt in zip(asked.keys, asked.prompts, strict=True)
         if (judgement := model.judgements.get(EXACT, {}).get(key)) is not None and judgement.score is not None
     ]
     return _share(judged, confidence)
@@ -87,34 +87,38 @@ def _rates(judge: str, models: Sequence[Model], asked: Asked, confidence: float)
     tied, missing, over_long = [], [], []
     for model in others:
         rows = rows_of(baseline, model, judge, asked)
-        for key, before, after in zip(asked.keys, rows.baseline, rows.candidate, strict=True):
-            missing.append((key, before is None or after is None))
+        for prompt, before, after in zip(asked.prompts, rows.baseline, rows.candidate, strict=True):
+            missing.append((prompt, before is None or after is None))
             if before is not None and after is not None:
-                tied.append((key, before == after))
+                tied.append((prompt, before == after))
     for model in (baseline, *others):
-        over_long += [(key, j.unscored_reason == OVER_LONG) for key, j in model.judgements.get(judge, {}).items()]
+        judged = model.judgements.get(judge, {})
+        known = [(prompt, judged.get(key)) for key, prompt in zip(asked.keys, asked.prompts, strict=True)]
+        over_long += [(prompt, j.unscored_reason == OVER_LONG) for prompt, j in known if j is not None]
     found = {"ties": tied, "unscored": missing} | ({"over_long": over_long} if judge == "nemotron" else {})
-    found |= _orders(others) if judge == PAIRWISE else {}
+    found |= _orders(others, asked) if judge == PAIRWISE else {}
     return {name: rate for name, marks in found.items() if (rate := _share(marks, confidence)) is not None}
 
 
-def _orders(models: Sequence[Model]) -> dict[str, list[tuple[Key, bool]]]:
+def _orders(models: Sequence[Model], asked: Asked) -> dict[str, list[tuple[str, bool]]]:
     """Of pairs judged in both orders: whether the two answers differ. Of answers that name one: was it shown first?"""
     flips, first = [], []
     for model in models:
-        for key, said in model.preferences.items():
-            if said.candidate_first is None or said.baseline_first is None:
+        for key, prompt in zip(asked.keys, asked.prompts, strict=True):
+            said = model.preferences.get(key)
+            if said is None or said.candidate_first is None or said.baseline_first is None:
                 continue
-            flips.append((key, said.candidate_first != said.baseline_first))
-            first += [(key, said.candidate_first == "candidate")] if said.candidate_first != "tie" else []
-            first += [(key, said.baseline_first == "baseline")] if said.baseline_first != "tie" else []
+            flips.append((prompt, said.candidate_first != said.baseline_first))
+            first += [(prompt, said.candidate_first == "candidate")] if said.candidate_first != "tie" else []
+            first += [(prompt, said.baseline_first == "baseline")] if said.baseline_first != "tie" else []
     return {"flips": flips, "first_position": first}
 
 
-def _share(marks: Sequence[tuple[Key, bool]], confidence: float) -> Estimate | None:
+def _share(marks: Sequence[tuple[str, bool]], confidence: float) -> Estimate | None:
+    """The share of marks that are true; the first of each is its prompt."""
     if not marks:
         return None
-    found = clustered_proportion([float(mark) for _, mark in marks], [key[0] for key, _ in marks], confidence)
+    found = clustered_proportion([float(mark) for _, mark in marks], [prompt for prompt, _ in marks], confidence)
     return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
 
 
