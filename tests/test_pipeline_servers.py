@@ -56,6 +56,7 @@ max_steps = 2
 batch_size = 2
 [evaluate]
 judges = ["nemotron"]
+same_judge = true
 max_new_tokens = 16
 
 [judges.nemotron.endpoint]
@@ -158,7 +159,7 @@ def recipe(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recipe: Path) -> Path:
     folder = recipe.parent / "run"
     done = limbeck("run", recipe, "--out", folder).done()
-    assert "win rate against sft" in done.out
+    assert "Win rate against sft, judged by nemotron" in done.out
     return folder
 
 
