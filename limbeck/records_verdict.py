@@ -1,6 +1,10 @@
 """The answer of a run: the records that the verdict stage writes and the report reads."""
 
+from typing import Literal
+
 from limbeck.records import Estimate, HeldOutSplit, Record
+
+Choice = Literal["candidate", "baseline", "tie"]
 
 
 class ModelScore(Record):
@@ -125,6 +129,21 @@ class Agreement(Record):
     agreement: Estimate
     kappa: float | None
     n: int
+
+
+class Preference(Record):
+    """What a pairwise judge says of a candidate's reply beside the baseline's, asked in both orders.
+
+    `outcome` is the candidate's; where the two orders disagree it is a tie, and where the judge could not say None,
+    with a reason. `candidate_first`, `baseline_first`: which reply was called better in that order.
+    """
+
+    prompt_id: str
+    sample_index: int = 0
+    outcome: Literal["win", "tie", "loss"] | None
+    candidate_first: Choice | None = None
+    baseline_first: Choice | None = None
+    unscored_reason: str | None = None
 
 
 class Verdict(Record):
