@@ -62,7 +62,8 @@ class Tab:
         self.send("Page.navigate", url=page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._receive()
-        ready = "performance.getEntriesByName('interactive')[0]?.startTime ?? performance.timing.domInteractive"
+        parsed = "performance.getEntriesByType('navigation')[0].domInteractive"  # what a page without a script has
+        ready = f"performance.getEntriesByName('interactive')[0]?.startTime ?? {parsed}"
         return float(self.js(ready)) / 1000
 
     def js(self, expression: str) -> Any:

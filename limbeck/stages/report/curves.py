@@ -83,6 +83,13 @@ def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, i
     return _curves(_runs(arms, series, alarms), DPO_QUANTITIES, what)
 
 
+def overlaid_curves(unit: str, runs: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+    """The curves of one unit of training in several runs, by the runs' names."""
+    step = unit.partition("/")[0]
+    quantities = {"reward": REWARD_QUANTITIES, "dpo": DPO_QUANTITIES, "dpo_first": DPO_QUANTITIES}
+    return _curves(_Runs(dict(runs), series), quantities.get(step, SFT_QUANTITIES), f"{run_name(unit)}, run by run.")
+
+
 def reward_curves(metrics: Mapping[str, tuple[Metric, ...]], alarms: Alarms = ()) -> Curves:
     """The curves of the reward model that this run trained, if it trained one."""
     trained = {unit: points for unit, points in metrics.items() if unit == "reward"}

@@ -61,8 +61,8 @@ class Gathered:
     gaps: tuple[Gap, ...]
 
 
-def gather(run_folder: Path, recipe: Recipe) -> Gathered:
-    """Read a run folder.
+def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathered:
+    """Read a run folder; without `answers`, leave replies and judgements unread.
 
     Raises:
         InputError: where there is no verdict, or a file is malformed (naming file, line and field).
@@ -80,7 +80,7 @@ def gather(run_folder: Path, recipe: Recipe) -> Gathered:
         manifests=reader.manifests(recipe),
         metrics=reader.metrics(recipe),
         prompts=reader.prompts(recipe),
-        answers={score.model: reader.answers(score.model, recipe) for score in verdict.scores},
+        answers={score.model: reader.answers(score.model, recipe) for score in verdict.scores if answers},
         gaps=tuple(reader.files.gaps),
     )
 

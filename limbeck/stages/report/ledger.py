@@ -67,12 +67,17 @@ def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
 
 def stage_table(manifests: Manifests) -> Table:
     """Time, tokens and money stage by stage: a stage is the units whose names begin alike, as `--until` has it."""
+    columns = (Column("Stage", "head"), Column("Units"), Column("Time"), Column("Tokens", "text"), Column("Money"))
+    rows = [_stage_row(stage, units) for stage, units in by_stage(manifests).items()]
+    return Table(columns, (*rows, _stage_row("Together", manifests)))
+
+
+def by_stage(manifests: Manifests) -> dict[str, dict[str, Manifest]]:
+    """Units by stage, in the order of a run."""
     stages: dict[str, dict[str, Manifest]] = {}
     for unit, manifest in manifests.items():
         stages.setdefault(unit.partition("/")[0], {})[unit] = manifest
-    columns = (Column("Stage", "head"), Column("Units"), Column("Time"), Column("Tokens", "text"), Column("Money"))
-    rows = [_stage_row(stage, units) for stage, units in stages.items()]
-    return Table(columns, (*rows, _stage_row("Together", manifests)))
+    return stages
 
 
 def _stage_row(name: str, manifests: Manifests) -> tuple[Cell, ...]:
