@@ -193,7 +193,7 @@ def test_unscored_judgements_are_a_bare_count(run_folder: Path) -> None:
     verdict = gather(run_folder, recipe()).verdict
     two_judges = verdict.scores[0].model_copy(update={"num_replies": 4, "unscored": 6})
     row = side_table(verdict.model_copy(update={"scores": (two_judges,)})).rows[0]
-    assert row[4].main == "6"
+    assert row[5].main == "6"
 
 
 def test_money_that_nobody_knows_is_a_dash_and_none_spent_is_a_sum(run_folder: Path) -> None:

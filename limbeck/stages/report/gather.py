@@ -163,13 +163,26 @@ class _Reader:
 def _units(recipe: Recipe) -> list[str]:
     """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
     kinds, arms = recipe.pair_kinds(), recipe.arms
-    units = ["corpus", "retain", "sft", *(("mine", "teach") if kinds.keys() - {"human"} else ())]
-    judges = {*recipe.judged_by(), *((recipe.mine.judge,) if recipe.mines() else ())}
-    units[3:3] = ["reward"] if "local" in judges and not recipe.judges.local.is_named else []
-    units += [*(("screen", "export") if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
+    units = ["corpus", "retain", "sft", *_mining_units(recipe), *(("screen",) if kinds else ())]
+    units += ["reward"] if "local" in recipe.judged_by() and not recipe.judges.local.is_named else []
+    units += [*(("export",) if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
     for trains in ("dpo", "sft"):
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
         units += [unit for arm in own if (unit := recipe.first_run_unit(arm))] + [recipe.arm_unit(arm) for arm in own]
-    units += [f"evaluate/{model}" for model in ("base", "sft", *arms)]
-    units += [f"compare/{model}" for model in ("base", *arms) if "pairwise" in judges]
-    return [*units, "verdict"]
+    return [*units, *_judging_units(recipe), "verdict"]
+
+
+def _mining_units(recipe: Recipe) -> list[str]:
+    if not recipe.mines():
+        return []
+    learned_here = recipe.mine.judge not in ("verifier", "nemotron") and not recipe.judges.local.is_named
+    return [*(("reward_mine",) if learned_here else ()), "mine", "teach"]
+
+
+def _judging_units(recipe: Recipe) -> list[str]:
+    models = ("base", "sft", *recipe.arms)
+    against = () if recipe.evaluate.against is None else ("evaluate/against",)
+    units = [*(f"evaluate/{model}" for model in models), *against]
+    if any(arm.trains == "dpo" for arm in recipe.arms.values()):
+        units += [f"heldout_pairs/{model}" for model in models]
+    return units + [f"compare/{model}" for model in models if "pairwise" in recipe.judged_by() and model != "sft"]

@@ -87,8 +87,9 @@ def tally_figure(verdict: Verdict, judge: str) -> Figure | None:
 
 
 def _against(comparison: Comparison) -> str:
-    n = comparison.wins + comparison.ties + comparison.losses
-    return f"against {comparison.baseline}, {comparison.split}, n = {wording.count(n)}"
+    rows, prompts = comparison.wins + comparison.ties + comparison.losses, comparison.win_rate.n
+    replies = f", {wording.count(rows)} replies" if rows != prompts else ""
+    return f"against {comparison.baseline}, {comparison.split}, n = {wording.count(prompts)}{replies}"
 
 
 def _win_rate(comparison: Comparison) -> str:

@@ -102,7 +102,7 @@ def side_table(verdict: Verdict) -> Table:
     """What else may have changed: form, length, and how likely the base model's chat replies still are."""
     baseline = next((score for score in verdict.scores if score.model == baseline_of(verdict)), None)
     before = baseline.retention_nats_per_token if baseline else None
-    columns = ("Unparsable", "Truncated", "Unscored", "Mean response tokens", "Repetition",
+    columns = ("Missing", "Unparsable", "Truncated", "Unscored", "Response tokens", "Repetition", "Prompt echo",
                "Chat retention, nats/token", f"Its change to {baseline_of(verdict)}")  # fmt: skip
     rows = tuple(_side_row(score, before) for score in verdict.scores)
     return Table((Column("Model", "head"), Column("Replies"), *map(Column, columns)), rows)
@@ -113,10 +113,12 @@ def _side_row(score: ModelScore, before: float | None) -> tuple[Cell, ...]:
     return (
         Cell(score.model),
         Cell(wording.count(score.num_replies)),
+        Cell(wording.count(score.missing)),
         *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated)),
         Cell(wording.count(score.unscored)),  # of the judgements of all judges, not of the replies
         EMPTY if score.mean_response_tokens is None else Cell(wording.plain(score.mean_response_tokens, 1)),
         Cell(wording.percent(score.repetition_rate)),
+        EMPTY if score.prompt_echo_rate is None else Cell(wording.percent(score.prompt_echo_rate)),
         Cell(wording.plain(now, 3)) if now is not None else EMPTY,
         Cell(wording.signed(now - before, 3)) if now is not None and before is not None else EMPTY,
     )

@@ -12,7 +12,7 @@ from limbeck.records_alarms import Alarm
 from limbeck.records_verdict import Agreement, JudgeCard, PairAccuracy, Strength, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, dot_whisker, legend_entry
-from limbeck.stages.report.results import Figure, series_of
+from limbeck.stages.report.results import Figure, difference_cell, series_of
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
 
 OVERLAP = "overlap with evaluation"  # how corpus and screening begin the reason of such a drop
@@ -50,22 +50,32 @@ def overlap_table(manifests: Mapping[str, Manifest]) -> Table | None:
 
 def judge_table(verdict: Verdict) -> Table | None:
     """Every judge's card: its accuracy beside that of the longer response, and its limits."""
-    columns = (Column("Judge", "head"), Column("Accuracy on held-out pairs"), Column("Longer is chosen, same pairs"),
-               Column("Calibration error"), Column("Rates"), Column("Limits", "text"))  # fmt: skip
+    figures = (
+        "Accuracy on held-out pairs",
+        "Longer is chosen, same pairs",
+        "Beyond length",
+        "Calibration error",
+        "Rates",
+    )
+    columns = (Column("Judge", "head"), *map(Column, figures), Column("Limits", "text"))
     return Table(columns, tuple(_judge_row(card) for card in verdict.judges)) if verdict.judges else None
 
 
 def _judge_row(card: JudgeCard) -> tuple[Cell, ...]:
-    by_source = "\n".join(f"{source}: {wording.percent(e.estimate)}" for source, e in card.accuracy_by_source.items())
+    by_source, longer_by_source = (
+        "\n".join(f"{source}: {wording.percent(e.estimate)}" for source, e in found.items())
+        for found in (card.accuracy_by_source, card.longer_is_chosen_by_source)
+    )
     rates = "\n".join(
         f"{name.replace('_', ' ')}: {wording.percent(rate.estimate)} {wording.percent_interval(rate)}"
         for name, rate in card.rates.items()
     )
-    accuracy = _share(card.accuracy)
+    accuracy, longer, beyond = _share(card.accuracy), _share(card.longer_is_chosen), card.beyond_longer
     return (
         Cell(card.judge, card.about),
         Cell(accuracy.main, "\n".join(part for part in (accuracy.note, by_source) if part)),
-        _share(card.longer_is_chosen),
+        Cell(longer.main, "\n".join(part for part in (longer.note, longer_by_source) if part)),
+        EMPTY if beyond is None else difference_cell(beyond, "verifier"),
         EMPTY if card.calibration_error is None else Cell(wording.plain(card.calibration_error, 3)),
         Cell(rates) if rates else EMPTY,
         Cell("\n".join(card.limits)) if card.limits else EMPTY,
