@@ -86,6 +86,7 @@ def enriched(verdict: Verdict) -> Verdict:
     trusted = JudgeCard(
         judge="local", about="Trained in this run.", accuracy=estimate(0.71), longer_is_chosen=estimate(0.55),
         accuracy_by_source={"human": estimate(0.66), "zero_shot": estimate(0.81)}, calibration_error=0.043,
+        longer_is_chosen_by_source={"human": estimate(0.52)}, beyond_longer=estimate(0.16, 0.1),
         reliability=tuple(ReliabilityBin(predicted=p, observed=p - 0.03, n=40) for p in (0.55, 0.75, 0.95)),
         limits=("Knows harmlessness in English only.", "<b>Longest conversation: 4,096 tokens.</b>"),
     )  # fmt: skip

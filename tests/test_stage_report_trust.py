@@ -75,9 +75,9 @@ def test_judges_stand_beside_what_the_longer_response_reaches_with_rates_and_lim
     table = trust.judge_table(gathered.verdict)
     assert table is not None
     local, pairwise = table.rows
-    assert [cell.main for cell in local[:4]] == ["local", "71.0%", "55.0%", "0.043"]
-    assert "human: 66.0%" in local[1].note and "English only" in local[5].main
-    assert pairwise[4].main == "flips: 18.0% [10.0, 26.0]\nfirst position: 57.0% [49.0, 65.0]"
+    assert [cell.main for cell in local[:5]] == ["local", "71.0%", "55.0%", "+16.0 points", "0.043"]
+    assert "human: 66.0%" in local[1].note and "English only" in local[6].main and "human: 52.0%" in local[2].note
+    assert pairwise[5].main == "flips: 18.0% [10.0, 26.0]\nfirst position: 57.0% [49.0, 65.0]"
 
 
 def test_agreement_length_strength_and_pairs_are_on_the_page(html: str) -> None:

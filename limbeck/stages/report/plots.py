@@ -116,7 +116,7 @@ def _frame(title: str, note: str, across: svg.Scale, up: svg.Scale, x_caption: s
     parts = [svg.text(0, 15, shown, "label strong", tip=tip), svg.text(_RIGHT, 15, note, "label muted", "end")]
     parts.append(value_axis_line(across, up))
     middle = (across.start + across.end) / 2
-    parts.append(svg.text(middle, _HEIGHT - 8, f"→ {x_caption}   ↑ {y_caption}", "label muted", "middle"))
+    parts.append(svg.text(middle, _HEIGHT - 8, f"→ {x_caption}  ·  ↑ {y_caption}", "label muted", "middle"))
     return parts
 
 

@@ -50,14 +50,8 @@ def overlap_table(manifests: Mapping[str, Manifest]) -> Table | None:
 
 def judge_table(verdict: Verdict) -> Table | None:
     """Every judge's card: its accuracy beside that of the longer response, and its limits."""
-    figures = (
-        "Accuracy on held-out pairs",
-        "Longer is chosen, same pairs",
-        "Beyond length",
-        "Calibration error",
-        "Rates",
-    )
-    columns = (Column("Judge", "head"), *map(Column, figures), Column("Limits", "text"))
+    figures = ("Accuracy on held-out pairs", "Longer is chosen, same pairs", "Beyond length", "Calibration error")
+    columns = (Column("Judge", "head"), *map(Column, figures), Column("Rates", "text"), Column("Limits", "text"))
     return Table(columns, tuple(_judge_row(card) for card in verdict.judges)) if verdict.judges else None
 
 
