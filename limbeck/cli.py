@@ -89,13 +89,26 @@ def status(folder: RunFolder) -> None:
 
 
 @app.command()
-def report(folder: RunFolder) -> None:
-    """Write the report of a run anew and say where it is."""
-    from limbeck.stages.report import REPORT
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folder, for instance runs/demo.")],
+    compare: Annotated[bool, typer.Option("--compare", help="Set two runs or more side by side on one page.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where --compare writes its page; by default comparison.html beside the first run."),
+    ] = None,
+) -> None:
+    """Write the report of a run anew, or a page that compares several runs, and say where it is."""
+    from limbeck.stages import report as pages
 
-    recipe = recipe_of(folder)
-    conductor.call_stage("report", recipe, {"run": folder}, folder / "report", None)
-    show(str((folder / "report" / REPORT).resolve()))
+    if compare:
+        page = out or folders[0].resolve().parent / "comparison.html"
+        pages.compare({folder: recipe_of(folder) for folder in folders}, page)
+    elif len(folders) > 1 or out:
+        raise RunFolderError("a report is of one run and lies in its folder; add --compare to set runs side by side")
+    else:
+        page = folders[0] / "report" / pages.REPORT
+        conductor.call_stage("report", recipe_of(folders[0]), {"run": folders[0]}, page.parent, None)
+    show(str(page.resolve()))
 
 
 @app.command()
