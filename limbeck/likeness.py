@@ -170,4 +170,4 @@ def _is_operand(token: str) -> bool:
 
 
 def _grams(row: PromptRow) -> set[tuple[str, ...]]:
-    return {gram for turn in _asked(row) for gram in word_grams(turn, GRAM_WORDS)}
+    return {gram for turn in (*_asked(row), *row.follow_ups) for gram in word_grams(turn, GRAM_WORDS)}

@@ -30,7 +30,7 @@ from limbeck.units_pairs import (
     teaching_units,
     written_as,
 )
-from limbeck.units_verdict import evaluate_units, verdict_unit
+from limbeck.units_verdict import evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -49,6 +49,8 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
+    if recipe.evaluate.against is not None and not Path(recipe.evaluate.against).expanduser().is_file():
+        raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
     mines = recipe.mines()
     if not corpus.tasks and ("verifier" in recipe.judged_by() or (mines and recipe.mine.judge == "verifier")):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
@@ -111,6 +113,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += [training_unit(recipe, arm, base, name) for name, arm in runs]
         listed += [training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += evaluate_units(recipe, base)
+    listed += heldout_pairs_units(recipe, base)
     listed.append(verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))

@@ -11,10 +11,10 @@ from pydantic import AfterValidator, Field, model_validator
 from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
-from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
+from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, see_samples_differ, without_secrets
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
-from limbeck.recipe_verdict import Evaluate, Judge, Judges, Reward
+from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
 _MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
 _NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
@@ -58,9 +58,7 @@ class Mine(Sampled):
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
-        if self.samples_per_prompt > 1 and self.temperature == 0:
-            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}, and at temperature 0 all replies to a "
-                             "prompt are the same; raise temperature or ask once")  # fmt: skip
+        see_samples_differ(self.samples_per_prompt, self.temperature)
         return self
 
     @model_validator(mode="after")
@@ -122,6 +120,9 @@ class Recipe(Section):
         reserved = {"base", "sft"} & set(self.arms)
         if reserved:
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
+        if self.evaluate.against is not None and AGAINST in self.arms:
+            raise ValueError(f"an arm cannot be called {AGAINST!r} where evaluate.against names somebody else's "
+                             "responses: they stand under that name")  # fmt: skip
         if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip

@@ -1,15 +1,16 @@
 """Sections of the recipe that reach the verdict: the judges, the reward model trained here, and the evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Positive, Rate, Sampled, Section
+from limbeck.recipe_fields import Positive, Rate, Sampled, Section, see_samples_differ
 from limbeck.recipe_pairs import Budget, Endpoint
 from limbeck.recipe_training import Optimisation
 
 Judge = Literal["verifier", "nemotron", "local", "pairwise"]
 TRAINED = "trained"
+AGAINST = "against"  # what somebody else's responses are called among the models
 
 
 class Nemotron(Section):
@@ -97,3 +98,8 @@ class Evaluate(Sampled):
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
         "every model is compared with them too (the paper's leaderboard win rate)."
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        see_samples_differ(self.samples_per_prompt, self.temperature)
+        return self

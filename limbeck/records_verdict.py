@@ -91,6 +91,22 @@ class PairAccuracy(Record):
     longer_is_chosen: Estimate
 
 
+class PairLogps(Record):
+    """Log-probabilities of a held-out pair under one model, in nats, summed over the response's tokens.
+
+    `source` is the kind of pair. Tokens count the end of the turn.
+    """
+
+    id: str
+    source: str
+    chosen_logps: float
+    rejected_logps: float
+    chosen_tokens: int
+    rejected_tokens: int
+    chosen_characters: int
+    rejected_characters: int
+
+
 class ReliabilityBin(Record):
     """Pairs whose predicted probability lies in one bin: what was predicted on average, and what was true."""
 

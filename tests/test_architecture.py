@@ -50,6 +50,8 @@ GROUND = {
     "recipe_training",
     "recipe_verdict",
     "manifest",
+    "responses",
+    "turns",
     "data",
     "likeness",
     "stream",
