@@ -12,6 +12,10 @@ from limbeck.records import Message, PromptRow, user_prompt
 from limbeck.store import first_problem, read_json_lines
 
 Conversation = tuple[Message, ...]
+# What is counted under which words.
+MISSING = "held-out prompt without a given response"
+REPEATED = "another given response to the same prompt"
+EXTRA = "given response to a prompt that is not held out"
 _RIGHT = "a text, or a list of turns with `role` and `content`"
 
 

@@ -6,11 +6,13 @@ between the user's turns is another text for each model. Turns of one conversati
 resamples takes or leaves a conversation whole (`Turn.conversation`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from limbeck.records import Message, PromptRow
 
+_LATER_TURN = re.compile(r"/turn-(\d+)\Z")
 OWN_REPLY = "(the model's own reply)"  # stands in a prompt that is shown once for all models
 
 
@@ -53,3 +55,14 @@ def continued(row: PromptRow, said: Sequence[str]) -> PromptRow:
     for reply, follow_up in zip(said, row.follow_ups, strict=False):
         turns += [Message(role="assistant", content=reply), Message(role="user", content=follow_up)]
     return PromptRow(id=turn_id(row.id, len(said) + 1), prompt=tuple(turns), source=row.source)
+
+
+def conversation_of(prompt_id: str) -> str:
+    """The id of the conversation that a turn belongs to, by which turns are resampled together."""
+    return _LATER_TURN.sub("", prompt_id)
+
+
+def turn_number(prompt_id: str) -> int:
+    """Which turn of its conversation a prompt is, from 1."""
+    found = _LATER_TURN.search(prompt_id)
+    return int(found[1]) if found else 1

@@ -8,13 +8,10 @@ from limbeck.errors import InputError
 from limbeck.judges import Exchange
 from limbeck.manifest import StageResult
 from limbeck.records import PromptRow, Reply
-from limbeck.responses import match, read_responses
+from limbeck.responses import EXTRA, MISSING, REPEATED, match, read_responses
 from limbeck.store import refuse_repeated, write_records
 
 NAMED = 10  # rows of each sort that the manifest names; all are counted
-MISSING = "held-out prompt without a given response"
-REPEATED = "another given response to the same prompt"
-EXTRA = "given response to a prompt that is not held out"
 
 
 class GivenReplies(NamedTuple):
