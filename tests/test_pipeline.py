@@ -126,7 +126,7 @@ def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -
     # No other model is asked for a pair again that it was asked for before.
     found = read_manifest(run / "heldout_pairs" / "mixed")
     assert found is not None
-    assert (found.result.facts["computed"], found.result.facts["from_cache"]) == (0, found.result.counts_out["pairs"])
+    assert found.result.facts["computed"] == 0 < found.result.facts["from_cache"]
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on"])
