@@ -53,12 +53,8 @@ def _rates(judge: str, ties: list[float] | None, discordant: list[float] | None)
         raise RecipeError(f"--judge {judge!r}: expected one of {', '.join(_MEASURES)}")
     wrong, right = (ties, discordant) if judge == "verifier" else (discordant, ties)
     if wrong:
-        name = (
-            "--ties-rate goes with --judge reward"
-            if judge == "verifier"
-            else "--discordant-rate goes with --judge verifier"
-        )
-        raise RecipeError(f"limbeck plan: {name}")
+        option, other = ("--ties-rate", "reward") if judge == "verifier" else ("--discordant-rate", "verifier")
+        raise RecipeError(f"limbeck plan: {option} goes with --judge {other}")
     for rate in right or ():
         if not 0 <= rate <= 1:
             raise RecipeError(f"limbeck plan: a rate is a share between 0 and 1, not {rate:g}")

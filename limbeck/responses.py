@@ -51,8 +51,7 @@ def read_responses(path: Path) -> list[Given]:
             if field not in value:
                 raise InputError(f"{where}: the field '{field}' is missing; a line is {{\"prompt\": ..., "
                                  '"response": ...}')  # fmt: skip
-        said = value["response"]
-        response = said if isinstance(said, str) else conversation(said, f"{where}: response")[-1].content
+        response = conversation(value["response"], f"{where}: response")[-1].content
         found.append(Given(line, conversation(value["prompt"], f"{where}: prompt"), response))
     if not found:
         raise InputError(f"{path} holds no response")
@@ -65,14 +64,16 @@ def conversation(value: Any, where: str) -> Conversation:
     Raises:
         InputError: where it is neither text nor messages; the message begins with `where`.
     """
-    if isinstance(value, str):
-        return user_prompt(value)
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, str | list) or value == []:
         raise InputError(f"{where} should be {_RIGHT}")
     try:
-        return tuple(Message.model_validate(turn) for turn in value)
+        found = user_prompt(value) if isinstance(value, str) else tuple(map(Message.model_validate, value))
+        "".join(turn.content for turn in found).encode()
     except ValidationError as error:
         raise InputError(f"{where} should be {_RIGHT}: {first_problem(error)}") from error
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no tokenizer takes
+        raise InputError(f"{where} should be {_RIGHT}, and is no valid Unicode") from error
+    return found
 
 
 def match(rows: Sequence[PromptRow], given: Sequence[Given]) -> Matched:

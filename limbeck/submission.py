@@ -3,7 +3,7 @@
 Written whole or not at all, never appended to. `check` takes anybody's file and names the first line that offends.
 """
 
-import hashlib
+import glob
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,9 +66,7 @@ def responses_of_file(path: Path, prompts: Sequence[Prompt], where: Path) -> Res
         raise InputError(f"{path}, line {found.repeated[0]}: a second response to a prompt; which one is meant?")
     for prompt in prompts:
         if prompt.row.id not in found.by_id:
-            raise InputError(
-                f"{path}: no response to the prompt of {where}, line {prompt.line} ({_shown(prompt.value)})"
-            )
+            raise InputError(f"{path}: no response to the prompt of {_place(prompt, where)}")
     return Responses([found.by_id[prompt.row.id] for prompt in prompts], 0)
 
 
@@ -99,7 +97,7 @@ def responses_of_model(folder: Path, prompts: Sequence[Prompt], recipe: Recipe, 
 def _kept(folder: Path, prompts: Sequence[Prompt], recipe: Recipe, out: Path) -> Path:
     # Another model, prompt or setting is another file, so that no response can come from what was asked before.
     decides = [digest_path(folder), [prompt.value for prompt in prompts], recipe.model_dump(mode="json")]
-    return out.with_name(f".{out.name}.{hashlib.sha256(digest_json(decides).encode()).hexdigest()[:16]}.replies")
+    return out.with_name(f".{out.name}.{digest_json(decides)[:16]}.replies")
 
 
 def write_submission(out: Path, prompts: Sequence[Prompt], texts: Sequence[str], where: Path) -> None:
@@ -110,12 +108,10 @@ def write_submission(out: Path, prompts: Sequence[Prompt], texts: Sequence[str],
     """
     for prompt, text in zip(prompts, texts, strict=True):
         if not text.strip():
-            raise InputError(
-                f"{where}, line {prompt.line}: the response to this prompt is empty ({_shown(prompt.value)})"
-            )
+            raise InputError(f"the response to the prompt of {_place(prompt, where)} is empty")
     rows = ({"prompt": prompt.value, "response": text} for prompt, text in zip(prompts, texts, strict=True))
     write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    for file in out.parent.glob(f".{out.name}.*.replies"):
+    for file in out.parent.glob(f".{glob.escape(out.name)}.*.replies"):
         file.unlink()
 
 
@@ -129,9 +125,7 @@ def check(path: Path, prompts: Sequence[Prompt], where: Path) -> int:
     for count, (line, value) in enumerate(read_json_lines(path), 1):
         place = f"{path}, line {line}"
         if set(value) != set(FIELDS):
-            raise InputError(
-                f"{place}: expected exactly the fields prompt and response, found {', '.join(value) or 'none'}"
-            )
+            raise InputError(f"{place}: expected the fields prompt and response, found {', '.join(value) or 'none'}")
         if count > len(prompts):
             raise InputError(f"{place}: one line more than the {len(prompts)} prompts of {where}")
         if value["prompt"] != prompts[count - 1].value:

@@ -66,6 +66,7 @@ def test_white_space_may_differ_where_that_leaves_no_doubt(
         ({"prompt": "Hi"}, "line 2: the field 'response' is missing"),
         ({"prompt": 3, "response": "x"}, "line 2: prompt should be a text, or a list of turns"),
         ({"prompt": "x", "response": []}, "line 2: response should be a text, or a list of turns"),
+        ({"prompt": "x", "response": "\ud800"}, "line 2: response should be a text"),  # half of a surrogate pair
         ({"prompt": [{"role": "judge", "content": "x"}], "response": "x"}, "line 2: prompt should be a text"),
     ],
 )
