@@ -54,6 +54,7 @@ def check(recipe: Recipe) -> None:
     mines = recipe.mines()
     if not corpus.tasks and ("verifier" in recipe.judged_by() or (mines and recipe.mine.judge == "verifier")):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    check_judges(recipe)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
         raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
@@ -61,6 +62,20 @@ def check(recipe: Recipe) -> None:
         _check_teachers(recipe)
     for name in {*recipe.judged_by(), *((recipe.mine.judge,) if mines else ())}:
         make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+
+
+def check_judges(recipe: Recipe) -> None:
+    """See that a learned judge which finds the weak prompts is not alone in judging the result, unless that is meant.
+
+    Raises:
+        RecipeError: naming the two fields that can be changed.
+    """
+    if recipe.mined_alone() and not recipe.evaluate.same_judge:
+        raise RecipeError(
+            f"evaluate.judges: {recipe.mine.judge} finds the weak prompts (mine.judge) and would be the only judge of "
+            "the result, so that its own taste is trained on and then rewarded; name another judge beside it, or set "
+            "evaluate.same_judge = true, and the verdict says so"
+        )
 
 
 def _check_teachers(recipe: Recipe) -> None:

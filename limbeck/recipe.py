@@ -227,6 +227,10 @@ class Recipe(Section):
         """Whether an arm asks for pairs that are made, for which the student's failures are sought."""
         return any(kind != "human" for kind in self.pair_kinds())
 
+    def mined_alone(self) -> bool:
+        """Whether a learned judge that finds the weak prompts is the only judge of the result."""
+        return self.mines() and self.mine.judge != "verifier" and set(self.judged_by()) == {self.mine.judge}
+
     def max_candidates(self, kind: MadeKind) -> int:
         """Most pairs of a kind that are tried for: `teach.max_candidates`, else twice as many as to be accepted."""
         return self.teach.max_candidates.get(kind, 2 * self.accept(kind)) if self.pair_kinds().get(kind) else 0

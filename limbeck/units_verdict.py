@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limbeck.api import reply_store
+from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import AGAINST
 from limbeck.students import served
@@ -69,7 +70,32 @@ def verdict_unit(recipe: Recipe) -> Unit:
             inputs[f"{name}/pair_logps"] = Path("heldout_pairs") / name / "pair_logps.jsonl"
         for judge in judges:
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
+    inputs |= _preferences(recipe) | _reward_card(recipe) | _paid(recipe)
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
     mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
     part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains, "mined_by": mined_by}
+    part |= {"judge_settings": judges_part(recipe, *recipe.judged_by())}  # their cards quote them
     return Unit("verdict", inputs, part)
+
+
+def _preferences(recipe: Recipe) -> dict[str, Path]:
+    """What a pairwise judge says of every model beside SFT."""
+    if "pairwise" not in recipe.judged_by():
+        return {}
+    return {f"{name}/preferences": Path("compare") / name / "preferences.jsonl" for name in (BASE, *recipe.arms)}
+
+
+def _reward_card(recipe: Recipe) -> dict[str, Path]:
+    """What was measured of the local reward model: by this run where it trains it, else beside the model's folder."""
+    if "local" not in recipe.judged_by():
+        return {}
+    if not recipe.judges.local.is_named:
+        return {"reward_card": Path("reward/card.json")}
+    card = Path(recipe.judges.local.model).expanduser().resolve().parent / "card.json"
+    return {"reward_card": card} if card.is_file() else {}
+
+
+def _paid(recipe: Recipe) -> dict[str, Path]:
+    """The manifests that say what was paid to a teacher; one on this machine is paid by nobody."""
+    paid = recipe.mines() and recipe.teach.teacher.startswith("openai:")
+    return {"paid/teach": Path("teach") / MANIFEST} if paid else {}
