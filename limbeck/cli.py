@@ -12,6 +12,7 @@ import typer
 
 from limbeck import conductor
 from limbeck.cli_pairs import add_pair_commands
+from limbeck.cli_reward import add_reward_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
@@ -113,6 +114,7 @@ def chat(
 
 add_stage_commands(app)
 add_pair_commands(app)
+add_reward_commands(app)
 
 
 def main() -> None:
