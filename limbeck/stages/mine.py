@@ -1,6 +1,7 @@
 """Find the prompts the student fails (paper step 4), and as many drawn at random, as a control.
 
-Reads: `student` (model; a served one can do without), `pool` (prompts), and what the judge needs.
+Reads: `student` (model; a served one can do without), `pool` (prompts), and what the judge needs (`reward_model`: of
+    the judge `local`, where this run trained one).
 Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing and the right replies), `replies.jsonl`,
     `judgements.jsonl`.
 Start reading at: `run`, then `weak_prompts`.
@@ -14,8 +15,9 @@ from statistics import fmean
 from limbeck import seeds
 from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
-from limbeck.judges import make_judge
+from limbeck.judges import Judge, make_judge
 from limbeck.lm.generate import Sampling
+from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Mine, Recipe
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
@@ -50,9 +52,13 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", label, samples)
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
-    judgements = _judge(recipe, answered, out)
+    facts = student.facts()
+    del student  # a judge that lies here must not lie beside it
+    release()
+    judge = make_judge(recipe.mine.judge, recipe, out / FILE_NAME, reward_model=inputs.get("reward_model"))
+    judgements = list(judge.judge(answered))
     write_records(out / "judgements.jsonl", judgements)
-    references = _reference_scores(recipe, answered, out)
+    references = _reference_scores(recipe, answered, judge)
     failed = weak_prompts(recipe.mine, judgements, references)
     mined = mined_prompts(recipe.mine, answered, judgements, references, failed)
     weak = [row for row in mined if row.id in failed]
@@ -74,17 +80,12 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         tokens={"sampled": asked.tokens},
         facts={"fail_rate": round(len(weak) / max(len(judged), 1), 4),
                "weak_with_a_right_reply": sum(bool(row.successes) for row in weak),
-               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | student.facts(),
+               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | facts,
     )  # fmt: skip
 
 
-def _judge(recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path) -> list[Judgement]:
-    judge = make_judge(recipe.mine.judge, recipe, store=out / FILE_NAME)
-    return list(judge.judge(answered))
-
-
 def _reference_scores(
-    recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path
+    recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], judge: Judge
 ) -> dict[str, float | None]:
     """Scores of the data set's own responses, each asked for once, for the rule `gap`."""
     if recipe.mine.rule != "gap":
@@ -94,7 +95,7 @@ def _reference_scores(
         for row, reply in answered
         if row.reference_response is not None
     }
-    return {judgement.prompt_id: judgement.score for judgement in _judge(recipe, list(references.values()), out)}
+    return {judgement.prompt_id: judgement.score for judgement in judge.judge(list(references.values()))}
 
 
 def weak_prompts(

@@ -9,6 +9,7 @@ from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
 from limbeck.judges import Exchange, make_judge
 from limbeck.lm.generate import Sampling
+from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import AGAINST
@@ -40,16 +41,19 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     student.check()
     sampling = Sampling.of(recipe.evaluate, seeds.derive(recipe.seed, "evaluate"))
     asked = ask_every_turn(student, rows, sampling, recipe, out / "replies.jsonl", f"evaluating {model}")
-    unscored = _judge(recipe, asked.exchanges, inputs, out)
     chat = read_records(inputs["chat_heldout"], Demonstration) if "chat_heldout" in inputs else []
     write_json(out / "retention.json", retention(student, chat, recipe, out))
+    facts = {"tokens_per_second": round(asked.tokens_per_second, 1)} | student.facts()
+    del student  # a judge that lies here must not lie beside it
+    release()
+    unscored = _judge(recipe, asked.exchanges, inputs, out)
     finish(out / "replies.jsonl")
     return StageResult(
         counts_in={"prompts": len(rows), "chat": len(chat)},
         counts_out={"replies": len(asked.exchanges)},
         drops=asked.drops | unscored,
         tokens={"sampled": asked.tokens},
-        facts={"tokens_per_second": round(asked.tokens_per_second, 1)} | student.facts(),
+        facts=facts,
     )
 
 
