@@ -6,6 +6,7 @@ from limbeck.api import reply_store
 from limbeck.recipe import Recipe
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
+from limbeck.units_reward import local_judge
 
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
@@ -15,6 +16,8 @@ def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
 
 def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     asked = {**files(Path("corpus"), "test", "transfer"), "chat_heldout": Path("retain/heldout.jsonl")}
+    if "local" in recipe.judged_by():
+        asked |= local_judge(recipe, "reward")
     # Ties and confidence belong to the verdict: replies and scores do not depend on them.
     settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against"})
     part = part_of(recipe, "model") | {"evaluate": settings, "judges": judges_part(recipe, *recipe.judged_by())}
@@ -40,6 +43,11 @@ def verdict_unit(recipe: Recipe) -> Unit:
         for judge in recipe.judged_by():
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
-    mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
-    part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains, "mined_by": mined_by}
+    if "reward" in recipe.reward_units():
+        inputs["judge/local"] = Path("reward/card.json")
+    part = part_of(recipe, "evaluate") | {
+        "judges": recipe.judged_by(),
+        "arms": trains,
+        "only_judge_mined": recipe.only_judge_mined(),
+    }
     return Unit("verdict", inputs, part)

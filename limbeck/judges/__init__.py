@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limbeck.api import ChatClient
+from limbeck.errors import RecipeError
 from limbeck.judges.nemotron import NemotronJudge
 from limbeck.judges.protocol import Exchange, Judge
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens
@@ -18,14 +19,18 @@ def make_judge(
     recipe: Recipe,
     store: Path,
     *,
+    reward_model: Path | None = None,
     count_tokens: TokenCounter = estimated_tokens,
     client: ChatClient | None = None,
 ) -> Judge:
     """Return the judge called `name`, as the recipe sets it up; `store` is the file that keeps what it is told.
 
-    The verifier needs neither; `client` is the seam for tests.
+    The verifier needs neither; `client` is the seam for tests. `reward_model`: the folder of the one that this run
+    trained, which `local` is unless the recipe names another; it may be left out as long as nothing is judged.
     """
     if name == "verifier":
         return Verifier()
+    if name == "local":
+        raise RecipeError(f"judges.local: cannot judge yet ({reward_model})")
     settings = recipe.judges.nemotron
     return NemotronJudge(settings.model, settings.endpoint, store, count_tokens=count_tokens, client=client)

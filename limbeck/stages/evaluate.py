@@ -43,7 +43,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     unscored: dict[str, int] = {}
     for name in recipe.judged_by():
-        judge = make_judge(name, recipe, store=out / FILE_NAME)
+        judge = make_judge(name, recipe, store=out / FILE_NAME, reward_model=inputs.get("reward_model"))
         judgements = list(judge.judge(answered))
         write_records(out / f"judgements_{name}.jsonl", judgements)
         unscored[f"{name}: unscored"] = sum(judgement.score is None for judgement in judgements)
