@@ -245,7 +245,7 @@ class Recipe(Section):
             return ()
         return ("trained on the teacher's own pairs: it prefers what the teacher writes",)
 
-    def only_judge_mined(self) -> bool:
+    def mined_alone(self) -> bool:
         """Whether one learned model found the weak prompts and is the only judge of the result."""
         judge = self.mining().judge if self.mines() else None
         apart = judge == "local" and not self.judges.local.is_named

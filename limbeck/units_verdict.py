@@ -43,11 +43,9 @@ def verdict_unit(recipe: Recipe) -> Unit:
         for judge in recipe.judged_by():
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
-    if "reward" in recipe.reward_units():
-        inputs["judge/local"] = Path("reward/card.json")
     part = part_of(recipe, "evaluate") | {
         "judges": recipe.judged_by(),
         "arms": trains,
-        "only_judge_mined": recipe.only_judge_mined(),
+        "mined_alone": recipe.mined_alone(),
     }
     return Unit("verdict", inputs, part)

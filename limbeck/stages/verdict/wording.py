@@ -24,7 +24,7 @@ def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison],
         )
     if len(arms) > 1:
         parts.append(f"{len(helped)} of {len(arms)} arms helped, {len(harmed)} harmed")
-    if recipe.only_judge_mined():
+    if recipe.mined_alone():
         parts.append(f"the judge that found the weak prompts, {judge}, is the only judge of this result")
     sentence = "; ".join(parts) or "no comparison was asked for"
     return f"{sentence[0].upper()}{sentence[1:]}."
