@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from limbeck import conductor
+from limbeck.cli_compare import compare
 from limbeck.cli_pairs import add_pair_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, say, show
@@ -113,6 +114,7 @@ def chat(
 
 add_stage_commands(app)
 add_pair_commands(app)
+app.command(rich_help_panel="Replies that are judged already")(compare)
 
 
 def main() -> None:

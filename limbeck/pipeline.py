@@ -54,6 +54,7 @@ def check(recipe: Recipe) -> None:
     mined_by = recipe.mining().judge if mines else None
     if not corpus.tasks and ("verifier" in recipe.judged_by() or mined_by == "verifier"):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    check_judges(recipe)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
         raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
@@ -62,6 +63,20 @@ def check(recipe: Recipe) -> None:
     check_judging(recipe)
     for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
         make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+
+
+def check_judges(recipe: Recipe) -> None:
+    """See that a learned judge which finds the weak prompts is not alone in judging the result, unless that is meant.
+
+    Raises:
+        RecipeError: naming the two fields that can be changed.
+    """
+    if recipe.mined_alone() and not recipe.evaluate.same_judge:
+        raise RecipeError(
+            f"evaluate.judges: {recipe.mining().judge} finds the weak prompts (mine.judge) and would be the only judge "
+            "of the result, so that its own taste is trained on and then rewarded; name another judge beside it, or set "
+            "evaluate.same_judge = true, and the verdict says so"
+        )
 
 
 def _check_teachers(recipe: Recipe) -> None:

@@ -209,10 +209,11 @@ class Recipe(Section):
         """
         named = self.judges.local.is_named
         trained = not named and self.mines() and self.pairs_for_judging() in {"judging", "human"}
+        alone_allowed = self.evaluate.same_judge
         there = Available(
             problems=self.corpus.tasks is not None and self.corpus.tasks.pool > 0,
             local=named or trained,
-            spare=trained or (named and (not self.mines() or self.judged_by() != ("local",))),
+            spare=trained or (named and (not self.mines() or alone_allowed or self.judged_by() != ("local",))),
             taught=self.mines() and bool(self.corpus.prompts or self.corpus.preferences),
         )
         return choose_mining(self.mine, there)
@@ -245,15 +246,15 @@ class Recipe(Section):
             return ()
         return ("trained on the teacher's own pairs: it prefers what the teacher writes",)
 
-    def mined_alone(self) -> bool:
-        """Whether one learned model found the weak prompts and is the only judge of the result."""
-        judge = self.mining().judge if self.mines() else None
-        apart = judge == "local" and not self.judges.local.is_named
-        return judge not in {None, "verifier"} and not apart and self.judged_by() == (judge,)
-
     def mines(self) -> bool:
         """Whether an arm asks for pairs that are made, for which the student's failures are sought."""
         return any(kind != "human" for kind in self.pair_kinds())
+
+    def mined_alone(self) -> bool:
+        """Whether a learned judge that finds the weak prompts is the only judge of the result."""
+        judge = self.mining().judge if self.mines() else None
+        another = judge == "local" and not self.judges.local.is_named  # of two models trained here one mines
+        return judge not in {None, "verifier"} and not another and set(self.judged_by()) == {judge}
 
     def max_candidates(self, kind: MadeKind) -> int:
         """Most pairs of a kind that are tried for: `teach.max_candidates`, else twice as many as to be accepted."""

@@ -90,6 +90,11 @@ class Evaluate(Sampled):
         (), description="Who scores the replies; left out: `verifier` for built-in problems, `local` for your own "
         "prompts. The first named gives the headline."
     )  # fmt: skip
+    same_judge: bool = Field(
+        False, description="Let a learned judge that finds the weak prompts be the only judge of the result too. It is "
+        "refused unless you say so here, since a win may then be no more than this one judge's taste, which was "
+        "trained on; the verdict says it. The verifier is exact and needs no leave."
+    )  # fmt: skip
     samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="Replies to each prompt; intervals still resample prompts."
     )

@@ -1,6 +1,10 @@
 """The answer of a run: the records that the verdict stage writes and the report reads."""
 
+from typing import Literal
+
 from limbeck.records import Estimate, HeldOutSplit, Record
+
+Choice = Literal["candidate", "baseline", "tie"]
 
 
 class ModelScore(Record):
@@ -8,6 +12,7 @@ class ModelScore(Record):
 
     `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
     `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
+    `missing`: replies that were asked for and are not there; like all that no judge scored, they are `unscored` too.
     `prompt_echo_rate`: share of replies that mostly repeat or go on with their prompt.
     """
 
@@ -20,6 +25,7 @@ class ModelScore(Record):
     unparsable: int
     truncated: int
     unscored: int
+    missing: int = 0
     mean_response_tokens: float | None
     repetition_rate: float
     prompt_echo_rate: float | None = None
@@ -40,9 +46,10 @@ class TopicResult(Record):
 class Comparison(Record):
     """A paired comparison on the same prompts. `difference` is candidate minus baseline, in the judge's unit.
 
+    A row is one sample of one prompt: `wins`, `ties`, `losses` and `unscored` count rows, the n of an estimate prompts.
     `p_value` is of the test that `test` names, `p_value_permutation` of the paired permutation test.
-    `length_controlled_win_rate`: what the win rate would be at equal lengths (Dubois et al. 2024); None where no
-    length is known. `minimum_detectable_win_rate`: in win rate above one half.
+    `length_controlled_win_rate`: what the win rate would be at equal lengths in characters (Dubois et al. 2024), ties
+    always half; None where no length is known. `minimum_detectable_win_rate`: in win rate above one half.
     """
 
     candidate: str
@@ -127,11 +134,41 @@ class Agreement(Record):
     n: int
 
 
+class Preference(Record):
+    """What a pairwise judge says of a candidate's reply beside the baseline's, asked in both orders.
+
+    `outcome` is the candidate's; where the two orders disagree it is a tie, and where the judge could not say None,
+    with a reason. `candidate_first`, `baseline_first`: which reply was called better in that order.
+    """
+
+    prompt_id: str
+    sample_index: int = 0
+    outcome: Literal["win", "tie", "loss"] | None
+    candidate_first: Choice | None = None
+    baseline_first: Choice | None = None
+    unscored_reason: str | None = None
+
+
+class PairLogps(Record):
+    """Summed log-probabilities (nats) that a model gives the two responses of a held-out pair, and their lengths."""
+
+    id: str
+    source: str
+    chosen_logps: float
+    rejected_logps: float
+    chosen_tokens: int
+    rejected_tokens: int
+    chosen_characters: int
+    rejected_characters: int
+
+
 class Verdict(Record):
-    """The answer of a run: one sentence, then the figures behind it."""
+    """The answer of a run: one sentence, then the figures behind it. `cost_usd`: of the teacher, where it is known."""
 
     sentence: str
     confidence: float
+    ties: Literal["half", "loss"] = "half"
+    cost_usd: float | None = None
     scores: tuple[ModelScore, ...]
     comparisons: tuple[Comparison, ...]
     strengths: tuple[Strength, ...] = ()

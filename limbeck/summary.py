@@ -16,6 +16,7 @@ from limbeck.records import Estimate, Judgement
 from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.statistics import proportion
 from limbeck.store import first_problem, read_records
+from limbeck.verdict_tables import show_comparisons, show_judges, show_pair_accuracies, show_strengths
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed
@@ -36,25 +37,31 @@ def read_verdict(path: Path) -> Verdict:
 
 
 def show_verdict(path: Path) -> None:
-    """Print the verdict's table, then its sentence."""
+    """Print the verdict's tables, what is known of its judges, then its sentence."""
     verdict = read_verdict(path)
+    if any(score.accuracy is not None for score in verdict.scores):
+        _show_accuracies(verdict)
+    show_comparisons([c for c in verdict.comparisons if c.split == "test"], verdict.confidence, verdict.ties)
+    show_strengths(verdict.strengths, verdict.confidence)
+    show_pair_accuracies(verdict.pair_accuracies, verdict.confidence)
+    show_judges(verdict.judges, verdict.agreements)
+    show(f"\n{verdict.sentence}")
+
+
+def _show_accuracies(verdict: Verdict) -> None:
     interval = f"{100 * verdict.confidence:.0f} % interval"
     table = Table(title=f"Held-out problems; below each figure its {interval}", title_justify="left")
     for column in ("model", "accuracy", "vs SFT,\npoints", "transfer", "cut\noff", "no\nanswer", "chat,\nnats/token"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    against_sft = {c.candidate: c for c in verdict.comparisons if c.split == "test" and c.judge == "verifier"}
+    against_sft = {
+        c.candidate: c
+        for c in verdict.comparisons
+        if c.split == "test" and c.judge == "verifier" and c.baseline == "sft"
+    }
     for score in verdict.scores:
         table.add_row(*_row(score, against_sft.get(score.model)))
     results.print()
     results.print(table)
-    for c in verdict.comparisons:
-        if c.judge != "verifier" and c.split == "test":
-            show(
-                f"{c.candidate}: win rate against {c.baseline} {100 * c.win_rate.estimate:.1f} % "
-                f"[{100 * c.win_rate.low:.1f}, {100 * c.win_rate.high:.1f}] ({c.judge}; {c.wins} W, {c.ties} T, "
-                f"{c.losses} L, {c.unscored} unscored)"
-            )
-    show(verdict.sentence)
 
 
 def _row(score: ModelScore, comparison: Comparison | None) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limbeck.api import reply_store
+from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
@@ -40,12 +41,34 @@ def verdict_unit(recipe: Recipe) -> Unit:
         folder = Path("evaluate") / name
         inputs[f"{name}/replies"] = folder / "replies.jsonl"
         inputs[f"{name}/retention"] = folder / "retention.json"
-        for judge in recipe.judged_by():
+        for judge in [judge for judge in recipe.judged_by() if judge != "pairwise"]:  # it judges no reply by itself
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
+    inputs |= _preferences(recipe) | _reward_card(recipe) | _paid(recipe)
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
-    part = part_of(recipe, "evaluate") | {
-        "judges": recipe.judged_by(),
-        "arms": trains,
-        "mined_alone": recipe.mined_alone(),
-    }
+    part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains}
+    part |= {"mined_alone": recipe.mined_alone()}  # the sentence says so
+    part |= {"judge_settings": judges_part(recipe, *recipe.judged_by())}  # their cards quote them
     return Unit("verdict", inputs, part)
+
+
+def _preferences(recipe: Recipe) -> dict[str, Path]:
+    """What a pairwise judge says of every model beside SFT."""
+    if "pairwise" not in recipe.judged_by():
+        return {}
+    return {f"{name}/preferences": Path("compare") / name / "preferences.jsonl" for name in (BASE, *recipe.arms)}
+
+
+def _reward_card(recipe: Recipe) -> dict[str, Path]:
+    """What was measured of the local reward model: by this run where it trains it, else beside the model's folder."""
+    if "local" not in recipe.judged_by():
+        return {}
+    if not recipe.judges.local.is_named:
+        return {"reward_card": Path("reward/card.json")}
+    card = Path(recipe.judges.local.model).expanduser().resolve().parent / "card.json"
+    return {"reward_card": card} if card.is_file() else {}
+
+
+def _paid(recipe: Recipe) -> dict[str, Path]:
+    """The manifests that say what was paid to a teacher; one on this machine is paid by nobody."""
+    paid = recipe.mines() and recipe.teach.teacher.startswith("openai:")
+    return {"paid/teach": Path("teach") / MANIFEST} if paid else {}

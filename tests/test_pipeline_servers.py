@@ -56,6 +56,7 @@ max_steps = 2
 batch_size = 2
 [evaluate]
 judges = ["nemotron"]
+same_judge = true
 max_new_tokens = 16
 
 [judges.nemotron.endpoint]
