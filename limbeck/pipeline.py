@@ -74,8 +74,8 @@ def check_judges(recipe: Recipe) -> None:
     if recipe.mined_alone() and not recipe.evaluate.same_judge:
         raise RecipeError(
             f"evaluate.judges: {recipe.mining().judge} finds the weak prompts (mine.judge) and would be the only judge "
-            "of the result, so that its own taste is trained on and then rewarded; name another judge beside it, or set "
-            "evaluate.same_judge = true, and the verdict says so"
+            "of the result, so that its own taste is trained on and then rewarded; name another judge beside it, or "
+            "set evaluate.same_judge = true, and the verdict says so"
         )
 
 
