@@ -33,10 +33,10 @@ path = {demonstrations}
 limit = 24
 [[corpus.{pairs_or_prompts}]]
 path = {prompts}
-limit = 48
+limit = {limit}
 [[corpus.evaluation]]
 path = {evaluation}
-limit = 8
+limit = 6
 [corpus.chat]
 train = 2
 heldout = 2
@@ -56,7 +56,7 @@ endpoint.max_retries = 0
 [mix]
 heldout_pairs = 2
 [arms.zero_shot]
-zero_shot = 6
+zero_shot = 4
 [dpo]
 max_steps = 2
 batch_size = 3
@@ -102,10 +102,17 @@ def sources(folder: Path) -> dict[str, Path]:
     return {role: write_lines(folder / f"{role}.jsonl", lines) for role, lines in rows.items()}
 
 
-def carried_out(folder: Path, url: str, pairs_or_prompts: str) -> Path:
-    places = {"student": student(folder / "base"), "url": url, **sources(folder)}
+def long_student(folder: Path) -> Path:
+    """A tiny student that takes long conversations: its tokens are mostly single characters."""
+    config = student(folder) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 8192}))
+    return folder
+
+
+def carried_out(folder: Path, url: str, pairs_or_prompts: str, limit: int) -> Path:
+    places = {"student": long_student(folder / "base"), "url": url, **sources(folder)}
     text = {name: json.dumps(str(place)) for name, place in places.items()}
-    (folder / "recipe.toml").write_text(RECIPE.format(pairs_or_prompts=pairs_or_prompts, **text))
+    (folder / "recipe.toml").write_text(RECIPE.format(pairs_or_prompts=pairs_or_prompts, limit=limit, **text))
     limbeck("run", folder / "recipe.toml", "--out", folder / "run").done()
     return folder / "run"
 
@@ -115,7 +122,7 @@ def taught(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prompts only: nobody but the teacher writes pairs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        return carried_out(tmp_path_factory.mktemp("taught"), url, "prompts")
+        return carried_out(tmp_path_factory.mktemp("taught"), url, "prompts", 40)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +130,7 @@ def human(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Human pairs, whose prompts are mined."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        return carried_out(tmp_path_factory.mktemp("human"), url, "preferences")
+        return carried_out(tmp_path_factory.mktemp("human"), url, "preferences", 100)
 
 
 def facts(unit: Path) -> dict[str, object]:
@@ -156,17 +163,15 @@ def test_without_any_pair_to_begin_with_nobody_mines_and_every_prompt_counts_as_
     assert facts(taught / "mine")["rule"] == "all"
     assert facts(taught / "mine")["judge"] == "nobody (rule all)"
     assert {row.id for row in weak} <= asked
-    assert len(weak) > 6
+    assert len(weak) > 4
 
 
 def test_the_judge_learns_from_pairs_of_the_teacher_on_which_no_arm_trains(taught: Path) -> None:
     for_judge = read_records(taught / "screen" / "judging.jsonl", Pair)
-    assert len(for_judge) == 6  # as many as the arm asks for
+    assert len(for_judge) == 4  # as many as the arm asks for
     shut = {opening(pair) for pair in for_judge}
     for name in ("train", "validation"):
         assert shut.isdisjoint(openings(taught / "mix" / "zero_shot" / f"{name}.jsonl", Pair))
-    exported = (taught / "export" / "README.md").read_text()
-    assert "8" in exported  # 6 to train on and 2 held out: the judge's are not published as training pairs
 
 
 def test_what_mines_is_not_what_judges_the_result(human: Path) -> None:
@@ -191,5 +196,5 @@ def test_what_the_judges_learn_from_is_in_nothing_that_is_trained_on_or_asked(hu
 
 def test_the_later_turns_of_mt_bench_go_with_their_prompt(taught: Path) -> None:
     rows = read_records(taught / "corpus" / "test.jsonl", PromptRow)
-    assert len(rows) == 8
+    assert len(rows) == 6
     assert all(len(row.follow_ups) == 1 for row in rows)

@@ -98,9 +98,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
 
 
 def settled(recipe: Recipe, rows: Sequence[PromptRow]) -> Mine:
-    """The recipe's section with rule and judge filled in, now that it shows whether every prompt has a reference."""
+    """The recipe's section with rule and judge filled in, now that it shows what the prompts are.
+
+    Where neither is set and every prompt can be verified, the exact judge mines, whatever else there is.
+    """
     rule, judge = recipe.mining()
-    if rule is None:
+    if rows and all(row.problem for row in rows) and (recipe.mine.rule, recipe.mine.judge) == (None, None):
+        rule, judge = "failed", "verifier"
+    elif rule is None:
         rule = "gap" if all(row.reference_response is not None for row in rows) else "bottom_quantile"
     return recipe.mine.model_copy(update={"rule": rule, "judge": judge})
 
