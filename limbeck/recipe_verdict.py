@@ -72,7 +72,10 @@ class Reward(Optimisation):
     """
 
     base: str | None = Field(None, description="Model the head is put on; left out, the student's base model.")
-    pairs: Positive = Field(2000, description="Most pairs to train and measure it with; no arm trains on them.")
+    pairs: Positive = Field(
+        2000, description="Most pairs to train and measure it with: those of `corpus.judging`; else at most half of "
+        "`corpus.preferences`, or of the teacher's pairs, which are set aside by prompt, so that no arm trains on them."
+    )  # fmt: skip
     heldout_share: Rate = Field(0.2, description="Share of them, by prompt, on which its accuracy is measured.")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-5, description="Peak learning rate.")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(

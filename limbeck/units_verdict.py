@@ -8,6 +8,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import AGAINST
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
+from limbeck.units_reward import local_judge
 
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
@@ -17,6 +18,8 @@ def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
 
 def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     asked = files(Path("corpus"), "test", "transfer")
+    if "local" in recipe.judged_by():
+        asked |= local_judge(recipe, "reward")
     judges = judges_part(recipe, *recipe.judged_by())
     # Ties and confidence belong to the verdict: replies and scores do not depend on them.
     settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against"})
@@ -72,8 +75,8 @@ def verdict_unit(recipe: Recipe) -> Unit:
             inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
     inputs |= _preferences(recipe) | _reward_card(recipe) | _paid(recipe)
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
-    mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
-    part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains, "mined_by": mined_by}
+    part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains}
+    part |= {"mined_alone": recipe.mined_alone()}  # the sentence says so
     part |= {"judge_settings": judges_part(recipe, *recipe.judged_by())}  # their cards quote them
     return Unit("verdict", inputs, part)
 

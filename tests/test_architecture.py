@@ -36,12 +36,14 @@ STREET = {
     "unit",
     "units_models",
     "units_pairs",
+    "units_reward",
     "units_verdict",
     "conductor",
     "reference",
     "run_folder",
 }
 GROUND = {
+    "apart",
     "records",
     "records_alarms",
     "records_audit",
@@ -56,6 +58,7 @@ GROUND = {
     "recipe_export",
     "recipe_fields",
     "recipe_file",
+    "recipe_mine",
     "recipe_pairs",
     "recipe_part",
     "recipe_training",

@@ -50,7 +50,7 @@ def litter(folder: Path) -> list[str]:
         ("sft.learning_rate=nan", "sft.learning_rate: input should be a finite number"),
         ("model.device=gpu", "model.device: input should be 'auto', 'cpu', 'cuda' or 'mps' (found 'gpu')"),
         ("dpo", "--set 'dpo': expected section.field=value"),
-        ("mine.judge=nemotron", "mine.rule 'failed' goes with the judge 'verifier'"),
+        ("mine={rule = 'failed', judge = 'nemotron'}", "mine.rule 'failed' goes with the judge 'verifier'"),
         ("arms.sft.random=1", "an arm cannot be called 'sft'"),
         ("teach.teacher=oracle", "teach.teacher: 'oracle' is not known"),
         (
