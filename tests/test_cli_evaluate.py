@@ -3,11 +3,13 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from street import SMALL, Outcome, limbeck, settings, student, write_lines
 
 from limbeck import tasks
+from limbeck.api.fake_server import FakeServer, completion
 from limbeck.judges import Verifier
 from limbeck.records import Judgement, PromptRow, Reply
 from limbeck.store import read_records, write_records
@@ -105,6 +107,35 @@ def test_a_file_of_pairs_gives_the_implicit_accuracy_beside_that_of_length(base:
     assert likelier.endswith(", n = 4")
     assert "per token" in per_token
     assert longer.startswith("  the longer one is chosen 25.0 % [")  # one of four
+
+
+def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_API_KEY", "k")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    rows = [{"question_id": n, "category": "writing", "turns": [f"Write {n} words.", "Shorter."]} for n in range(3)]
+    file = write_lines(tmp_path / "mt.jsonl", rows)
+    judged: list[list[str]] = []
+
+    def reward(body: dict[str, Any]) -> Any:
+        judged.append([message["content"] for message in body["messages"]])
+        return completion(f"reward:-{len(judged[-1])}")  # two messages a first turn, four a second
+
+    with FakeServer(reward, models=("nvidia/llama-3.1-nemotron-70b-reward",)).listen() as url:
+        at = settings(f"judges.nemotron.endpoint.base_url={url}", "judges.nemotron.endpoint.concurrency=1")
+        words = ("--suite", f"mt_bench={file}", "--judge", "nemotron", *at, "--out", tmp_path / "out")
+        done = evaluate(base, *words).done()
+    _, mean, first, second = done.out.splitlines()
+    assert mean.startswith("mean reward -3.000 [")
+    assert mean.endswith("], n = 3; 0 unscored")  # three conversations, not six prompts
+    assert first == "  turn 1: -2.000 [-2.000, -2.000], n = 3"
+    assert second == "  turn 2: -4.000 [-4.000, -4.000], n = 3"
+    replies = read_records(tmp_path / "out" / "mt_bench_mt" / "evaluate" / "model" / "replies.jsonl", Reply)
+    said = {reply.prompt_id: reply.text for reply in replies}
+    later = [turns for turns in judged if len(turns) == 4]
+    assert sorted(turns[1] for turns in later) == sorted(text for id_, text in said.items() if "/turn-" not in id_)
+    assert {turns[2] for turns in later} == {"Shorter."}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from street import limbeck, outputs, settings, student, write_tiny_recipe
 
 from limbeck.manifest import MANIFEST, read_manifest
+from limbeck.records import PromptRow
 from limbeck.records_verdict import PairLogps, Verdict
 from limbeck.store import read_records
 
@@ -142,6 +143,19 @@ def test_what_changes_nothing_in_what_is_trained_makes_nothing_but_the_report_st
 )
 def test_how_replies_are_compared_runs_no_model_again(run: Path, recipe: Path, setting: str, again: list[str]) -> None:
     assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == [*again, "report"]
+
+
+def test_somebodys_responses_are_judged_and_every_model_is_compared_with_them(run: Path, recipe: Path) -> None:
+    test = read_records(run / "corpus" / "test.jsonl", PromptRow)
+    given = run.parent / "given.jsonl"
+    lines = [{"prompt": row.prompt[0].content, "response": f"#### {row.problem.answer}"} for row in test if row.problem]
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = limbeck("run", recipe, "--out", run, "--set", f"evaluate.against={given}").done()
+    assert asked.ran == ["evaluate/against", "verdict", "report"]
+    verdict = Verdict.model_validate_json((run / "verdict" / "verdict.json").read_text())
+    against = {c.candidate: c for c in verdict.comparisons if c.baseline == "against" and c.split == "test"}
+    assert against.keys() == {"base", "sft", "random", "mixed"}
+    assert all(c.wins == 0 and c.wins + c.ties + c.losses == len(test) for c in against.values())
 
 
 def test_an_alarm_ends_a_run_before_training_where_the_recipe_says_so(run: Path, recipe: Path) -> None:
