@@ -13,6 +13,7 @@ import typer
 from limbeck import conductor
 from limbeck.cli_compare import compare
 from limbeck.cli_pairs import add_pair_commands
+from limbeck.cli_reward import add_reward_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
@@ -53,11 +54,16 @@ def demo(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write the recipe.")] = Path("recipe.toml"),
+    *,
+    own_prompts: Annotated[
+        bool,
+        typer.Option("--own-prompts", help="For own prompts, with teacher and judge on this machine."),
+    ] = False,
 ) -> None:
     """Write a commented recipe for your own model and data."""
     if path.exists():
         raise RunFolderError(f"{path} exists already; give another name or remove it")
-    write_text(path, packaged_recipe("starter").read_text(encoding="utf-8"))
+    write_text(path, packaged_recipe("own-prompts" if own_prompts else "starter").read_text(encoding="utf-8"))
     show(f"{path} is written. Edit it, then: limbeck run {path}")
 
 
@@ -128,6 +134,7 @@ def chat(
 add_stage_commands(app)
 add_pair_commands(app)
 app.command(rich_help_panel="Replies that are judged already")(compare)
+add_reward_commands(app)
 
 
 def main() -> None:

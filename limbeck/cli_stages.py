@@ -18,6 +18,8 @@ from limbeck.alone import (
 from limbeck.cli_audit import audit
 from limbeck.cli_evaluate import evaluate
 from limbeck.cli_options import AskedName, Data, ModelName, Out, Seed, Set, asked_model, done, only_tasks
+from limbeck.cli_plan import plan
+from limbeck.cli_submit import submit
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_pairs import MadeKind
@@ -143,6 +145,8 @@ def dpo(
 
 
 def add_stage_commands(app: typer.Typer) -> None:
-    """Add one command a stage, in the order of the pipeline."""
+    """Add one command a stage, in the order of the pipeline, then what comes before and after one."""
     for command in (sft, mine, teach, screen, mix, audit, dpo, evaluate):
         app.command(rich_help_panel="One stage alone, on your own files")(command)
+    app.command(rich_help_panel="Before and after a run")(plan)
+    app.command(rich_help_panel="Before and after a run")(submit)

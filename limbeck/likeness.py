@@ -79,6 +79,16 @@ def prompt_identity(row: PromptRow) -> PromptIdentity:
     return PromptIdentity("text", prompt_text(row.prompt))
 
 
+def opening(row: PromptRow) -> PromptIdentity:
+    """Return what a conversation opens with: its problem, else its first user turn.
+
+    A later place of a dialogue repeats what was said before, so two places of one are the same to whoever learnt one.
+    """
+    if row.problem is not None:
+        return prompt_identity(row)
+    return PromptIdentity("opening", next(normalised(turn.content) for turn in row.prompt if turn.role == "user"))
+
+
 def word_grams(text: str, n: int) -> frozenset[tuple[str, ...]]:
     """All runs of `n` words of `text`, case and punctuation left out; empty where it has fewer words."""
     words = _WORD.findall(normalised(text))
@@ -170,4 +180,4 @@ def _is_operand(token: str) -> bool:
 
 
 def _grams(row: PromptRow) -> set[tuple[str, ...]]:
-    return {gram for turn in _asked(row) for gram in word_grams(turn, GRAM_WORDS)}
+    return {gram for turn in (*_asked(row), *row.follow_ups) for gram in word_grams(turn, GRAM_WORDS)}

@@ -30,7 +30,8 @@ from limbeck.units_pairs import (
     teaching_units,
     written_as,
 )
-from limbeck.units_verdict import evaluate_units, verdict_unit
+from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
+from limbeck.units_verdict import evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -49,8 +50,11 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
+    if recipe.evaluate.against is not None and not Path(recipe.evaluate.against).expanduser().is_file():
+        raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
     mines = recipe.mines()
-    if not corpus.tasks and ("verifier" in recipe.judged_by() or (mines and recipe.mine.judge == "verifier")):
+    mined_by = recipe.mining().judge if mines else None
+    if not corpus.tasks and ("verifier" in recipe.judged_by() or mined_by == "verifier"):
         raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
     check_judges(recipe)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
@@ -58,7 +62,8 @@ def check(recipe: Recipe) -> None:
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
     if mines:
         _check_teachers(recipe)
-    for name in {*recipe.judged_by(), *((recipe.mine.judge,) if mines else ())}:
+    check_judging(recipe)
+    for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
         make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
 
 
@@ -70,9 +75,9 @@ def check_judges(recipe: Recipe) -> None:
     """
     if recipe.mined_alone() and not recipe.evaluate.same_judge:
         raise RecipeError(
-            f"evaluate.judges: {recipe.mine.judge} finds the weak prompts (mine.judge) and would be the only judge of "
-            "the result, so that its own taste is trained on and then rewarded; name another judge beside it, or set "
-            "evaluate.same_judge = true, and the verdict says so"
+            f"evaluate.judges: {recipe.mining().judge} finds the weak prompts (mine.judge) and would be the only judge "
+            "of the result, so that its own taste is trained on and then rewarded; name another judge beside it, or "
+            "set evaluate.same_judge = true, and the verdict says so"
         )
 
 
@@ -91,7 +96,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     kinds: tuple[str, ...] = tuple(recipe.pair_kinds())
     taught = tuple(kind for kind in get_args(MadeKind) if kind in kinds)
     listed = [
-        Unit("corpus", _local_sources(recipe), part_of(recipe, "corpus")),
+        Unit("corpus", _local_sources(recipe), part_of(recipe, "corpus") | judging_part(recipe)),
         Unit(
             "retain",
             {"base": base, **files(corpus, "chat_train", "chat_heldout")},
@@ -110,13 +115,15 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
             part_of(recipe, "model", "sft"),
         ),
     ]
+    listed += reward_units(recipe, base, "before mining")
     if taught:
         listed += teaching_units(recipe, corpus, taught)
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         instructed = own_templates(recipe) if taught else {}
         read = {**pairs, **evaluation_files(corpus), **embedder_folder(recipe), **instructed}
-        listed += [Unit("screen", read, part_of(recipe, "screen")), export_unit(recipe, pairs)]
+        listed.append(Unit("screen", read, part_of(recipe, "screen") | set_aside_part(recipe)))
+        listed += [*reward_units(recipe, base, "after screening"), export_unit(recipe, pairs)]
     listed += [mix_unit(recipe, arm) for arm in recipe.arms]
     if kinds:
         listed.append(audit_unit(recipe, kinds))  # between the last mixture and the first training step of any arm
@@ -126,6 +133,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += [training_unit(recipe, arm, base, name) for name, arm in runs]
         listed += [training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += evaluate_units(recipe, base)
+    listed += heldout_pairs_units(recipe, base)
     listed.append(verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
@@ -143,6 +151,6 @@ def _all_of(recipe: Recipe) -> dict[str, Any]:
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:
     corpus = recipe.corpus
-    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation)
+    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation, *corpus.judging)
     paths = [Path(source.path).expanduser() for source in sources]
     return {f"source_{number}": path.resolve() for number, path in enumerate(paths) if path.exists()}

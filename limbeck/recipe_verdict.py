@@ -1,15 +1,16 @@
 """Sections of the recipe that reach the verdict: the judges, the reward model trained here, and the evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Positive, Rate, Sampled, Section
+from limbeck.recipe_fields import Positive, Rate, Sampled, Section, see_samples_differ
 from limbeck.recipe_pairs import Budget, Endpoint
 from limbeck.recipe_training import Optimisation
 
 Judge = Literal["verifier", "nemotron", "local", "pairwise"]
 TRAINED = "trained"
+AGAINST = "against"  # what somebody else's responses are called among the models
 
 
 class Nemotron(Section):
@@ -71,7 +72,10 @@ class Reward(Optimisation):
     """
 
     base: str | None = Field(None, description="Model the head is put on; left out, the student's base model.")
-    pairs: Positive = Field(2000, description="Most pairs to train and measure it with; no arm trains on them.")
+    pairs: Positive = Field(
+        2000, description="Most pairs to train and measure it with: those of `corpus.judging`; else at most half of "
+        "`corpus.preferences`, or of the teacher's pairs, which are set aside by prompt, so that no arm trains on them."
+    )  # fmt: skip
     heldout_share: Rate = Field(0.2, description="Share of them, by prompt, on which its accuracy is measured.")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-5, description="Peak learning rate.")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(
@@ -102,3 +106,8 @@ class Evaluate(Sampled):
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
         "every model is compared with them too (the paper's leaderboard win rate)."
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        see_samples_differ(self.samples_per_prompt, self.temperature)
+        return self

@@ -48,6 +48,7 @@ class PromptRow(Record):
     """A prompt: a conversation that ends with a user turn, with the problem behind it where there is one.
 
     `reference_response` is the data set's own good answer where it has one (a chosen response, a demonstration).
+    `follow_ups`: what the user says after each of the model's own replies (MT-bench); asked in evaluation (turns.py).
     """
 
     id: str
@@ -55,6 +56,7 @@ class PromptRow(Record):
     source: str
     problem: Problem | None = None
     reference_response: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
     @property
     def topic(self) -> str:

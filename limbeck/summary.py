@@ -12,10 +12,9 @@ from limbeck.conductor import Standing
 from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.recipe_pairs import Teach
-from limbeck.records import Estimate, Judgement
+from limbeck.records import Estimate
 from limbeck.records_verdict import Comparison, ModelScore, Verdict
-from limbeck.statistics import proportion
-from limbeck.store import first_problem, read_records
+from limbeck.store import first_problem
 from limbeck.verdict_tables import show_comparisons, show_judges, show_pair_accuracies, show_strengths
 
 if TYPE_CHECKING:
@@ -85,22 +84,6 @@ def _share(found: Estimate | None) -> str:
 
 def _points(found: Estimate) -> str:
     return f"{100 * found.estimate:+.1f}\n\\[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-
-
-def show_judgements(path: Path, confidence: float) -> None:
-    """Print what a judge says of one model: accuracy where it is exact, else the mean reward; unscored are counted."""
-    judgements = read_records(path, Judgement)
-    solved = [judgement.solved for judgement in judgements if judgement.solved is not None]
-    scores = [judgement.score for judgement in judgements if judgement.score is not None]
-    unscored = len(judgements) - len(scores)
-    if solved:
-        found = proportion(sum(solved), len(solved), confidence)
-        text = f"accuracy {100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}"
-    elif scores:
-        text = f"mean reward {sum(scores) / len(scores):.3f}, n = {len(scores)}"
-    else:
-        raise InputError(f"{path}: not one of {len(judgements)} replies could be scored")
-    show(f"{text}; {unscored} unscored")
 
 
 def show_standings(found: Iterable[Standing]) -> None:

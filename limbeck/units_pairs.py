@@ -12,6 +12,7 @@ from limbeck.recipe_pairs import MadeKind
 from limbeck.stages.export.files import file_format
 from limbeck.students import served
 from limbeck.unit import SFT, Unit, files, judges_part, part_of
+from limbeck.units_reward import local_judge
 
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
@@ -21,7 +22,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
     return [
         Unit(
             "mine",
-            {"student": Path("sft/model"), **files(corpus, "pool")},
+            {"student": Path("sft/model"), **files(corpus, "pool"), **_mining_judge(recipe)},
             _mine_part(recipe),
             argument=SFT,
             keep=reply_store.FILE_NAMES,
@@ -99,7 +100,12 @@ def own_templates(recipe: Recipe) -> dict[str, Path]:
 def _mine_part(recipe: Recipe) -> dict[str, Any]:
     part = part_of(recipe, "model", "mine") | served.part_of(recipe, SFT)
     part |= {"control_prompts": recipe.max_candidates("random")}
-    return part | {"judges": judges_part(recipe, recipe.mine.judge)}
+    mining = recipe.mining()
+    return part | {"judges": judges_part(recipe, mining.judge) if mining.judge else {}, "mining": list(mining)}
+
+
+def _mining_judge(recipe: Recipe) -> dict[str, Path]:
+    return local_judge(recipe, "reward_mine") if recipe.mining().judge == "local" else {}
 
 
 def embedder_folder(recipe: Recipe) -> dict[str, Path]:

@@ -109,7 +109,11 @@ SCHEMAS: list[tuple[str, Values, Example]] = [
         {"question": "2+2?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
         Example(QUESTION, "2 + 2 = 4\n#### 4"),
     ),
-    ("MT-bench", {"question_id": 1, "category": "math", "turns": ["2+2?", "Sure?"]}, Example(QUESTION)),
+    (
+        "MT-bench",
+        {"question_id": 1, "category": "math", "turns": ["2+2?", "Sure?"]},
+        Example(QUESTION, follow_ups=("Sure?",)),
+    ),
     ("prompt and response", {"prompt": "2+2?", "response": "4"}, Example(QUESTION, "4")),
     ("prompts", {"prompt": "2+2?"}, Example(QUESTION)),
     ("prompts", {"prompt": [turn("user", "2+2?")]}, Example(QUESTION)),

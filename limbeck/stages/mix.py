@@ -27,13 +27,13 @@ HELD_OUT = "demonstrations: same prompt as a held-out row"
 ROLLING_STREAM = "rolling_stream"
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
-    "random": "raise corpus.tasks.pool or teach.accept.random",
-    "zero_shot": "raise corpus.tasks.pool or teach.accept.zero_shot",
+    "random": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.random",
+    "zero_shot": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.zero_shot",
     "few_shot": "raise corpus.tasks.fresh or teach.accept.few_shot",
     "rolling": "give more rows under [[corpus.preferences]] or raise teach.accept.rolling",
-    "revise": "raise corpus.tasks.pool or teach.accept.revise",
-    "on_policy": "raise corpus.tasks.pool",
-    "contrast": "raise corpus.tasks.pool or teach.accept.contrast",
+    "revise": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.revise",
+    "on_policy": "raise corpus.tasks.pool or give more [[corpus.prompts]]",
+    "contrast": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.contrast",
 }
 
 

@@ -18,11 +18,15 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator: not
 
 
 class Example(NamedTuple):
-    """What a row holds: a prompt; its response (of a pair: the chosen one) and a rejected one where it has them."""
+    """What a row holds: a prompt; its response (of a pair: the chosen one) and a rejected one where it has them.
+
+    `follow_ups`: the user's later turns, each after a reply of the model's own.
+    """
 
     prompt: tuple[Message, ...]
     response: str | None = None
     rejected: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,10 @@ def _mt_bench(row: Values) -> Example:
         raise InputError(f"the field 'turns' should hold a list of texts, but holds {type(turns).__name__}")
     if not turns:
         raise UnusableRowError("no user turn")
-    # The later turns comment on an answer that is not there.
-    return Example(user_prompt(text({"turns.0": turns[0]}, "turns.0")))
+    first, *later = (text({f"turns.{place}": turn}, f"turns.{place}") for place, turn in enumerate(turns))
+    if any(not turn.strip() for turn in later):
+        raise UnusableRowError("empty turn")
+    return Example(user_prompt(first), follow_ups=tuple(later))  # they comment on an answer that is not there yet
 
 
 OWN = "limbeck's own pairs"  # their provenance is read too (own.py)

@@ -12,6 +12,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply
 from limbeck.records_verdict import PairLogps, Preference
 from limbeck.store import read_json, read_records
+from limbeck.turns import conversation_of, every_turn
 
 BASELINE = "sft"
 AGAINST = "against"  # somebody else's responses, compared as if a model had given them
@@ -32,8 +33,8 @@ class Asked:
 
     @property
     def prompts(self) -> list[str]:
-        """Each row's prompt id."""
-        return [prompt for prompt, _ in self.keys]
+        """Each row's prompt, by which rows are resampled: its samples and the turns that follow on it go together."""
+        return [conversation_of(prompt) for prompt, _ in self.keys]
 
     def of_topic(self, topic: str) -> "Asked":
         """The rows of one topic."""
@@ -42,9 +43,13 @@ class Asked:
 
 
 def asked_of(rows: Sequence[PromptRow], samples: int) -> Asked:
-    """The rows that `samples` samples of each prompt make, sampled or not: what is missing is counted."""
-    keys = tuple((row.id, sample) for row in rows for sample in range(samples))
-    return Asked(keys, tuple(row.topic for row in rows for _ in range(samples)))
+    """The rows that `samples` samples of each prompt's turns make, sampled or not: what is missing is counted.
+
+    All turns of a conversation have the topic of its first.
+    """
+    turns = [(turn.row.id, row.topic) for row in rows for turn in every_turn([row])]
+    keys = tuple((id_, sample) for id_, _ in turns for sample in range(samples))
+    return Asked(keys, tuple(topic for _, topic in turns for _ in range(samples)))
 
 
 @dataclass(frozen=True)
