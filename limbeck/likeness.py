@@ -107,12 +107,13 @@ class EvaluationPrompts:
             self._texts.add("\n".join(_asked(row)))
             if row.problem is not None:
                 self._contents.add(row.problem.content)
-                said = _said(row.prompt[-1].content)
-                self._starts.setdefault(said[:_START_TOKENS], []).append(said)
+                words = said(row.prompt[-1].content)
+                self._starts.setdefault(words[:_START_TOKENS], []).append(words)
                 self.problems.append(row)
-            else:  # problems of one family share their wording by design, so it counts for nothing
-                self._grams |= _grams(row)
+            else:
                 self.free_text.append(row)
+            if _worded(row):
+                self._grams |= _grams(row)
 
     def overlap(self, row: PromptRow) -> str | None:
         """Say how `row` occurs among them, or None: a task by its content, free text by its whole or 13 words.
@@ -123,23 +124,28 @@ class EvaluationPrompts:
             return SAME_PROBLEM
         if "\n".join(_asked(row)) in self._texts:
             return SAME_PROMPT
-        if row.problem is None and any(self._says_a_problem(turn) for turn in _asked(row)):
+        if _worded(row) and any(self._says_a_problem(turn) for turn in _asked(row)):
             return SAME_PROBLEM
-        if row.problem is None and self._grams and not self._grams.isdisjoint(_grams(row)):
+        if _worded(row) and self._grams and not self._grams.isdisjoint(_grams(row)):
             return SAME_WORDS
         return None
 
     def _says_a_problem(self, text: str) -> bool:
         if not self._starts:
             return False
-        said = _said(text)
-        if said and said in self._starts.get(said[:_START_TOKENS], ()):
+        words = said(text)
+        if words and words in self._starts.get(words[:_START_TOKENS], ()):
             return True
         return any(
-            said[place : place + len(problem)] == problem and not _goes_on(said, place, place + len(problem))
-            for place in range(len(said) - _START_TOKENS + 1)
-            for problem in self._starts.get(said[place : place + _START_TOKENS], ())
+            words[place : place + len(problem)] == problem and not _goes_on(words, place, place + len(problem))
+            for place in range(len(words) - _START_TOKENS + 1)
+            for problem in self._starts.get(words[place : place + _START_TOKENS], ())
         )
+
+
+def _worded(row: PromptRow) -> bool:
+    """Whether its wording tells a row from others: problems of a generator's family share theirs by design."""
+    return row.problem is None or row.problem.is_worded
 
 
 def _asked(row: PromptRow) -> list[str]:
@@ -147,7 +153,7 @@ def _asked(row: PromptRow) -> list[str]:
     return [normalised(turn.content) for turn in row.prompt if turn.role == "user"]
 
 
-def _said(text: str) -> tuple[str, ...]:
+def said(text: str) -> tuple[str, ...]:
     """Words, numbers and signs but punctuation, without case."""
     return tuple(token for token in _TOKEN.findall(normalised(text)) if token not in _PUNCTUATION)
 
