@@ -7,9 +7,8 @@ and its outputs have the digests that its manifest names; only stale ones run (c
 from pathlib import Path
 from typing import Any, get_args
 
-from limbeck.api import reply_store
 from limbeck.errors import RecipeError
-from limbeck.judges import make_judge
+from limbeck.judges import check_judge
 from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
@@ -30,7 +29,7 @@ from limbeck.units_pairs import (
     teaching_units,
     written_as,
 )
-from limbeck.units_verdict import evaluate_units, verdict_unit
+from limbeck.units_verdict import compare_units, evaluate_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -50,15 +49,33 @@ def check(recipe: Recipe) -> None:
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
     mines = recipe.mines()
-    if not corpus.tasks and ("verifier" in recipe.judged_by() or (mines and recipe.mine.judge == "verifier")):
-        raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    if not corpus.tasks:
+        _check_verifier(recipe, mines)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
         raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
+    if mines and recipe.mine.judge == "pairwise":
+        raise RecipeError("mine.judge: 'pairwise' compares two replies and scores none; name a judge that scores")
     if mines:
         _check_teachers(recipe)
     for name in {*recipe.judged_by(), *((recipe.mine.judge,) if mines else ())}:
-        make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+        check_judge(name, recipe)
+
+
+def _check_verifier(recipe: Recipe, mines: bool) -> None:
+    """See that there is something the verifier can judge where there are no built-in problems."""
+    from limbeck.stages.corpus.peek import may_hold_problems
+
+    corpus = recipe.corpus
+    judged = {"evaluation": corpus.evaluation} if "verifier" in recipe.judged_by() else {}
+    if mines and recipe.mine.judge == "verifier":
+        judged["prompts"] = corpus.prompts
+    for section, datasets in judged.items():
+        if not may_hold_problems(datasets):
+            raise RecipeError(
+                "the verifier judges built-in problems and prompts whose answer is a number (GSM8K's format), and "
+                f"corpus.{section} holds none: give [corpus.tasks] or another judge"
+            )
 
 
 def _check_teachers(recipe: Recipe) -> None:
@@ -111,6 +128,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += [training_unit(recipe, arm, base, name) for name, arm in runs]
         listed += [training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += evaluate_units(recipe, base)
+    listed += compare_units(recipe)
     listed.append(verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))

@@ -1,5 +1,7 @@
 """The answer of a run: the records that the verdict stage writes and the report reads."""
 
+from typing import Literal
+
 from limbeck.records import Estimate, HeldOutSplit, Record
 
 
@@ -138,3 +140,23 @@ class Verdict(Record):
     pair_accuracies: tuple[PairAccuracy, ...] = ()
     judges: tuple[JudgeCard, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+
+
+Outcome = Literal["win", "tie", "loss"]
+Preferred = Literal["candidate", "baseline", "tie"]
+
+
+class Preference(Record):
+    """What a pairwise judge says of a candidate's reply and the baseline's to one prompt.
+
+    `candidate_first`, `baseline_first`: what it preferred with that one shown first; None where it could not say, and
+    both None where the replies are equal, which nobody was asked about. `outcome` is the candidate's: a tie where the
+    two orders disagree, None where one is missing; `unscored_reason` then says why.
+    """
+
+    prompt_id: str
+    sample_index: int = 0
+    outcome: Outcome | None
+    candidate_first: Preferred | None = None
+    baseline_first: Preferred | None = None
+    unscored_reason: str | None = None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limbeck.api import reply_store
+from limbeck.judges import pairwise_text
 from limbeck.recipe import Recipe
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
@@ -31,6 +32,28 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     ]
 
 
+def compare_units(recipe: Recipe) -> list[Unit]:
+    """One unit a model but the baseline, where a pairwise judge compares them."""
+    if "pairwise" not in recipe.judged_by():
+        return []
+    asked = files(Path("corpus"), "test", "transfer")
+    asked |= {"baseline": Path("evaluate") / SFT / "replies.jsonl"} | _local_judge(recipe)
+    part = {"judges": judges_part(recipe, "pairwise"), "template": pairwise_text.template().id}
+    if _local_judge(recipe):  # its words depend on the machine's precision, as a student's do
+        part["machine"] = part_of(recipe, "model")["model"]
+    return [
+        Unit(f"compare/{name}", {"replies": Path("evaluate") / name / "replies.jsonl", **asked}, part, argument=name)
+        for name in (BASE, *recipe.arms)
+    ]
+
+
+def _local_judge(recipe: Recipe) -> dict[str, Path]:
+    """The folder of a judge that lies here: another model in its place judges otherwise."""
+    provider, _, model = (recipe.judges.pairwise.model or "").partition(":")
+    folder = Path(model.strip()).expanduser()
+    return {"judge": folder.resolve()} if provider == "local" and folder.is_dir() else {}
+
+
 def verdict_unit(recipe: Recipe) -> Unit:
     inputs = files(Path("corpus"), "test", "transfer")
     for name in (BASE, SFT, *recipe.arms):
@@ -38,7 +61,10 @@ def verdict_unit(recipe: Recipe) -> Unit:
         inputs[f"{name}/replies"] = folder / "replies.jsonl"
         inputs[f"{name}/retention"] = folder / "retention.json"
         for judge in recipe.judged_by():
-            inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
+            if judge != "pairwise":
+                inputs[f"{name}/judgements_{judge}"] = folder / f"judgements_{judge}.jsonl"
+            elif name != SFT:
+                inputs[f"{name}/preferences"] = Path("compare") / name / "preferences.jsonl"
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
     mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
     part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains, "mined_by": mined_by}

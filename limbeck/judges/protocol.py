@@ -4,8 +4,9 @@ What a judge cannot score is a `Judgement` whose score is None, with the reason;
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from limbeck.api import Failed
 from limbeck.records import Judgement, PromptRow, Reply
 
 Exchange = tuple[PromptRow, Reply]
@@ -27,6 +28,25 @@ class Judge(Protocol):
         """
 
 
+@runtime_checkable
+class AskedBeforehand(Protocol):
+    """A judge elsewhere, of whom one question shows whether it judges at all."""
+
+    def preflight(self) -> None:
+        """Ask one tiny thing that has to be judged, before anything is trained or sampled; its reply is stored.
+
+        Raises:
+            TeacherError: no usable answer comes: no key, no such model, no connection, or no judge.
+            BudgetError: the judge's budget is used up.
+        """
+
+
 def unscored(reply: Reply, reason: str) -> Judgement:
     """The judgement that says why there is none."""
     return Judgement(prompt_id=reply.prompt_id, sample_index=reply.sample_index, score=None, unscored_reason=reason)
+
+
+def failure_words(failed: Failed) -> str:
+    """Why a judge gave no usable answer, in words that reasons are counted by."""
+    said = f" ({failed.detail})" if failed.detail else ""
+    return f"{failed.reason.replace('_', ' ')}{said}"

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from limbeck import seeds
-from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
-from limbeck.judges import make_judge
+from limbeck.judges import judge_store, make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.lm.items import demonstration_items
 from limbeck.lm.objectives import mean_nll_of
@@ -43,7 +42,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     unscored: dict[str, int] = {}
     for name in recipe.judged_by():
-        judge = make_judge(name, recipe, store=out / FILE_NAME)
+        if name == "pairwise":
+            continue  # it compares: the stage `compare` asks it
+        judge = make_judge(name, recipe, store=judge_store(name, out))
         judgements = list(judge.judge(answered))
         write_records(out / f"judgements_{name}.jsonl", judgements)
         unscored[f"{name}: unscored"] = sum(judgement.score is None for judgement in judgements)

@@ -12,9 +12,8 @@ from pathlib import Path
 from statistics import fmean
 
 from limbeck import seeds
-from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
-from limbeck.judges import make_judge
+from limbeck.judges import judge_store, make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.manifest import StageResult
 from limbeck.recipe import Mine, Recipe
@@ -79,7 +78,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
 
 
 def _judge(recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path) -> list[Judgement]:
-    judge = make_judge(recipe.mine.judge, recipe, store=out / FILE_NAME)
+    judge = make_judge(recipe.mine.judge, recipe, store=judge_store(recipe.mine.judge, out))
     return list(judge.judge(answered))
 
 
