@@ -63,13 +63,19 @@ class ChatEngine:
             TeacherError: without llguidance, where it is needed.
             ModelError: where there is no such model, or it takes no conversation.
         """
-        from limbeck.lm import guided
         from limbeck.lm.chat import chat_of
+        from limbeck.lm.guided import MISSING
         from limbeck.lm.load import load_tokenizer
 
-        if advice is not None and not guided.installed():
-            raise TeacherError(f"{who} 'local:{self.name}': {guided.MISSING}{advice}")
+        if advice is not None and not self.can_guide():
+            raise TeacherError(f"{who} 'local:{self.name}': {MISSING}{advice}")
         chat_of(load_tokenizer(self.name), self.name)
+
+    def can_guide(self) -> bool:
+        """Whether its answers can be held to a schema: llguidance is installed."""
+        from limbeck.lm import guided
+
+        return guided.installed()
 
     @property
     def published_name(self) -> str:

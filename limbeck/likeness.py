@@ -93,7 +93,8 @@ def jaccard(first: frozenset[tuple[str, ...]], second: frozenset[tuple[str, ...]
 class EvaluationPrompts:
     """The held-out prompts, in the forms by which a training prompt is compared with them.
 
-    `free_text` and `problems`: those without and those with a problem, for whoever seeks likenesses beyond these.
+    `free_text` and `problems`: those whose wording is their own and those with a problem, for whoever seeks likenesses
+    beyond these; a problem that somebody wrote is in both.
     """
 
     def __init__(self, rows: Iterable[PromptRow]) -> None:
@@ -110,10 +111,9 @@ class EvaluationPrompts:
                 words = said(row.prompt[-1].content)
                 self._starts.setdefault(words[:_START_TOKENS], []).append(words)
                 self.problems.append(row)
-            else:
-                self.free_text.append(row)
-            if _worded(row):
+            if is_worded(row):
                 self._grams |= _grams(row)
+                self.free_text.append(row)
 
     def overlap(self, row: PromptRow) -> str | None:
         """Say how `row` occurs among them, or None: a task by its content, free text by its whole or 13 words.
@@ -124,9 +124,9 @@ class EvaluationPrompts:
             return SAME_PROBLEM
         if "\n".join(_asked(row)) in self._texts:
             return SAME_PROMPT
-        if _worded(row) and any(self._says_a_problem(turn) for turn in _asked(row)):
+        if is_worded(row) and any(self._says_a_problem(turn) for turn in _asked(row)):
             return SAME_PROBLEM
-        if _worded(row) and self._grams and not self._grams.isdisjoint(_grams(row)):
+        if is_worded(row) and self._grams and not self._grams.isdisjoint(_grams(row)):
             return SAME_WORDS
         return None
 
@@ -143,7 +143,7 @@ class EvaluationPrompts:
         )
 
 
-def _worded(row: PromptRow) -> bool:
+def is_worded(row: PromptRow) -> bool:
     """Whether its wording tells a row from others: problems of a generator's family share theirs by design."""
     return row.problem is None or row.problem.is_worded
 

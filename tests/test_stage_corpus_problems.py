@@ -8,11 +8,15 @@ import pytest
 
 from limbeck import pipeline
 from limbeck.errors import RecipeError
+from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
-from limbeck.records import Demonstration, PromptRow
+from limbeck.recipe_pairs import Screen
+from limbeck.records import Demonstration, Pair, Problem, PromptRow, user_prompt
+from limbeck.screening import HeldOut, Screening
 from limbeck.stages.corpus import run
 from limbeck.store import read_records
 from limbeck.tasks import score
+from limbeck.tasks.numeric import problem_of, read_answer
 
 
 def rows(path: Path, *rows: dict[str, str]) -> dict[str, str]:
@@ -65,3 +69,22 @@ def test_a_run_of_files_with_numbers_may_be_judged_by_the_verifier_and_one_witho
     pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [good], "prompts": [good]}, **mined))
     with pytest.raises(RecipeError, match=r"corpus\.prompts holds none"):
         pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [good], "prompts": [bad]}, **mined))
+
+
+def test_a_pair_on_a_held_out_problem_in_nearly_its_words_is_screened_out_as_free_text_would_be() -> None:
+    def problem(question: str) -> Problem:
+        found = problem_of(question, read_answer("#### 4"))
+        assert found is not None
+        return found
+
+    def pair(question: str) -> Pair:
+        made = {"id": question, "prompt": user_prompt(question), "source": "zero_shot", "problem": problem(question)}
+        return Pair.model_validate(made | {"chosen": "So it is this.\n#### 4", "rejected": "It may be that.\n#### 5"})
+
+    question = "Ann picks four red apples from the tall old tree and eats none of them. How many does Ann have now?"
+    held_out = PromptRow(id="t", prompt=user_prompt(question), source="s", problem=problem(question))
+    screening = Screening(
+        Screen(), HeldOut(EvaluationPrompts([held_out]), Screen()), lambda p, text: score(p, text).solved
+    )
+    assert screening.reason(pair(question.replace("Ann", "Eve"))) is not None
+    assert screening.reason(pair("Bo has nine blue boats, sells five of them. How many boats are left?")) is None

@@ -121,7 +121,10 @@ class OpenAIChat:
 
 
 class LocalChat:
-    """`local:MODEL`: limbeck's own engine, guided to the verdict's schema. Costs nothing."""
+    """`local:MODEL`: limbeck's own engine. Costs nothing.
+
+    With llguidance its replies are guided to the verdict's schema; without, they are read as any other's.
+    """
 
     is_remote = False
     budget = UNLIMITED
@@ -141,12 +144,16 @@ class LocalChat:
         return f"LocalChat(model={self._engine.name!r})"
 
     def check(self) -> None:
-        """See that the model is there, and what guides its replies."""
-        self._engine.check(f"{FIELD}.model", "")
+        """See that the model is there, and takes a conversation."""
+        self._engine.check(f"{FIELD}.model", None)
 
     def identity(self) -> Mapping[str, Any]:
         """Weights and tokenizer by their content, the parameters and the schema."""
-        return {"judge": "local", **self._engine.identity(), "schema": bounded_schema()}
+        return {"judge": "local", **self._engine.identity(), "schema": self._schema}
+
+    @cached_property
+    def _schema(self) -> dict[str, Any] | None:
+        return bounded_schema() if self._engine.can_guide() else None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Send[Asked]]:
@@ -154,6 +161,6 @@ class LocalChat:
         async with self._engine.session() as write:
 
             async def send(asked: Asked, account: Account) -> Answer:
-                return await write(Conversation(asked.key, asked.messages, bounded_schema()), account)
+                return await write(Conversation(asked.key, asked.messages, self._schema), account)
 
             yield send

@@ -33,7 +33,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     """
     rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
     if recipe.judged_by() == ("verifier",) and not any(row.problem for row in rows):
-        raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
+        raise InputError("no held-out prompt is a built-in problem or has a number as its answer, so the verifier can "
+                         "judge none; name another judge")  # fmt: skip
     student = student_for(model, recipe, inputs.get("model"))
     student.check()
     sampling = Sampling.of(recipe.evaluate, seeds.derive(recipe.seed, "evaluate"))

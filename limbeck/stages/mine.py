@@ -38,8 +38,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     """
     pool = read_records(inputs["pool"], PromptRow)
     if recipe.mine.judge == "verifier" and not any(row.problem for row in pool):
-        raise InputError("no prompt of the pool is a built-in problem, so the verifier can judge none; name a reward "
-                         "model with mine.judge and mine.rule")  # fmt: skip
+        raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
+                         "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
     student = student_for(model, recipe, inputs.get("student"))
