@@ -1,6 +1,8 @@
 """What a judge is: replies to prompts in, one judgement each out. Knows no judge in particular.
 
-What a judge cannot score is a `Judgement` whose score is None, with the reason; never a number made up for it.
+What a judge cannot score is a `Judgement` whose score is None, with the reason; never a number made up for it. Whoever
+compares two models leaves such a prompt out of both, and counts it. A judge that compares instead of scoring
+(`pairwise`) is none of these: it has `check` and `preflight`, and gives preferences.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +20,19 @@ class Judge(Protocol):
     name: str
 
     def check(self) -> None:
-        """Raise `TeacherError` at once where the judge cannot be asked at all (no key, no usable address)."""
+        """Say at once, without sending anything, whether the judge can be asked at all.
+
+        Raises:
+            TeacherError: no key, or no usable address.
+            RecipeError: it costs money, and the recipe does not say how much.
+        """
 
     def judge(self, exchanges: Sequence[Exchange]) -> Iterator[Judgement]:
         """Yield the judgement of each reply, in their order.
 
         Raises:
             TeacherError: the judge gives no service; a judge that costs money keeps what it was told before.
+            BudgetError: its budget is used up; so does it then.
         """
 
 
