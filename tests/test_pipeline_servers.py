@@ -57,9 +57,10 @@ batch_size = 2
 [evaluate]
 judges = ["nemotron"]
 max_new_tokens = 16
-[judges.nemotron]
-endpoint.base_url = {url}
-endpoint.max_retries = 0
+
+[judges.nemotron.endpoint]
+base_url = {url}
+max_retries = 0
 """
 
 
