@@ -7,9 +7,8 @@ and its outputs have the digests that its manifest names; only stale ones run (c
 from pathlib import Path
 from typing import Any, get_args
 
-from limbeck.api import reply_store
 from limbeck.errors import RecipeError
-from limbeck.judges import make_judge
+from limbeck.judges import check_judge
 from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
@@ -31,7 +30,7 @@ from limbeck.units_pairs import (
     written_as,
 )
 from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
-from limbeck.units_verdict import evaluate_units, heldout_pairs_units, verdict_unit
+from limbeck.units_verdict import compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -54,17 +53,35 @@ def check(recipe: Recipe) -> None:
         raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
     mines = recipe.mines()
     mined_by = recipe.mining().judge if mines else None
-    if not corpus.tasks and ("verifier" in recipe.judged_by() or mined_by == "verifier"):
-        raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    if not corpus.tasks:
+        _check_verifier(recipe, mined_by)
     check_judges(recipe)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
         raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
+    if mined_by == "pairwise":
+        raise RecipeError("mine.judge: 'pairwise' compares two replies and scores none; name a judge that scores")
     if mines:
         _check_teachers(recipe)
     check_judging(recipe)
     for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
-        make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+        check_judge(name, recipe)
+
+
+def _check_verifier(recipe: Recipe, mined_by: str | None) -> None:
+    """See that there is something the verifier can judge where there are no built-in problems."""
+    from limbeck.stages.corpus.peek import may_hold_problems
+
+    corpus = recipe.corpus
+    judged = {"evaluation": corpus.evaluation} if "verifier" in recipe.judged_by() else {}
+    if mined_by == "verifier":
+        judged["prompts"] = corpus.prompts
+    for section, datasets in judged.items():
+        if not may_hold_problems(datasets):
+            raise RecipeError(
+                "the verifier judges built-in problems and prompts whose answer is a number (GSM8K's format), and "
+                f"corpus.{section} holds none: give [corpus.tasks] or another judge"
+            )
 
 
 def check_judges(recipe: Recipe) -> None:
@@ -134,6 +151,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += [training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += evaluate_units(recipe, base)
     listed += heldout_pairs_units(recipe, base)
+    listed += compare_units(recipe)
     listed.append(verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))

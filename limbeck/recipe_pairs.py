@@ -61,7 +61,9 @@ class Teach(Section):
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
     budget: Budget = Field(Budget(), description="Most that may be spent; a provider's own address wants one.")
     prices: str | None = Field(
-        None, description="Your own price list, a copy of the packaged `prices.toml`, corrected."
+        None,
+        description="Your own price list, a copy of the packaged `prices.toml`, corrected; judges are priced by "
+        "it too.",
     )
     batch: bool = Field(
         False, description="Through the provider's batch API: half the price at OpenAI, each round of requests "

@@ -20,7 +20,11 @@ class Nemotron(Section):
     endpoint: Endpoint = Field(
         Endpoint(api_key_env="NVIDIA_API_KEY"), description="Its server; without base_url NVIDIA's own."
     )
-    budget: Budget = Field(Budget(), description="Most that may be spent on it; money needs a price that is known.")
+    budget: Budget = Field(
+        Budget(),
+        description="Most that may be spent on it in a run; a provider's own address wants one. Money needs a "
+        "price that is known.",
+    )
     max_tokens: Positive = Field(
         4096, description="Longest conversation that it takes; one over it is left out of both sides, and counted."
     )
@@ -52,7 +56,9 @@ class Pairwise(Section):
         None, description="`openai:MODEL` (any compatible server) or `local:MODEL`; needed where it judges."
     )
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` judge.")
-    budget: Budget = Field(Budget(), description="Most that may be spent on it.")
+    budget: Budget = Field(
+        Budget(), description="Most that may be spent on it in a run; a provider's own address wants one."
+    )
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="Of the judge.")
     max_tokens: Positive = Field(1024, description="Longest judgement, in tokens.")
 

@@ -43,6 +43,11 @@ class Problem(Record):
     solution: str
     content: str
 
+    @property
+    def is_worded(self) -> bool:
+        """Whether somebody wrote it, so that its wording is its own; a generator's families share theirs by design."""
+        return self.metadata.get("worded") is True
+
 
 class PromptRow(Record):
     """A prompt: a conversation that ends with a user turn, with the problem behind it where there is one.

@@ -4,7 +4,8 @@ from typing import Literal
 
 from limbeck.records import Estimate, HeldOutSplit, Record
 
-Choice = Literal["candidate", "baseline", "tie"]
+Outcome = Literal["win", "tie", "loss"]
+Preferred = Literal["candidate", "baseline", "tie"]
 
 
 class ModelScore(Record):
@@ -138,17 +139,18 @@ class Agreement(Record):
 
 
 class Preference(Record):
-    """What a pairwise judge says of a candidate's reply beside the baseline's, asked in both orders.
+    """What a pairwise judge says of a candidate's reply and the baseline's to one prompt.
 
-    `outcome` is the candidate's; where the two orders disagree it is a tie, and where the judge could not say None,
-    with a reason. `candidate_first`, `baseline_first`: which reply was called better in that order.
+    `candidate_first`, `baseline_first`: what it preferred with that one shown first; None where it could not say, and
+    both None where the replies are equal, which nobody was asked about. `outcome` is the candidate's: a tie where the
+    two orders disagree, None where one is missing; `unscored_reason` then says why.
     """
 
     prompt_id: str
     sample_index: int = 0
-    outcome: Literal["win", "tie", "loss"] | None
-    candidate_first: Choice | None = None
-    baseline_first: Choice | None = None
+    outcome: Outcome | None
+    candidate_first: Preferred | None = None
+    baseline_first: Preferred | None = None
     unscored_reason: str | None = None
 
 

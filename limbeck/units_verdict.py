@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limbeck.api import reply_store
+from limbeck.judges import pairwise_text
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import AGAINST
@@ -58,6 +59,28 @@ def heldout_pairs_units(recipe: Recipe, base: Path) -> list[Unit]:
         for name, path in _models(recipe, base).items()
         if heldout
     ]
+
+
+def compare_units(recipe: Recipe) -> list[Unit]:
+    """One unit a model but the baseline, where a pairwise judge compares them."""
+    if "pairwise" not in recipe.judged_by():
+        return []
+    asked = files(Path("corpus"), "test", "transfer")
+    asked |= {"baseline": Path("evaluate") / SFT / "replies.jsonl"} | _local_judge(recipe)
+    part = {"judges": judges_part(recipe, "pairwise"), "template": pairwise_text.template().id}
+    if _local_judge(recipe):  # its words depend on the machine's precision, as a student's do
+        part["machine"] = part_of(recipe, "model")["model"]
+    return [
+        Unit(f"compare/{name}", {"replies": Path("evaluate") / name / "replies.jsonl", **asked}, part, argument=name)
+        for name in (BASE, *recipe.arms)
+    ]
+
+
+def _local_judge(recipe: Recipe) -> dict[str, Path]:
+    """The folder of a judge that lies here: another model in its place judges otherwise."""
+    provider, _, model = (recipe.judges.pairwise.model or "").partition(":")
+    folder = Path(model.strip()).expanduser()
+    return {"judge": folder.resolve()} if provider == "local" and folder.is_dir() else {}
 
 
 def verdict_unit(recipe: Recipe) -> Unit:

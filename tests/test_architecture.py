@@ -73,13 +73,14 @@ GROUND = {
 }
 # A room may import what lies on a lower floor, and itself; rooms of one floor do not know each other.
 FLOOR = (
-    dict.fromkeys(STREET, 5)
+    dict.fromkeys(STREET, 6)
     | {
-        "stages": 4,
-        "judges": 3,
-        "teachers": 3,
-        "students": 3,
-        "screening": 3,
+        "stages": 5,
+        "judges": 4,
+        "teachers": 4,
+        "students": 4,
+        "screening": 4,
+        "chat_engine": 3,
         "lm": 2,
         "tasks": 2,
         "api": 2,

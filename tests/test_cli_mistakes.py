@@ -105,7 +105,7 @@ def test_a_model_without_a_chat_template_is_refused(recipe: Path, tmp_path: Path
 def test_a_paid_teacher_without_a_budget_is_refused_before_anything_is_spent(recipe: Path) -> None:
     complaint = refuse(recipe, "--set", "teach.teacher=openai:gpt-4o")
     assert complaint == (
-        "openai:gpt-4o costs money: say with teach.budget.usd or teach.budget.tokens how much may be spent"
+        "asking 'gpt-4o' costs money: say with teach.budget.usd or teach.budget.tokens how much may be spent"
     )
     complaint = refuse(recipe, "--set", "teach.teacher=openai:new", "--set", "teach.budget.usd=5")
     assert complaint.startswith("teach.budget.usd: no price for 'new' is known in the packaged list")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from verdict_files import comparison, judge_files, prompt, recipe, written
 
-from limbeck.judges.nemotron import OVER_LONG
+from limbeck.judges.protocol import over_long
 from limbeck.manifest import Manifest, StageResult
 from limbeck.records import Estimate, Judgement
 from limbeck.records_verdict import JudgeCard, PairLogps, Preference, Verdict
@@ -174,7 +174,7 @@ def test_nemotrons_card_counts_ties_and_what_was_too_long(tmp_path: Path) -> Non
     given = recipe(("a",), ("nemotron",))
     judge_files(tmp_path, given, models)
     path = tmp_path / "sft" / "judgements_nemotron.jsonl"
-    written(path, [each.model_copy(update={"unscored_reason": OVER_LONG}) if each.score is None else each
+    written(path, [each.model_copy(update={"unscored_reason": over_long(4096)}) if each.score is None else each
                    for each in read_records(path, Judgement)])  # fmt: skip
     inputs = {f"{name}/{file}": tmp_path / name / f"{file}.jsonl" for name in models
               for file in ("replies", "judgements_nemotron")}  # fmt: skip

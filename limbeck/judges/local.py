@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck.console import meter, say
 from limbeck.errors import ModelError, RecipeError
-from limbeck.judges.protocol import Exchange, unscored
+from limbeck.judges.protocol import Exchange, over_long, unscored
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Model
 from limbeck.recipe_verdict import LocalJudge as Settings
@@ -112,7 +112,7 @@ class LocalJudge:
             except ModelError:
                 found.append(REFUSED)
                 continue
-            found.append(ids if len(ids) <= most else f"over {most:,} tokens")
+            found.append(ids if len(ids) <= most else over_long(most))
         return found
 
 

@@ -14,10 +14,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from limbeck import seeds
-from limbeck.api.reply_store import FILE_NAME
 from limbeck.console import say
 from limbeck.errors import InputError
-from limbeck.judges import Exchange, Judge, make_judge
+from limbeck.judges import Exchange, Judge, judge_store, make_judge
 from limbeck.judges.protocol import unscored
 from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
@@ -53,8 +52,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     """
     pool = read_records(inputs["pool"], PromptRow)
     if recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
-        raise InputError("no prompt of the pool is a built-in problem, so the verifier can judge none; name a reward "
-                         "model with mine.judge and mine.rule")  # fmt: skip
+        raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
+                         "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
     settings = settled(recipe, rows)
@@ -70,7 +69,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     facts = student.facts()
     del student  # a judge that lies here must not lie beside it
     release()
-    judgements, references = _judge(settings, recipe, answered, inputs.get("reward_model"), out / FILE_NAME)
+    judgements, references = _judge(settings, recipe, answered, inputs.get("reward_model"), out)
     write_records(out / "judgements.jsonl", judgements)
     failed = weak_prompts(settings, judgements, references)
     mined = mined_prompts(settings, answered, judgements, references, failed)
@@ -111,11 +110,11 @@ def settled(recipe: Recipe, rows: Sequence[PromptRow]) -> Mine:
 
 
 def _judge(
-    settings: Mine, recipe: Recipe, answered: Sequence[Exchange], reward_model: Path | None, store: Path
+    settings: Mine, recipe: Recipe, answered: Sequence[Exchange], reward_model: Path | None, out: Path
 ) -> _Judged:
     if settings.judge is None:
         return _Judged([unscored(reply, NOBODY) for _, reply in answered], {})
-    judge = make_judge(settings.judge, recipe, store=store, reward_model=reward_model)
+    judge = make_judge(settings.judge, recipe, store=judge_store(settings.judge, out), reward_model=reward_model)
     judgements = list(judge.judge(answered))
     return _Judged(judgements, _reference_scores(judge, answered) if settings.rule == "gap" else {})
 

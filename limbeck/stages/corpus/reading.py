@@ -48,7 +48,13 @@ class Reader:
     def demonstrations(self, section: str, datasets: Sequence[Dataset]) -> Iterator[Demonstration]:
         """Yield prompt and response; of a conversation the last assistant turn is the response."""
         for row, example in self._examples(section, datasets, "responses"):
-            yield Demonstration(id=row.id, prompt=example.prompt, source=row.source, response=example.response or "")
+            yield Demonstration(
+                id=row.id,
+                prompt=example.prompt,
+                source=row.source,
+                problem=example.problem,
+                response=example.response or "",
+            )
 
     def pairs(self, section: str, datasets: Sequence[Dataset]) -> Iterator[Pair]:
         """Yield preference pairs of kind `human`; those that limbeck wrote keep the source they have."""
@@ -56,21 +62,17 @@ class Reader:
             if row.format.name == OWN:
                 yield _own(row, example)
                 continue
-            yield Pair(
-                id=row.id,
-                prompt=example.prompt,
-                source="human",
-                chosen=example.response or "",
-                rejected=example.rejected or "",
-            )
+            chosen, rejected = example.response or "", example.rejected or ""
+            yield Pair(id=row.id, prompt=example.prompt, source="human", chosen=chosen, rejected=rejected)
 
     def prompts(self, section: str, datasets: Sequence[Dataset]) -> Iterator[PromptRow]:
-        """Yield prompts, with the data set's own good answer and the user's later turns where it has them."""
+        """Yield prompts, with the data set's own good answer, problem and the user's later turns, where it has them."""
         for row, example in self._examples(section, datasets, "prompts"):
             yield PromptRow(
                 id=row.id,
                 prompt=example.prompt,
                 source=row.source,
+                problem=example.problem,
                 reference_response=example.response,
                 follow_ups=example.follow_ups,
             )

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck import seeds
-from limbeck.api.reply_store import FILE_NAME
 from limbeck.errors import InputError
-from limbeck.judges import Exchange, make_judge
+from limbeck.judges import Exchange, judge_store, make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
@@ -33,7 +32,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     """
     rows = [row for name in ("test", "transfer") if name in inputs for row in read_records(inputs[name], PromptRow)]
     if recipe.judged_by() == ("verifier",) and not any(row.problem for row in rows):
-        raise InputError("no held-out prompt is a built-in problem, so the verifier can judge none; name another judge")
+        raise InputError("no held-out prompt is a built-in problem or has a number as its answer, so the verifier can "
+                         "judge none; name another judge")  # fmt: skip
     refuse_repeated([turn.row.id for turn in every_turn(rows)], "prompt")
     if model == AGAINST and "responses" in inputs:
         return _run_given(recipe, inputs, out, rows)
@@ -70,7 +70,7 @@ def _judge(recipe: Recipe, exchanges: Sequence[Exchange], inputs: Mapping[str, P
     for name in recipe.judged_by():
         if name == "pairwise":
             continue
-        judge = make_judge(name, recipe, store=out / FILE_NAME, reward_model=inputs.get("reward_model"))
+        judge = make_judge(name, recipe, store=judge_store(name, out), reward_model=inputs.get("reward_model"))
         judgements = list(judge.judge(exchanges))
         write_records(out / f"judgements_{name}.jsonl", judgements)
         unscored[f"{name}: unscored"] = sum(judgement.score is None for judgement in judgements)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck import seeds
-from limbeck.judges.nemotron import OVER_LONG
+from limbeck.judges.protocol import is_over_long
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
 from limbeck.records_verdict import Agreement, JudgeCard
@@ -94,7 +94,7 @@ def _rates(judge: str, models: Sequence[Model], asked: Asked, confidence: float)
     for model in (baseline, *others):
         judged = model.judgements.get(judge, {})
         known = [(prompt, judged.get(key)) for key, prompt in zip(asked.keys, asked.prompts, strict=True)]
-        over_long += [(prompt, j.unscored_reason == OVER_LONG) for prompt, j in known if j is not None]
+        over_long += [(prompt, is_over_long(j.unscored_reason)) for prompt, j in known if j is not None]
     found = {"ties": tied, "unscored": missing} | ({"over_long": over_long} if judge == "nemotron" else {})
     found |= _orders(others, asked) if judge == PAIRWISE else {}
     return {name: rate for name, marks in found.items() if (rate := _share(marks, confidence)) is not None}
