@@ -13,6 +13,7 @@ import typer
 from limbeck import conductor
 from limbeck.cli_compare import compare
 from limbeck.cli_pairs import add_pair_commands
+from limbeck.cli_reward import add_reward_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
@@ -119,6 +120,7 @@ def chat(
 
 add_stage_commands(app)
 add_pair_commands(app)
+add_reward_commands(app)
 app.command(rich_help_panel="Replies that are judged already")(compare)
 
 

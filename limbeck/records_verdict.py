@@ -111,7 +111,8 @@ class JudgeCard(Record):
 
     `accuracy`: on held-out pairs that it was not trained on; `longer_is_chosen`: of the longer response on the same
     pairs; `calibration_error`: expected, of sigmoid(margin). `limits`: sentences. `rates`: for instance `flips` and
-    `first_position` of a pairwise judge, `failed_extraction` of a verifier.
+    `first_position` of a pairwise judge, `failed_extraction` of a verifier. `beyond_longer`: accuracy minus that of the
+    longer response, pair by pair. A pair that the judge gives no preference on counts half.
     """
 
     judge: str
@@ -123,6 +124,8 @@ class JudgeCard(Record):
     reliability: tuple[ReliabilityBin, ...] = ()
     rates: dict[str, Estimate] = {}
     limits: tuple[str, ...] = ()
+    longer_is_chosen_by_source: dict[str, Estimate] = {}
+    beyond_longer: Estimate | None = None
 
 
 class Agreement(Record):

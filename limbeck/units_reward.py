@@ -44,9 +44,13 @@ def reward_units(recipe: Recipe, base: Path, when: Literal["before mining", "aft
         return []
     start = base if recipe.reward.base is None else model_folder(recipe.reward.base)
     folder = Path("screen" if source == "teacher" else "corpus")
-    part = part_of(recipe, "model", "reward") | {"pairs_of": source}
+    part = part_of(recipe, "model", "reward") | {
+        "pairs_of": source,
+        "scored": part_of(recipe, "judges")["judges"]["local"],
+    }
     return [
-        Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part) for name in recipe.reward_units()
+        Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part, argument=name)
+        for name in recipe.reward_units()
     ]
 
 

@@ -167,6 +167,8 @@ def test_without_any_pair_to_begin_with_nobody_mines_and_every_prompt_counts_as_
 
 
 def test_the_judge_learns_from_pairs_of_the_teacher_on_which_no_arm_trains(taught: Path) -> None:
+    card = JudgeCard.model_validate_json((taught / "reward" / "card.json").read_text())
+    assert "trained on the teacher's own pairs: it prefers what the teacher writes" in card.limits
     for_judge = read_records(taught / "screen" / "judging.jsonl", Pair)
     assert len(for_judge) == 4  # as many as the arm asks for
     shut = {opening(pair) for pair in for_judge}

@@ -1,9 +1,11 @@
-"""Who says how good a reply is: the exact verifier of the built-in tasks, or a reward model behind an address."""
+"""Who says how good a reply is: the exact verifier of the built-in tasks, a reward model behind an address, or one that
+lies here.
+"""
 
 from pathlib import Path
 
 from limbeck.api import ChatClient
-from limbeck.errors import RecipeError
+from limbeck.judges.local import LocalJudge
 from limbeck.judges.nemotron import NemotronJudge
 from limbeck.judges.protocol import Exchange, Judge
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens
@@ -11,7 +13,16 @@ from limbeck.judges.verifier import Verifier
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import Judge as JudgeName
 
-__all__ = ["Exchange", "Judge", "NemotronJudge", "TokenCounter", "Verifier", "estimated_tokens", "make_judge"]
+__all__ = [
+    "Exchange",
+    "Judge",
+    "LocalJudge",
+    "NemotronJudge",
+    "TokenCounter",
+    "Verifier",
+    "estimated_tokens",
+    "make_judge",
+]
 
 
 def make_judge(
@@ -31,6 +42,8 @@ def make_judge(
     if name == "verifier":
         return Verifier()
     if name == "local":
-        raise RecipeError(f"judges.local: cannot judge yet ({reward_model})")
+        local = recipe.judges.local
+        trained = None if reward_model is None else str(reward_model)
+        return LocalJudge(local.model if local.is_named else trained, local, recipe.model)
     settings = recipe.judges.nemotron
     return NemotronJudge(settings.model, settings.endpoint, store, count_tokens=count_tokens, client=client)

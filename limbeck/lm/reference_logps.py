@@ -86,12 +86,17 @@ class Scored:
 
 def computation(reference: Reference) -> Computation:
     """How `reference` would compute here and now."""
+    return computation_of(reference.folder, reference.device, reference.dtype)
+
+
+def computation_of(folder: Path, device: torch.device, dtype: torch.dtype) -> Computation:
+    """How the model in `folder` would compute here and now."""
     versions = {"limbeck": importlib.metadata.version("limbeck"), "torch": str(torch.__version__)}
     versions["transformers"] = importlib.metadata.version("transformers")
     return Computation(
-        weights=weights_digest(reference.folder),
-        dtype=str(reference.dtype),
-        device=reference.device.type,
+        weights=weights_digest(folder),
+        dtype=str(dtype),
+        device=device.type,
         matmul_precision=torch.get_float32_matmul_precision(),
         attention=attention.NAME,
         code=_code_digest(),

@@ -20,10 +20,10 @@ from limbeck.console import Meter, meter, say
 from limbeck.errors import TrainingError
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.items import Items
-from limbeck.lm.load import LanguageModel
 from limbeck.lm.machine import release
 from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.manifest import StageResult
@@ -62,10 +62,10 @@ class Objective(Protocol):
     def rows(self, step: int) -> Sequence[Item]:
         """The rows of optimizer step `step` (from 0): the same for the same step, always."""
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield the step's micro-batches, each computed when it is asked for."""
 
-    def validate(self, model: LanguageModel) -> Values:
+    def validate(self, model: PackedModel) -> Values:
         """Held-out values; `loss` among them decides which checkpoint is the best. Empty: nothing is held out."""
 
 
@@ -110,7 +110,7 @@ class Trainer:
     """One training run in one folder. `run` trains to the end, or resumes and then trains to the end."""
 
     def __init__(
-        self, model: LanguageModel, objective: Objective, settings: Optimisation, folder: Path, label: str
+        self, model: PackedModel, objective: Objective, settings: Optimisation, folder: Path, label: str
     ) -> None:
         if objective.num_rows == 0:
             raise TrainingError(f"{label}: no training row is left; see the drops in the manifests of earlier stages")

@@ -1,7 +1,7 @@
 """Ask one model every held-out prompt and let the judges score its replies (paper step 7: one response a prompt).
 
 Reads: `model` (a served one can do without), `test`, `transfer` (prompts), `chat_heldout` (demonstrations: the base
-model's own chat replies).
+model's own chat replies), `reward_model` (of the judge `local`, where this run trained one).
 Writes: `replies.jsonl`, `judgements_<judge>.jsonl`, `retention.json`.
 Start reading at: `run`.
 """
@@ -15,6 +15,7 @@ from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.lm.generate import Sampling
 from limbeck.lm.items import demonstration_items
+from limbeck.lm.machine import release
 from limbeck.lm.objectives import mean_nll_of
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
@@ -41,20 +42,23 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", f"evaluating {model}")
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
+    chat = read_records(inputs["chat_heldout"], Demonstration) if "chat_heldout" in inputs else []
+    write_json(out / "retention.json", retention(student, chat, recipe, out))
+    facts = {"tokens_per_second": round(asked.tokens_per_second, 1)} | student.facts()
+    del student  # a judge that lies here must not lie beside it
+    release()
     unscored: dict[str, int] = {}
     for name in recipe.judged_by():
         judge = make_judge(name, recipe, store=out / FILE_NAME, reward_model=inputs.get("reward_model"))
         judgements = list(judge.judge(answered))
         write_records(out / f"judgements_{name}.jsonl", judgements)
         unscored[f"{name}: unscored"] = sum(judgement.score is None for judgement in judgements)
-    chat = read_records(inputs["chat_heldout"], Demonstration) if "chat_heldout" in inputs else []
-    write_json(out / "retention.json", retention(student, chat, recipe, out))
     return StageResult(
         counts_in={"prompts": len(rows), "chat": len(chat)},
         counts_out={"replies": len(asked.replies)},
         drops=asked.drops | {reason: number for reason, number in unscored.items() if number},
         tokens={"sampled": asked.tokens},
-        facts={"tokens_per_second": round(asked.tokens_per_second, 1)} | student.facts(),
+        facts=facts,
     )
 
 
