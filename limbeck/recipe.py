@@ -245,7 +245,7 @@ class Recipe(Section):
 
     def judging_limits(self) -> tuple[str, ...]:
         """What the pairs that a reward model is trained from here do not allow to claim, as sentences."""
-        if self.pairs_for_judging() != "teacher":
+        if not self.reward_units() or self.pairs_for_judging() != "teacher":
             return ()
         return ("trained on the teacher's own pairs: it prefers what the teacher writes",)
 

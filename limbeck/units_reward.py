@@ -11,7 +11,7 @@ from typing import Literal
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
-from limbeck.unit import Unit, part_of
+from limbeck.unit import Unit, judges_part, part_of
 
 _PAIRS = {"reward": "judging", "reward_mine": "judging_mine"}
 
@@ -44,9 +44,10 @@ def reward_units(recipe: Recipe, base: Path, when: Literal["before mining", "aft
         return []
     start = base if recipe.reward.base is None else model_folder(recipe.reward.base)
     folder = Path("screen" if source == "teacher" else "corpus")
-    part = part_of(recipe, "model", "reward") | {"pairs_of": source}
+    part = part_of(recipe, "model", "reward") | {"pairs_of": source, "judges": judges_part(recipe, "local")}
     return [
-        Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part) for name in recipe.reward_units()
+        Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part, argument=name)
+        for name in recipe.reward_units()
     ]
 
 

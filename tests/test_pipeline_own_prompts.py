@@ -142,7 +142,7 @@ def openings(path: Path, kind: type[PromptRow]) -> set[tuple[str, str]]:
     return {opening(row) for row in read_records(path, kind)}
 
 
-@pytest.mark.parametrize("flow", ["taught", "human"])
+@pytest.mark.parametrize("flow", ["taught", pytest.param("human", marks=pytest.mark.slow)])
 def test_the_run_ends_with_a_verdict_by_a_judge_whose_accuracy_was_measured(
     flow: str, request: pytest.FixtureRequest
 ) -> None:
@@ -167,6 +167,8 @@ def test_without_any_pair_to_begin_with_nobody_mines_and_every_prompt_counts_as_
 
 
 def test_the_judge_learns_from_pairs_of_the_teacher_on_which_no_arm_trains(taught: Path) -> None:
+    card = JudgeCard.model_validate_json((taught / "reward" / "card.json").read_text())
+    assert "trained on the teacher's own pairs: it prefers what the teacher writes" in card.limits
     for_judge = read_records(taught / "screen" / "judging.jsonl", Pair)
     assert len(for_judge) == 4  # as many as the arm asks for
     shut = {opening(pair) for pair in for_judge}
@@ -174,6 +176,7 @@ def test_the_judge_learns_from_pairs_of_the_teacher_on_which_no_arm_trains(taugh
         assert shut.isdisjoint(openings(taught / "mix" / "zero_shot" / f"{name}.jsonl", Pair))
 
 
+@pytest.mark.slow
 def test_what_mines_is_not_what_judges_the_result(human: Path) -> None:
     assert facts(human / "mine")["judge"] == "local"
     assert facts(human / "mine")["rule"] == "gap"  # the chosen responses are references
@@ -183,6 +186,7 @@ def test_what_mines_is_not_what_judges_the_result(human: Path) -> None:
     assert weights[0] != weights[1]
 
 
+@pytest.mark.slow
 def test_what_the_judges_learn_from_is_in_nothing_that_is_trained_on_or_asked(human: Path) -> None:
     corpus = human / "corpus"
     shut = openings(corpus / "judging.jsonl", Pair) | openings(corpus / "judging_mine.jsonl", Pair)

@@ -16,7 +16,7 @@ from limbeck.api.budget import Budget
 from limbeck.api.costs import Terms, budget_of
 from limbeck.console import meter
 from limbeck.errors import TeacherError
-from limbeck.judges.protocol import Exchange, failure_words, unscored
+from limbeck.judges.protocol import Exchange, failure_words, over_long, unscored
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
 from limbeck.recipe_verdict import Nemotron
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt

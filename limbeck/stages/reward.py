@@ -28,6 +28,7 @@ from limbeck.recipe_verdict import Reward
 from limbeck.records import Pair
 from limbeck.store import read_records, refuse_repeated, write_json
 
+JUDGES = "reward"  # the reward model that judges the result
 # Of the prompts that are trained on: the checkpoint is chosen by these, so that what measures it chose nothing.
 _VALIDATION_SHARE = 0.1
 _MOST_VALIDATION_PROMPTS = 200
@@ -47,14 +48,18 @@ class _ItemSplit(NamedTuple):
     heldout: Items
 
 
-def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGES) -> StageResult:
     """Train on most pairs, choose the checkpoint by some, measure on the rest.
+
+    `name`: one by any other name than the judge's has random numbers of its own.
 
     Raises:
         InputError: where the pairs are too few to be split, or none of those held out can be scored.
         ModelError: where the base model takes no reward head, or has no chat template.
         TrainingError: where nothing is left to train on, or a loss is not finite.
     """
+    if name != JUDGES:
+        recipe = recipe.model_copy(update={"seed": seeds.derive(recipe.seed, name) % 2**31})
     settings, pairs = recipe.reward, read_records(inputs["pairs"], Pair)
     check = read_records(inputs["check_pairs"], Pair) if "check_pairs" in inputs else []
     refuse_repeated([pair.id for pair in (*pairs, *check)], "pair")
@@ -146,6 +151,7 @@ def _write_card(
     sources = sorted({pair.source for pair in split.train})
     base, number = recipe.reward.base or recipe.model.student, len(items.train.items)
     limits = [f"trained on pairs of {', '.join(sources)} only: of other prompts nothing was measured"]
+    limits += recipe.judging_limits()
     left_out = sum(items.heldout.drops.values())
     if left_out:
         limits.append(f"{left_out} held-out pairs were left out of the measurement: {_reasons(items.heldout)}")
