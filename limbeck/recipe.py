@@ -6,7 +6,7 @@ Pure data; the larger sections stand in `recipe_audit`, `recipe_corpus`, `recipe
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
@@ -125,6 +125,7 @@ class Recipe(Section):
         if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
             raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
                              "reward model")  # fmt: skip
+        self._see_own_settings()
         self._see_quotas()
         self._see_rolling()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
@@ -133,6 +134,17 @@ class Recipe(Section):
                 raise ValueError(f"{name}.weights 'int8' is the built-in engine's, and servers.{server} samples "
                                  "elsewhere: models would be asked in different ways")  # fmt: skip
         return self
+
+    def _see_own_settings(self) -> None:
+        for arm in self.arms:
+            try:
+                self.dpo_of(arm), self.sft_of(arm)
+            except ValidationError as error:
+                found = error.errors()[0]
+                section = "dpo" if self.arms[arm].dpo else "sft"
+                field = ".".join(("arms", arm, section, *map(str, found["loc"])))
+                said = "no such setting" if found["type"] == "extra_forbidden" else found["msg"]
+                raise ValueError(f"{field}: {said.removeprefix('Value error, ')}") from None
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
@@ -237,6 +249,16 @@ class Recipe(Section):
             for kind, count in arm.counts().items():
                 needed[kind] = max(needed.get(kind, 0), count)
         return needed
+
+    def dpo_of(self, arm: str) -> Dpo:
+        """How an arm trains on pairs: `[dpo]`, with what the arm has otherwise. Of a name that is no arm's: `[dpo]`."""
+        own = self.arms[arm].dpo if arm in self.arms else {}
+        return Dpo.model_validate(self.dpo.model_dump() | own) if own else self.dpo
+
+    def sft_of(self, arm: str | None) -> Sft:
+        """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
+        own = self.arms[arm].sft if arm in self.arms else {}
+        return Sft.model_validate(self.sft.model_dump() | own) if own else self.sft
 
     def arm_unit(self, arm: str) -> str:
         """The folder, in a run, in which an arm's model is trained."""

@@ -1,6 +1,6 @@
 """Sections of the recipe that make preference pairs: the teacher, screening, mixing, and the arms."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -196,6 +196,14 @@ class Arm(Section):
         "dpo", description="sft: chosen responses join the demonstrations, which are the human stream then, with those "
         "of human pairs among them; the arm is trained from the base model and judged against the plain SFT."
     )  # fmt: skip
+    starts_from: Literal["base", "sft"] = Field(
+        "base", description="Of an SFT arm. sft: it goes on from the plain SFT's model, on the chosen responses alone: "
+        "what more SFT on the same answers gives, which preference training has to beat."
+    )  # fmt: skip
+    dpo: dict[str, Any] = Field(
+        {}, description="What a DPO arm has otherwise than `[dpo]` says, as in `dpo = { beta = 1.0 }`."
+    )  # fmt: skip
+    sft: dict[str, Any] = Field({}, description="What an SFT arm has otherwise than `[sft]` says.")
 
     def counts(self) -> dict[PairKind, int]:
         """Pairs by kind, those asked for only."""
@@ -217,10 +225,21 @@ class Arm(Section):
         """
         return self.mixing == "sequential" and (self.trains == "dpo" or self.stream_kind is not None)
 
+    def mixture(self) -> dict[str, Any]:
+        """What decides the arm's mixture: everything but how it is trained on."""
+        return self.model_dump(exclude={"dpo", "sft"})
+
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.counts():
             raise ValueError("an arm needs at least one pair of some kind")
+        other = "sft" if self.trains == "dpo" else "dpo"
+        if getattr(self, other):
+            raise ValueError(f"{other} settings are given, and the arm trains by {self.trains}")
+        if self.starts_from == "sft" and self.trains == "dpo":
+            raise ValueError(
+                'starts_from = "sft" is for arms with trains = "sft"; DPO starts from the SFT model anyway'
+            )
         return self
 
     @model_validator(mode="after")

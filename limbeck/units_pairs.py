@@ -54,9 +54,10 @@ def mix_unit(recipe: Recipe, arm: str) -> Unit:
     inputs = files(Path("screen"), *settings.counts())
     if settings.trains == "sft":
         corpus = Path("corpus")
-        inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
+        if settings.starts_from == "base":
+            inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
         inputs |= {"validation": corpus / "demonstrations_validation.jsonl"}
-    part = part_of(recipe, "mix") | {"arm": settings.model_dump()}
+    part = part_of(recipe, "mix") | {"arm": settings.mixture()}
     if settings.rolling and (along := recipe.rolling_stream_kind()) not in settings.counts():
         # Which rolling pairs are held out is the same for all arms, also for one without the pairs they follow.
         part |= {"rolling_stream": along}
