@@ -17,7 +17,7 @@ from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit
 
-_ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
+_ASKING = {"retain", "mine", "branch", "evaluate"}  # stages that sample from a model
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from limbeck.recipe_audit import Audit
+from limbeck.recipe_branch import Branch
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
@@ -16,7 +17,9 @@ from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import Evaluate, Judge, Judges, Reward
 
-_MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
+_MINED: frozenset[PairKind] = frozenset(
+    {"random", "zero_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
 _NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
 SHARING_PROMPTS: dict[PairKind, frozenset[PairKind]] = {kind: group for group in (_MINED, _NEW) for kind in group}
 
@@ -104,6 +107,7 @@ class Recipe(Section):
     corpus: Corpus = Corpus()
     sft: Sft = Sft()
     mine: Mine = Mine()
+    branch: Branch = Branch()
     teach: Teach = Teach()
     screen: Screen = Screen()
     export: Export = Export()

@@ -6,8 +6,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from limbeck.recipe_fields import Count, Positive, Rate, Section, Share, without_secrets
 
-PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
-MadeKind = Literal["random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
+PairKind = Literal[
+    "human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence",
+    "contrast"
+]  # fmt: skip
+MadeKind = Literal[
+    "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence", "contrast"
+]  # fmt: skip
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 
@@ -178,6 +183,13 @@ class Arm(Section):
                           "rejected: that reply.")  # fmt: skip
     on_policy: Count = Field(0, description="Chosen: the student's own verified best reply where it has one, else the "
                              "reference solution; rejected: its own failing reply.")  # fmt: skip
+    own: Count = Field(0, description="Chosen: the student's own verified reply; rejected: its own failing one. Needs "
+                       "`mine.samples_per_prompt` above 1.")  # fmt: skip
+    reference: Count = Field(0, description="Chosen: the reference solution; rejected: the student's own failing "
+                             "reply.")  # fmt: skip
+    divergence: Count = Field(0, description="Chosen: the student's own failing reply up to its last good step, and "
+                              "from there a verified continuation of its own (section `branch`); rejected: that "
+                              "reply.")  # fmt: skip
     contrast: Count = Field(0, description="Chosen: the teacher's answer to a mined prompt; rejected: the answer of "
                             "`teach.contrast_with`.")  # fmt: skip
     mixing: Mixing = Field(

@@ -18,6 +18,11 @@ _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> list[Unit]:
     asked = {**files(Path("mine"), "weak", "random"), **files(corpus, "fresh", "human"), **evaluation_files(corpus)}
+    branches = []
+    if "divergence" in taught:
+        student = {"student": Path("sft/model"), **files(Path("mine"), "weak")}
+        branches = [Unit("branch", student, part_of(recipe, "model", "branch"), argument=SFT)]
+        asked |= {"divergences": Path("branch/divergences.jsonl")}
     return [
         Unit(
             "mine",
@@ -26,6 +31,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
             argument=SFT,
             keep=reply_store.FILE_NAMES,
         ),
+        *branches,
         Unit(
             "teach",
             {**asked, **own_templates(recipe), **_local_teachers(recipe), **embedder_folder(recipe)},

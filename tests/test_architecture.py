@@ -41,6 +41,7 @@ GROUND = {
     "console",
     "recipe",
     "recipe_audit",
+    "recipe_branch",
     "recipe_corpus",
     "recipe_export",
     "recipe_fields",

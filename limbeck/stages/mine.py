@@ -23,7 +23,9 @@ from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
 
 CUT = "failing reply cut off, so no rejected response"
-ON_WEAK_PROMPTS = frozenset({"zero_shot", "few_shot", "revise", "on_policy", "contrast"})
+ON_WEAK_PROMPTS = frozenset(
+    {"zero_shot", "few_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft") -> StageResult:

@@ -33,6 +33,9 @@ _MORE: dict[PairKind, str] = {
     "rolling": "give more rows under [[corpus.preferences]] or raise teach.accept.rolling",
     "revise": "raise corpus.tasks.pool or teach.accept.revise",
     "on_policy": "raise corpus.tasks.pool",
+    "own": "raise corpus.tasks.pool or mine.samples_per_prompt",
+    "reference": "raise corpus.tasks.pool",
+    "divergence": "raise corpus.tasks.pool or branch.samples_per_step",
     "contrast": "raise corpus.tasks.pool or teach.accept.contrast",
 }
 
