@@ -67,7 +67,9 @@ def teach(
     weak: Annotated[Path, typer.Option(help="Weak prompts: weak.jsonl of `limbeck mine`, or any file of prompts.")],
     teacher: Annotated[str, typer.Option(help="`worked`, or `openai:MODEL`.")],
     count: Annotated[int, typer.Option(min=1, help="How many pairs.")],
-    kind: Annotated[str, typer.Option(help="zero_shot, few_shot, revise, on_policy or contrast.")] = "zero_shot",
+    kind: Annotated[
+        str, typer.Option(help="zero_shot, few_shot, revise, on_policy, own, reference or contrast.")
+    ] = "zero_shot",
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
     out: Out = Path("out/teach"),
     seed: Seed = 1,

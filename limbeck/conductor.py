@@ -20,7 +20,7 @@ from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit
 
 _ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
-_ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
+_ASKING = {"retain", "mine", "branch", "evaluate"}  # stages that sample from a model
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ Pure data; the larger sections stand in `recipe_*.py`.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from limbeck.recipe_audit import Audit
+from limbeck.recipe_branch import Branch
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Section, without_secrets
@@ -17,7 +18,9 @@ from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
-_MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
+_MINED: frozenset[PairKind] = frozenset(
+    {"random", "zero_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
 _NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
 SHARING_PROMPTS: dict[PairKind, frozenset[PairKind]] = {kind: group for group in (_MINED, _NEW) for kind in group}
 
@@ -69,6 +72,7 @@ class Recipe(Section):
     corpus: Corpus = Corpus()
     sft: Sft = Sft()
     mine: Mine = Mine()
+    branch: Branch = Branch()
     teach: Teach = Teach()
     screen: Screen = Screen()
     export: Export = Export()
@@ -91,6 +95,7 @@ class Recipe(Section):
             raise ValueError(f"an arm cannot be called {AGAINST!r} where evaluate.against names somebody else's "
                              "responses: they stand under that name")  # fmt: skip
         self.mining()  # what does not go together is refused there
+        self._see_own_settings()
         self._see_quotas()
         self._see_rolling()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
@@ -99,6 +104,17 @@ class Recipe(Section):
                 raise ValueError(f"{name}.weights 'int8' is the built-in engine's, and servers.{server} samples "
                                  "elsewhere: models would be asked in different ways")  # fmt: skip
         return self
+
+    def _see_own_settings(self) -> None:
+        for arm in self.arms:
+            try:
+                self.dpo_of(arm), self.sft_of(arm)
+            except ValidationError as error:
+                found = error.errors()[0]
+                section = "dpo" if self.arms[arm].dpo else "sft"
+                field = ".".join(("arms", arm, section, *map(str, found["loc"])))
+                said = "no such setting" if found["type"] == "extra_forbidden" else found["msg"]
+                raise ValueError(f"{field}: {said.removeprefix('Value error, ')}") from None
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
@@ -270,6 +286,16 @@ class Recipe(Section):
             for kind, count in arm.counts().items():
                 needed[kind] = max(needed.get(kind, 0), count)
         return needed
+
+    def dpo_of(self, arm: str) -> Dpo:
+        """How an arm trains on pairs: `[dpo]`, with what the arm has otherwise. Of a name that is no arm's: `[dpo]`."""
+        own = self.arms[arm].dpo if arm in self.arms else {}
+        return Dpo.model_validate(self.dpo.model_dump() | own) if own else self.dpo
+
+    def sft_of(self, arm: str | None) -> Sft:
+        """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
+        own = self.arms[arm].sft if arm in self.arms else {}
+        return Sft.model_validate(self.sft.model_dump() | own) if own else self.sft
 
     def arm_unit(self, arm: str) -> str:
         """The folder, in a run, in which an arm's model is trained."""

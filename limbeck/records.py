@@ -112,6 +112,15 @@ class WeakPrompt(PromptRow):
     successes: tuple[str, ...] = ()
 
 
+class Divergence(Record):
+    """A failing reply of the student and a right one that begins like it: `shared_characters` of both are the same."""
+
+    prompt_id: str
+    failure: str
+    correction: str
+    shared_characters: int
+
+
 class Pair(PromptRow):
     """A preference pair with its provenance. `source` is the kind of pair (`random`, `zero_shot`, `on_policy`, ...).
 

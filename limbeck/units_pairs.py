@@ -19,6 +19,11 @@ _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> list[Unit]:
     asked = {**files(Path("mine"), "weak", "random"), **files(corpus, "fresh", "human"), **evaluation_files(corpus)}
+    branches = []
+    if "divergence" in taught:
+        student = {"student": Path("sft/model"), **files(Path("mine"), "weak")}
+        branches = [Unit("branch", student, part_of(recipe, "model", "branch"), argument=SFT)]
+        asked |= {"divergences": Path("branch/divergences.jsonl")}
     return [
         Unit(
             "mine",
@@ -27,6 +32,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
             argument=SFT,
             keep=reply_store.FILE_NAMES,
         ),
+        *branches,
         Unit(
             "teach",
             {**asked, **own_templates(recipe), **_local_teachers(recipe), **embedder_folder(recipe)},
@@ -55,9 +61,10 @@ def mix_unit(recipe: Recipe, arm: str) -> Unit:
     inputs = files(Path("screen"), *settings.counts())
     if settings.trains == "sft":
         corpus = Path("corpus")
-        inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
+        if settings.starts_from == "base":
+            inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
         inputs |= {"validation": corpus / "demonstrations_validation.jsonl"}
-    part = part_of(recipe, "mix") | {"arm": settings.model_dump()}
+    part = part_of(recipe, "mix") | {"arm": settings.mixture()}
     if settings.rolling and (along := recipe.rolling_stream_kind()) not in settings.counts():
         # Which rolling pairs are held out is the same for all arms, also for one without the pairs they follow.
         part |= {"rolling_stream": along}

@@ -54,6 +54,7 @@ GROUND = {
     "console",
     "recipe",
     "recipe_audit",
+    "recipe_branch",
     "recipe_corpus",
     "recipe_export",
     "recipe_fields",

@@ -12,8 +12,10 @@ from limbeck.records import Pair
 ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
 TEMPLATE_WORDS = 8  # in a row: long enough that two writers do not come upon them by chance
 # What the student or a weaker model said wrong is what is to be unlearnt, echoes too; a teacher has no excuse.
-REJECTED_AS_IT_CAME = frozenset({"on_policy", "revise", "contrast"})
-_NO_TEMPLATE = frozenset({"human", "on_policy", "contrast"})  # whose writers saw none: nothing there to repeat
+REJECTED_AS_IT_CAME = frozenset({"on_policy", "own", "reference", "divergence", "revise", "contrast"})
+_NO_TEMPLATE = frozenset(
+    {"human", "on_policy", "own", "reference", "divergence", "contrast"}
+)  # whose writers saw none: nothing there to repeat
 # A template's tags are those that data stands in, or that it says data stands in: "inside <example> and <prompt> tags".
 _TEMPLATE_TAG = re.compile(r"<([a-z][a-z_]*)>(?=\s*\{\{| and | tags\b)")
 # The reply's JSON, and its keys as a headline. `Revised:` alone is what anybody may write.

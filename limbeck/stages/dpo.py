@@ -36,14 +36,15 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     pairs = read_records(inputs["pairs"], Pair)
     heldout = read_records(inputs["validation"], Pair) if "validation" in inputs else []
     refuse_repeated([pair.id for pair in (*pairs, *heldout)], "pair")
+    settings = recipe.dpo_of(arm)
     device, dtype = place(recipe.model)
     policy = load_model(str(inputs["policy"]), device, dtype)
     train = pair_items(policy.chat, pairs, recipe.model)
     validation = pair_items(policy.chat, heldout, recipe.model)
-    scored = _score_reference(policy, inputs, [*train.items, *validation.items], recipe.dpo, out, f"DPO {arm}")
-    adapters = attach(policy, recipe.dpo.lora, recipe.seed)  # after the reference was scored with the weights alone
-    objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
-    trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
+    scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
+    adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
+    objective = DpoObjective(train.items, validation.items, scored.logps, settings)
+    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}")
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

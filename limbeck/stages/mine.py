@@ -29,7 +29,9 @@ from limbeck.students.choice import student_for
 
 NOBODY = "nobody (rule all)"
 CUT = "failing reply cut off, so no rejected response"
-ON_WEAK_PROMPTS = frozenset({"zero_shot", "few_shot", "revise", "on_policy", "contrast"})
+ON_WEAK_PROMPTS = frozenset(
+    {"zero_shot", "few_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
 
 
 class _Judged(NamedTuple):

@@ -31,14 +31,15 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     demonstrations = read_records(inputs["demonstrations"], Demonstration)
     chat = read_records(inputs["chat"], Demonstration) if "chat" in inputs else []
     heldout = read_records(inputs["validation"], Demonstration) if "validation" in inputs else []
+    settings = recipe.sft_of(arm)
     device, dtype = place(recipe.model)
     model = load_model(str(inputs["base"]), device, dtype)
-    adapters = attach(model, recipe.sft.lora, recipe.seed)
+    adapters = attach(model, settings.lora, recipe.seed)
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
-    objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed, reshuffles)
-    trainer = Trainer(model, objective, recipe.sft, out, f"SFT {arm}" if arm else "SFT")
+    objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
+    trainer = Trainer(model, objective, settings, out, f"SFT {arm}" if arm else "SFT")
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")
