@@ -1,6 +1,7 @@
 """The typed recipe: what a run is, field by field, with meaning, unit and why this default.
 
-Pure data; the larger sections stand in `recipe_audit`, `recipe_corpus`, `recipe_pairs` and `recipe_training`.
+Pure data; the larger sections stand in `recipe_alarms`, `recipe_audit`, `recipe_corpus`, `recipe_pairs` and
+`recipe_training`.
 `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
@@ -8,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_audit import Audit
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
@@ -111,6 +113,7 @@ class Recipe(Section):
     audit: Audit = Audit()
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
+    alarms: Alarms = Alarms()
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()

@@ -42,4 +42,5 @@ def verdict_unit(recipe: Recipe) -> Unit:
     trains = {name: arm.trains for name, arm in recipe.arms.items()}
     mined_by = recipe.mine.judge if recipe.mines() else None  # the sentence says where that is the only judge
     part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains, "mined_by": mined_by}
+    part |= {"alarms": recipe.alarms.model_dump(mode="json")}  # of replies; they cost no training
     return Unit("verdict", inputs, part)

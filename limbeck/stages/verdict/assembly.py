@@ -8,6 +8,7 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow
 from limbeck.records_verdict import Comparison, Verdict
+from limbeck.stages.verdict.alarms import look_at_replies
 from limbeck.stages.verdict.comparing import compare_all
 from limbeck.stages.verdict.models import BASELINE, read_model
 from limbeck.stages.verdict.scoring import score_model
@@ -32,6 +33,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         comparisons += compare_all(models, judge, "test", rows["test"], recipe)
         comparisons += compare_all(models, judge, "transfer", rows["transfer"], recipe)
     scores = tuple(score_model(model, rows["test"], rows["transfer"], recipe) for model in models)
+    scores = look_at_replies(models, scores, rows["test"], recipe, out)
     verdict = Verdict(
         sentence=say_verdict(scores, comparisons, recipe),
         confidence=recipe.evaluate.confidence,
