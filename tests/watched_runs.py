@@ -19,14 +19,14 @@ from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_training import Dpo
 from limbeck.records_alarms import Alarm
 
-HALVES = (range(3, 140), range(140, VOCABULARY - 20))
+HALVES = (range(20, 28), range(28, 36))
 SETTINGS = Dpo(
-    learning_rate=1e-3, warmup_steps=4, batch_size=16, epochs=1, beta=0.1, validate_every_steps=5,
+    learning_rate=3e-3, warmup_steps=4, batch_size=8, epochs=1, beta=0.5, validate_every_steps=5,
     micro_batch_tokens=4096, checkpoint_every_minutes=1000,
 )  # fmt: skip
 
 
-def pairs(source: str, number: int, seed: int, contrast: float = 0.3, prefers: int = 0) -> list[Item]:
+def pairs(source: str, number: int, seed: int, contrast: float = 0.4, prefers: int = 0) -> list[Item]:
     """Pairs on prompts of their own; `prefers`: the half that chosen responses have more words of."""
     draw = random.Random(f"{source} {seed}")
 
@@ -34,8 +34,8 @@ def pairs(source: str, number: int, seed: int, contrast: float = 0.3, prefers: i
         return tuple(draw.choice(HALVES[prefers if draw.random() < share else 1 - prefers]) for _ in range(length))
 
     def pair(at: int) -> Item:
-        prompt = tuple(draw.choice(range(3, VOCABULARY - 20)) for _ in range(6))
-        responses = tuple(words(draw.randint(8, 16), 0.5 + side * contrast / 2) for side in (1, -1))
+        prompt = tuple(draw.choice(range(3, VOCABULARY - 20)) for _ in range(3))
+        responses = tuple(words(draw.randint(4, 7), 0.5 + side * contrast / 2) for side in (1, -1))
         return Item(f"{source}/{seed}/{at}", prompt, responses, source)
 
     return [pair(at) for at in range(number)]

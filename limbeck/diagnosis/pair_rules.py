@@ -70,10 +70,11 @@ def _accuracy(history: History) -> Iterator[Finding]:
     yield from stuck
     sources: list[str | None] = [*history.sources("accuracy")]
     for source in sources or [None]:
-        if not stuck and source is not None:
-            yield from _stuck(history, source)
+        refused = [] if stuck or source is None else list(_stuck(history, source))
+        yield from refused
         yield from _fell(history, source)
-        yield from _gap(history, source)
+        if not refused:  # which says it, too
+            yield from _gap(history, source)
     yield from _below_length_rule(history)
 
 
