@@ -57,8 +57,10 @@ batch_size = 2
 [evaluate]
 judges = ["nemotron"]
 max_new_tokens = 16
-reward.base_url = {url}
-reward.max_retries = 0
+
+[judges.nemotron.endpoint]
+base_url = {url}
+max_retries = 0
 """
 
 

@@ -22,19 +22,8 @@ from limbeck.recipe import Evaluate, Mine, Model, Recipe
 from limbeck.recipe_corpus import Chat, Corpus
 from limbeck.recipe_pairs import Arm
 from limbeck.recipe_training import Dpo, Sft
-from limbeck.records import (
-    Comparison,
-    Demonstration,
-    Judgement,
-    ModelScore,
-    Pair,
-    PromptRow,
-    Record,
-    Reply,
-    Verdict,
-    WeakPrompt,
-    user_prompt,
-)
+from limbeck.records import Demonstration, Judgement, Pair, PromptRow, Record, Reply, WeakPrompt, user_prompt
+from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import dpo, evaluate, mine, retain, sft, verdict
 from limbeck.store import read_records, write_records
 

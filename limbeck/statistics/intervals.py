@@ -21,6 +21,7 @@ from limbeck.statistics.resampling import (
     check_resamples,
     checked_pair,
     codes_of,
+    strata_of_prompts,
 )
 
 
@@ -41,6 +42,17 @@ class PairedDifference(NamedTuple):
     high: float
     num_prompts: int
     num_rows: int
+
+
+class ClusteredProportion(NamedTuple):
+    """A share over `num_rows` rows of `num_prompts` prompts; the rows are worth `effective_rows` independent ones."""
+
+    estimate: float
+    low: float
+    high: float
+    num_prompts: int
+    num_rows: int
+    effective_rows: float
 
 
 class _Prompts(NamedTuple):
@@ -72,6 +84,62 @@ def wilson(share: float, trials: float, confidence: float) -> Interval:
     half = z / shrink * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     # Where the share is 0 or 1 one end is the share itself; rounding must not move it past the share.
     return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), int(trials))
+
+
+def clustered_proportion(
+    outcomes: Scores, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
+) -> ClusteredProportion:
+    """Return the mean over rows of outcomes between 0 and 1, with an interval that respects prompts with several rows.
+
+    `clusters` names each row's prompt. Wilson's interval for as many independent rows as would be as uncertain: the
+    number of rows divided by the design effect, at most the number of rows, with Student's quantiles for the number of
+    prompts (Korn and Graubard 1998, Survey Methodology 24; with Wilson's interval: Franco et al. 2019, Journal of
+    Survey Statistics and Methodology 7). One row a prompt gives `proportion`, exactly. Where all outcomes are 0, or
+    all 1, there is nothing to take a design effect from: a prompt then counts as one row.
+
+    Raises:
+        InputError: there is no row, or an outcome is not between 0 and 1.
+    """
+    check_fraction("confidence", confidence)
+    values = np.asarray(outcomes, dtype=np.float64)
+    if values.ndim != 1 or not values.size:
+        raise InputError("A share of no trials does not exist: there must be at least one outcome, in a flat list.")
+    if not ((values >= 0) & (values <= 1)).all():
+        row = int(np.flatnonzero(~((values >= 0) & (values <= 1)))[0])
+        raise InputError(f"Row {row} has the outcome {values[row]}, which is not between 0 and 1.")
+    prompts = _by_prompt(values, codes_of(clusters, len(values), "clusters"), None)
+    share = float(values.mean())
+    rows = _effective_rows(prompts, share, confidence)
+    found = wilson(share, rows, confidence)
+    return ClusteredProportion(share, found.low, found.high, len(prompts.sums), len(values), rows)
+
+
+def _effective_rows(prompts: _Prompts, share: float, confidence: float) -> float:
+    """How many independent rows would be as uncertain: between 0 and the number of rows."""
+    num_prompts, num_rows = len(prompts.sums), int(prompts.sizes.sum())
+    if num_prompts == num_rows:
+        return num_rows
+    if num_prompts < 2 or share in (0.0, 1.0):
+        return num_prompts
+    variance = _mean_variance(prompts, share)
+    if variance == 0.0:
+        return num_rows
+    quantile_of_rows, quantile_of_prompts = special.stdtrit([num_rows - 1, num_prompts - 1], (1 + confidence) / 2)
+    alone = share * (1 - share) / (num_rows - 1)  # the variance if rows were independent
+    return min(1.0, alone / variance * float(quantile_of_rows / quantile_of_prompts) ** 2) * num_rows
+
+
+def sd_by_prompt(a: Scores, b: Scores, clusters: Sequence[Hashable] | None = None) -> float | None:
+    """Return the sd to reckon power with: the standard error of mean(b - a) times the root of the number of prompts.
+
+    With one row a prompt, the sample sd of b - a. `clusters` names each row's prompt. None of a single prompt.
+    """
+    pair = checked_pair(a, b)
+    rows = pair.b - pair.a
+    prompts = _by_prompt(rows, codes_of(clusters, len(rows), "clusters"), None)
+    if len(prompts.sums) < 2:
+        return None
+    return math.sqrt(_mean_variance(prompts, float(rows.mean())) * len(prompts.sums))
 
 
 def paired_difference(
@@ -111,11 +179,13 @@ def _by_prompt(rows: FloatArray, clusters: IntArray | None, strata: IntArray | N
     """Add up the rows of each prompt, in order of first appearance; without clusters every row is a prompt."""
     if clusters is None:
         return _Prompts(rows, np.ones(len(rows)), strata)
-    _, first = np.unique(clusters, return_index=True)
     sums = np.bincount(clusters, weights=rows).astype(np.float64)
     sizes = np.bincount(clusters).astype(np.float64)
-    if strata is None:
-        return _Prompts(sums, sizes, None)
-    if (strata[first][clusters] != strata).any():
-        raise InputError("The rows of one prompt must lie in one stratum.")
-    return _Prompts(sums, sizes, strata[first])
+    return _Prompts(sums, sizes, strata_of_prompts(clusters, strata))
+
+
+def _mean_variance(prompts: _Prompts, mean: float) -> float:
+    """Variance of a mean over rows when prompts are drawn: that of the linearised ratio (Cochran 1977, section 6.3)."""
+    num_prompts, num_rows = len(prompts.sums), float(prompts.sizes.sum())
+    residuals = prompts.sums - mean * prompts.sizes
+    return num_prompts / (num_prompts - 1) * float(residuals @ residuals) / num_rows**2

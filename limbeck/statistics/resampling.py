@@ -83,6 +83,16 @@ def codes_of(labels: Sequence[Hashable] | None, num_rows: int, name: str) -> Int
     return np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), dtype=np.int64, count=num_rows)
 
 
+def strata_of_prompts(prompts: IntArray, strata: IntArray | None) -> IntArray | None:
+    """The stratum of each prompt, shape (prompts,), from that of each row; `prompts` are codes from `codes_of`."""
+    if strata is None:
+        return None
+    _, first = np.unique(prompts, return_index=True)
+    if (strata[first][prompts] != strata).any():
+        raise InputError("The rows of one prompt must lie in one stratum.")
+    return strata[first]
+
+
 def kinds_of(values: FloatArray, sizes: FloatArray | None = None) -> Kinds:
     """Group prompts by value, or by bin where there are more than `MAX_KINDS` distinct values, and by size.
 

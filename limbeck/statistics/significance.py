@@ -1,10 +1,14 @@
 """Tests of "no difference" for two models on the same prompts, and the correction for several of them.
 
-All are two-sided. Rows must be independent: one row a prompt, so average several samples of a prompt first. Refuses to
-know what a score means and to call anything significant: it returns probabilities.
+All are two-sided. Rows must be independent; where a prompt has several (samples, seeds), name each row's prompt in
+`clusters`, and what is flipped or counted is the prompt's sum. Under the null hypothesis the two models' rows of one
+prompt may be exchanged all at once, however alike they are, so these tests stay exact. To test a win rate whose prompts
+have several rows, give `paired_permutation` zeros and the outcomes 1, 0, -1.
+
+Refuses to know what a score means and to call anything significant: it returns probabilities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -12,7 +16,14 @@ import numpy as np
 from scipy import special
 
 from limbeck.errors import InputError
-from limbeck.statistics.resampling import FloatArray, Scores, check_resamples, checked_pair, flipped_sums
+from limbeck.statistics.resampling import (
+    FloatArray,
+    Scores,
+    check_resamples,
+    checked_pair,
+    codes_of,
+    flipped_sums,
+)
 
 _RELATIVE_TOLERANCE = 1e-9  # sums that differ by less are equal: the order of the additions is not evidence
 
@@ -34,23 +45,43 @@ class SignTest(NamedTuple):
     equal: int
 
 
-def mcnemar_exact(a: Scores, b: Scores) -> McNemar:
-    """Exact binomial form of McNemar's test for 0/1 outcomes (McNemar 1947; exact by Mosteller 1952)."""
+def mcnemar_exact(a: Scores, b: Scores, clusters: Sequence[Hashable] | None = None) -> McNemar:
+    """Exact binomial form of McNemar's test for 0/1 outcomes (McNemar 1947; exact by Mosteller 1952).
+
+    It counts rows, so it refuses prompts with several: `paired_permutation` with `clusters` is the test for those.
+    """
     pair = checked_pair(a, b)
+    codes = codes_of(clusters, len(pair.a), "clusters")
+    if codes is not None and int(codes.max()) + 1 < len(codes):
+        raise InputError(
+            f"McNemar's test counts rows as independent, and {len(codes)} rows belong to {int(codes.max()) + 1} "
+            "prompts; use paired_permutation with clusters."
+        )
     if not np.isin(np.concatenate(pair), (0.0, 1.0)).all():
         raise InputError("McNemar's test is for outcomes of 0 or 1; use sign_test or paired_permutation for scores.")
     only_a, only_b = int((pair.a > pair.b).sum()), int((pair.b > pair.a).sum())
     return McNemar(_even_split_p(only_a, only_b), only_a, only_b)
 
 
-def sign_test(a: Scores, b: Scores) -> SignTest:
-    """Exact sign test (Arbuthnot 1710; Dixon and Mood 1946): equal pairs are left out and counted."""
+def sign_test(a: Scores, b: Scores, clusters: Sequence[Hashable] | None = None) -> SignTest:
+    """Exact sign test (Arbuthnot 1710; Dixon and Mood 1946): equal pairs are left out and counted.
+
+    With `clusters`, what is counted is prompts, by the sign of the sum of b - a over their rows.
+    """
     pair = checked_pair(a, b)
-    higher, lower = int((pair.b > pair.a).sum()), int((pair.b < pair.a).sum())
-    return SignTest(_even_split_p(higher, lower), higher, lower, len(pair.a) - higher - lower)
+    sums = _prompt_sums(pair.b - pair.a, clusters)
+    higher, lower = int((sums > 0).sum()), int((sums < 0).sum())
+    return SignTest(_even_split_p(higher, lower), higher, lower, len(sums) - higher - lower)
 
 
-def paired_permutation(a: Scores, b: Scores, *, seed: int, resamples: int = 10_000) -> float:
+def paired_permutation(
+    a: Scores,
+    b: Scores,
+    *,
+    seed: int,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+) -> float:
     """P-value of mean(b - a) when the sign of every prompt's difference is arbitrary (Fisher 1935, section 21).
 
     Exact where all sign patterns of the non-zero differences are no more than `resamples`. Otherwise
@@ -58,7 +89,7 @@ def paired_permutation(a: Scores, b: Scores, *, seed: int, resamples: int = 10_0
     """
     check_resamples(resamples)
     pair = checked_pair(a, b)
-    differences = pair.b - pair.a
+    differences = _prompt_sums(pair.b - pair.a, clusters)
     differences = differences[differences != 0]
     if 2.0 ** min(len(differences), 1000) <= resamples:
         sums = _all_flipped_sums(differences)
@@ -80,6 +111,16 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     adjusted = np.empty(len(values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors))
     return tuple(float(value) for value in adjusted)
+
+
+def _prompt_sums(differences: FloatArray, clusters: Sequence[Hashable] | None) -> FloatArray:
+    """The sum over the rows of each prompt, shape (prompts,); what is left of a sum by rounding alone is 0."""
+    codes = codes_of(clusters, len(differences), "clusters")
+    if codes is None:
+        return differences
+    sums = np.bincount(codes, weights=differences).astype(np.float64)
+    sums[np.abs(sums) <= _RELATIVE_TOLERANCE * np.bincount(codes, weights=np.abs(differences))] = 0.0
+    return sums
 
 
 def _even_split_p(one: int, other: int) -> float:

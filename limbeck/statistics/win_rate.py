@@ -4,17 +4,13 @@ Refuses to know which judge gave the scores. A row that either side has no score
 it is never a loss.
 """
 
-import math
 from collections.abc import Hashable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from limbeck.errors import InputError
 from limbeck.statistics.intervals import paired_difference
-from limbeck.statistics.resampling import checked_pair
-
-Ties = Literal["half", "loss"]
+from limbeck.statistics.outcomes import Ties, outcomes_of, take_labels
 
 
 class WinRate(NamedTuple):
@@ -50,59 +46,25 @@ def win_rate(
     turns r into 1 - r and a model against itself is 0.5; `ties="loss"` asks for strict wins and has neither property.
     The interval is that of `paired_difference` (percentile bootstrap over prompts; see there for clusters and strata).
     """
-    if ties not in ("half", "loss"):
-        raise InputError(f'ties must be "half" or "loss", not {ties!r}.')
-    kept = _scored_rows(baseline_scores, candidate_scores)
-    pair = checked_pair(_take_scores(baseline_scores, kept), _take_scores(candidate_scores, kept))
-    signs = np.sign(pair.b - pair.a)
-    values = (1 + signs) / 2 if ties == "half" else (signs > 0).astype(np.float64)
+    found = outcomes_of(baseline_scores, candidate_scores, ties)
+    num_rows = len(baseline_scores)
     rate = paired_difference(
-        np.zeros(len(values)),
-        values,
+        np.zeros(len(found.rows)),
+        found.points,
         seed=seed,
-        strata=_take(strata, kept, len(baseline_scores), "strata"),
-        clusters=_take(clusters, kept, len(baseline_scores), "clusters"),
+        strata=take_labels(strata, found.rows, num_rows, "strata"),
+        clusters=take_labels(clusters, found.rows, num_rows, "clusters"),
         resamples=resamples,
         confidence=confidence,
     )
-    wins, losses = int((signs > 0).sum()), int((signs < 0).sum())
+    wins, losses = int((found.signs > 0).sum()), int((found.signs < 0).sum())
     return WinRate(
         estimate=rate.estimate,
         low=rate.low,
         high=rate.high,
         wins=wins,
-        ties=len(kept) - wins - losses,
+        ties=len(found.rows) - wins - losses,
         losses=losses,
-        unscored=len(baseline_scores) - len(kept),
+        unscored=num_rows - len(found.rows),
         num_prompts=rate.num_prompts,
     )
-
-
-def _scored_rows(baseline: Sequence[float | None], candidate: Sequence[float | None]) -> list[int]:
-    """The rows that both sides have a score for."""
-    if len(baseline) != len(candidate):
-        raise InputError(f"Both sides must be scored on the same rows: there are {len(baseline)} and {len(candidate)}.")
-    kept = [row for row, (a, b) in enumerate(zip(baseline, candidate, strict=True)) if a is not None and b is not None]
-    if not kept:
-        raise InputError(f"None of {len(baseline)} rows is scored on both sides: there is no win rate to give.")
-    return kept
-
-
-def _take_scores(scores: Sequence[float | None], rows: list[int]) -> list[float]:
-    """The scores of the rows that were kept. NaN is an error: a judge that could not say gives None."""
-    taken = []
-    for row in rows:
-        score = scores[row]
-        if score is None or not math.isfinite(score):
-            raise InputError(f"Row {row} has the score {score}, which is not a finite number; an unscored row is None.")
-        taken.append(score)
-    return taken
-
-
-def _take(labels: Sequence[Hashable] | None, rows: list[int], num_rows: int, name: str) -> list[Hashable] | None:
-    """The labels of the rows that were kept."""
-    if labels is None:
-        return None
-    if len(labels) != num_rows:
-        raise InputError(f"{name} must have one label a row: {len(labels)} labels for {num_rows} rows.")
-    return [labels[row] for row in rows]
