@@ -22,7 +22,7 @@ from limbeck.recipe_file import load_recipe, packaged_recipe
 from limbeck.run_folder import recipe_of
 from limbeck.runs import carry_out
 from limbeck.store import write_text
-from limbeck.summary import show_standings
+from limbeck.summary import show_alarms, show_standings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 app = typer.Typer(
@@ -89,9 +89,10 @@ def run(
 
 @app.command()
 def status(folder: RunFolder) -> None:
-    """Say which stage stands where, what is stale and why."""
+    """Say which stage stands where, what is stale and why, and every alarm."""
     recipe = recipe_of(folder)
     show_standings(conductor.standings(recipe, model_folder(recipe.model.student), folder))
+    show_alarms(folder)
 
 
 @app.command()

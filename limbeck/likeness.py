@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from limbeck.records import Message, PromptRow
 
+ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
 GRAM_WORDS = 13  # the overlap that GPT-3's authors count as contamination (Brown et al. 2020, appendix C)
 SAME_PROBLEM = "overlap with evaluation: same problem"
 SAME_PROMPT = "overlap with evaluation: same prompt"
@@ -87,6 +88,15 @@ def opening(row: PromptRow) -> PromptIdentity:
     if row.problem is not None:
         return prompt_identity(row)
     return PromptIdentity("opening", next(normalised(turn.content) for turn in row.prompt if turn.role == "user"))
+
+
+def begins_with_prompt(text: str, prompt: str) -> bool:
+    """Whether a reply begins by saying the whole prompt again, of `ECHO_WORDS` words or more."""
+    asked = normalised(prompt)
+    if len(asked.split()) < ECHO_WORDS:
+        return False
+    # Folding and joining may shorten a text, but hardly to a quarter; the rest of a long reply need not be folded.
+    return normalised(text[: 4 * len(asked) + 200]).startswith(asked)
 
 
 def word_grams(text: str, n: int) -> frozenset[tuple[str, ...]]:

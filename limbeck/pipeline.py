@@ -129,7 +129,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
                 "validation": corpus / "demonstrations_validation.jsonl",
                 "chat": Path("retain/train.jsonl"),
             },
-            part_of(recipe, "model", "sft"),
+            part_of(recipe, "model", "sft", "alarms"),
         ),
     ]
     listed += reward_units(recipe, base, "before mining")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_audit import Audit
 from limbeck.recipe_branch import Branch
 from limbeck.recipe_corpus import Corpus
@@ -80,6 +81,7 @@ class Recipe(Section):
     audit: Audit = Audit()
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
+    alarms: Alarms = Alarms()
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()

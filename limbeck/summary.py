@@ -13,8 +13,10 @@ from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.recipe_pairs import Teach
 from limbeck.records import Estimate
+from limbeck.records_alarms import Alarm
+from limbeck.records_audit import Audit
 from limbeck.records_verdict import Comparison, ModelScore, Verdict
-from limbeck.store import first_problem
+from limbeck.store import first_problem, read_json, read_records
 from limbeck.verdict_tables import show_comparisons, show_judges, show_pair_accuracies, show_strengths
 
 if TYPE_CHECKING:
@@ -91,6 +93,22 @@ def show_standings(found: Iterable[Standing]) -> None:
     for standing in found:
         why = f": {standing.why}" if standing.why else ""
         show(f"{standing.unit.name:30} {standing.state}{why}")
+
+
+def show_alarms(folder: Path) -> None:
+    """Print the alarms of a run with their advice, those of its pairs first, then in the order they were found in."""
+    found = _alarms_of(folder)
+    if found:
+        results.rule(f"{len(found)} alarm{'s' if len(found) > 1 else ''}", align="left")
+    for alarm in found:
+        show(f"{alarm.sentence} {alarm.advice}")
+
+
+def _alarms_of(folder: Path) -> list[Alarm]:
+    audit = folder / "audit" / "audit.json"
+    before = Audit.model_validate(read_json(audit)).alarms if audit.is_file() else ()
+    files = sorted(folder.glob("**/alarms.jsonl"), key=lambda path: (path.stat().st_mtime, path))
+    return [*before, *(alarm for path in files for alarm in read_records(path, Alarm))]
 
 
 def show_rehearsal(rehearsed: "Rehearsed", settings: Teach) -> None:

@@ -17,7 +17,7 @@ def training_unit(recipe: Recipe, arm: str, base: Path, name: str) -> Unit:
     inputs = {"validation": mixed / f"{heldout}.jsonl"}
     if settings.trains == "sft":
         inputs |= {"base": start, "demonstrations": mixed / f"{rows}.jsonl"}
-        part = part_of(own, "model", "sft") | {"reshuffles": settings.mixing == "uniform"}
+        part = part_of(own, "model", "sft", "alarms") | {"reshuffles": settings.mixing == "uniform"}
         return Unit(name, inputs, part, argument=arm)
     # DPO's reference is the model it starts from (Rafailov et al. 2023). So a second run begins with margins of 0 and
     # stays near what the first one learnt; the SFT model would draw it back from there.
@@ -26,4 +26,4 @@ def training_unit(recipe: Recipe, arm: str, base: Path, name: str) -> Unit:
         "policy": start,
         "reference": start if own.dpo.reference == "sft" else base,
     }
-    return Unit(name, inputs, part_of(own, "model", "dpo"), argument=arm)
+    return Unit(name, inputs, part_of(own, "model", "dpo", "alarms"), argument=arm)

@@ -101,6 +101,7 @@ def verdict_unit(recipe: Recipe) -> Unit:
     part = part_of(recipe, "evaluate") | {"judges": recipe.judged_by(), "arms": trains}
     part |= {"mined_alone": recipe.mined_alone()}  # the sentence says so
     part |= {"judge_settings": judges_part(recipe, *recipe.judged_by())}  # their cards quote them
+    part |= {"alarms": recipe.alarms.model_dump(mode="json")}  # of replies; they cost no training
     return Unit("verdict", inputs, part)
 
 

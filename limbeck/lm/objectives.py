@@ -102,15 +102,18 @@ def _nll_by_source(
     return by_source({"loss": -sum_by_sequence(token_logps, row)}, items, totals) if totals else {}  # [N] -> [S]
 
 
-# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses.
+# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses or per token.
+# Drift is their mean size per token over both responses: no KL divergence, since the policy wrote neither. The share
+# of pairs whose chosen response has more tokens (ties count half) is what length alone would reach.
 _PAIR_VALUES = (
-    "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change"
+    "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change",
+    "chosen_logps_change_per_token", "rejected_logps_change_per_token", "drift", "longer_is_chosen",
 )  # fmt: skip
 _SPLIT_VALUES = ("loss", "margin", "accuracy")  # of each source as well, where there are several
 
 
 class _OfPairs(NamedTuple):
-    """Of one packed row: the summed loss to learn from, and each of `_PAIR_VALUES` a pair, [7, P], detached."""
+    """Of one packed row: the summed loss to learn from, and each of the V `_PAIR_VALUES` a pair, [V, P], detached."""
 
     loss: Tensor
     values: Tensor
@@ -148,7 +151,7 @@ class DpoObjective:
         totals = pairs_by_source(rows) if self._splits else {}
         for items in under_budget(rows, self.settings.micro_batch_tokens):
             found = self._values(model, items)
-            means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [7, P] -> [7]
+            means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [V, P] -> [V]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
 
     def validate(self, model: PackedModel) -> Values:
@@ -160,7 +163,7 @@ class DpoObjective:
         sums = Counter[str]()
         for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
             found = self._values(model, items)
-            rows.append(found.values.sum(1).tolist())  # [7, P] -> [7]
+            rows.append(found.values.sum(1).tolist())  # [V, P] -> [V]
             sums.update(read(found.split(items, totals)))
         columns = zip(*rows, strict=True)
         means = {name: sum(column) / len(self.heldout) for name, column in zip(_PAIR_VALUES, columns, strict=True)}
@@ -183,8 +186,13 @@ class DpoObjective:
         loss = preference + settings.nll_weight * nll if settings.nll_weight else preference
         with torch.no_grad():
             accurate = (implied.margin > 0).float()
-            columns = (loss, preference, nll, implied.margin, accurate, *(policy - reference).unbind(1))
-            values = torch.stack(columns)
+            changes = policy - reference  # [P, 2]
+            per_token = changes / num_tokens
+            longer = ((num_tokens[:, 0] - num_tokens[:, 1]).sign() + 1) / 2  # [P]: 1, a half, 0
+            values = torch.stack(
+                (loss, preference, nll, implied.margin, accurate, *changes.unbind(1), *per_token.unbind(1),
+                 per_token.abs().mean(1), longer)
+            )  # fmt: skip
         return _OfPairs(loss.sum(), values)
 
 

@@ -1,7 +1,7 @@
 """Direct preference optimisation: one arm's stream of pairs in, that arm's model out (paper step 3).
 
 Reads: `pairs`, `validation` (pairs), `policy` (model to start from), `reference` (model to stay near).
-Writes: `model/`, `metrics.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
+Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -44,7 +44,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)
-    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}")
+    about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
+    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

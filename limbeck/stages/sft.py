@@ -1,7 +1,7 @@
 """Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
 
 Reads: `demonstrations`, `validation` (demonstrations), `chat` (the base model's replies), `base` (model to start from).
-Writes: `model/`, `metrics.jsonl`; with LoRA `adapter/`.
+Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -39,7 +39,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
-    trainer = Trainer(model, objective, settings, out, f"SFT {arm}" if arm else "SFT")
+    about = f"{out.parent.name}/{arm}" if arm else "sft"
+    trainer = Trainer(model, objective, settings, out, f"SFT {arm}" if arm else "SFT", recipe.alarms, about)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

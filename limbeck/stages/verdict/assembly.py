@@ -8,6 +8,7 @@ from limbeck.manifest import StageResult, read_manifest
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow
 from limbeck.records_verdict import Comparison, Verdict
+from limbeck.stages.verdict.alarms import look_at_replies
 from limbeck.stages.verdict.comparing import compare_all
 from limbeck.stages.verdict.judge_cards import agreements, card_of
 from limbeck.stages.verdict.models import AGAINST, BASELINE, Asked, Model, asked_of, read_model
@@ -29,7 +30,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         raise InputError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
     samples = recipe.evaluate.samples_per_prompt
     test, transfer = asked_of(rows["test"], samples), asked_of(rows["transfer"], samples)
-    verdict = _verdict(_models(recipe, inputs), test, transfer, recipe, inputs)
+    models = _models(recipe, inputs)
+    verdict = _verdict(models, test, transfer, recipe, inputs)
+    scores = look_at_replies(models, verdict.scores, rows["test"], recipe, out)
+    verdict = verdict.model_copy(update={"scores": scores})
     write_json(out / "verdict.json", verdict.model_dump(mode="json"))
     missing = sum(score.missing for score in verdict.scores)
     return StageResult(
