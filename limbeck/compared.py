@@ -138,7 +138,9 @@ def common_judges(sides: Sequence[Side]) -> list[str]:
 
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a whole run, which has an SFT model's evaluation."""
-    return (path / RECIPE_FILE).is_file() and (path / "evaluate" / BASELINE).is_dir()
+    return (path / RECIPE_FILE).is_file() and any(
+        (path / step / BASELINE).is_dir() for step in ("evaluate", "validate")
+    )
 
 
 def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
@@ -148,7 +150,7 @@ def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
         RunFolderError: where its evaluation is not finished.
     """
     recipe = recipe_of(folder)
-    (unit,) = [unit for unit in pipeline.units(recipe, folder) if unit.name == "verdict"]
+    (unit,) = [unit for unit in pipeline.units(recipe, folder) if unit.stage == "verdict"]
     names = (BASELINE, *recipe.arms)
     inputs = {name: folder / path for name, path in unit.inputs.items() if name == "test" or _is_needed(name, names)}
     missing = [path for path in inputs.values() if not path.exists()]

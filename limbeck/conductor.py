@@ -18,6 +18,7 @@ from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit
+from limbeck.units_verdict import steps_of
 
 _ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
 _ASKING = {"retain", "mine", "branch", "evaluate"}  # stages that sample from a model
@@ -106,7 +107,8 @@ def _judges_by_step(recipe: Recipe) -> dict[str, frozenset[JudgeName]]:
     verdict = frozenset(recipe.judged_by())
     mining = recipe.mining().judge if recipe.mines() else None
     mined: frozenset[JudgeName] = frozenset() if mining is None else frozenset({mining})
-    return {"mine": mined, "evaluate": verdict - {"pairwise"}, "compare": verdict & {"pairwise"}}
+    steps = steps_of(recipe)
+    return {"mine": mined, steps.evaluate: verdict - {"pairwise"}, steps.compare: verdict & {"pairwise"}}
 
 
 def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:

@@ -49,6 +49,9 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
+    if recipe.evaluate.on == "validation" and not (corpus.tasks and corpus.tasks.validation):
+        raise RecipeError("evaluate.on is 'validation', and there are no such problems: ask for "
+                          "corpus.tasks.validation")  # fmt: skip
     if recipe.evaluate.against is not None and not Path(recipe.evaluate.against).expanduser().is_file():
         raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
     mines = recipe.mines()
@@ -153,6 +156,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     listed += heldout_pairs_units(recipe, base)
     listed += compare_units(recipe)
     listed.append(verdict_unit(recipe))
+    if recipe.evaluate.on == "validation":
+        return tuple(listed)  # a report is about the test
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
 

@@ -108,6 +108,11 @@ class Evaluate(Sampled):
     max_new_tokens: Positive = Field(200, description="Longest reply; replies cut there are counted as truncated.")
     ties: Literal["half", "loss"] = Field("half", description="half: ours; loss: the paper's definition.")
     confidence: Rate = Field(0.95, description="Of every interval.")
+    on: Literal["test", "validation"] = Field(
+        "test", description="validation: the built-in problems that choices are made on. Its replies and its verdict "
+        "lie apart (`validate/`, `validation/`), so that a recipe can be tried in many ways without looking at the "
+        "test, which is opened when the choice is made."
+    )  # fmt: skip
     against: str | None = Field(
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
         "every model is compared with them too (the paper's leaderboard win rate)."

@@ -7,6 +7,7 @@ from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
 from limbeck.summary import show_verdict
+from limbeck.units_verdict import steps_of
 
 
 def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
@@ -17,5 +18,6 @@ def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     pipeline.check(recipe)
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
-        show_verdict(folder / "verdict" / "verdict.json")
+        show_verdict(folder / steps_of(recipe).verdict / "verdict.json")
+    if until is None and recipe.evaluate.on == "test":
         show(f"Report: {(folder / 'report' / REPORT).resolve()}")

@@ -1,6 +1,7 @@
 """The units that judge: every model asked and scored, then the verdict."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from limbeck.api import reply_store
 from limbeck.judges import pairwise_text
@@ -12,23 +13,42 @@ from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
 from limbeck.units_reward import local_judge
 
 
+def steps_of(recipe: Recipe) -> "Steps":
+    """Where the models are asked, compared and judged."""
+    return _VALIDATION if recipe.evaluate.on == "validation" else _TEST
+
+
+class Steps(NamedTuple):
+    """The folders of evaluation, of pairwise comparison and of the verdict, and the held-out prompts by split."""
+
+    evaluate: str
+    compare: str
+    verdict: str
+    asked: dict[str, Path]
+
+
+_TEST = Steps("evaluate", "compare", "verdict", files(Path("corpus"), "test", "transfer"))
+_VALIDATION = Steps("validate", "validate_pairs", "validation", {"test": Path("corpus/validation.jsonl")})
+
+
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
     trained = {arm: Path(recipe.arm_unit(arm)) / "model" for arm in recipe.arms}
     return {BASE: base, SFT: Path("sft/model"), **trained}
 
 
 def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
-    asked = files(Path("corpus"), "test", "transfer")
+    steps = steps_of(recipe)
+    asked = dict(steps.asked)
     if "local" in recipe.judged_by():
         asked |= local_judge(recipe, "reward")
     judges = judges_part(recipe, *recipe.judged_by())
     # Ties and confidence belong to the verdict: replies and scores do not depend on them.
-    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against"})
+    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against", "on"})
     part = part_of(recipe, "model") | {"evaluate": settings, "judges": judges}
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     units = [
         Unit(
-            f"evaluate/{name}",
+            f"{steps.evaluate}/{name}",
             {"model": path, **asked, "chat_heldout": Path("retain/heldout.jsonl")},
             part | served.part_of(recipe, name),
             argument=name,
@@ -38,7 +58,9 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     ]
     if recipe.evaluate.against is not None:  # somebody else's responses, judged as a model's replies are
         given = {**asked, "responses": Path(recipe.evaluate.against).expanduser().resolve()}
-        unit = Unit(f"evaluate/{AGAINST}", given, {"judges": judges}, argument=AGAINST, keep=reply_store.FILE_NAMES)
+        unit = Unit(
+            f"{steps.evaluate}/{AGAINST}", given, {"judges": judges}, argument=AGAINST, keep=reply_store.FILE_NAMES
+        )
         units.append(unit)
     return units
 
@@ -65,13 +87,18 @@ def compare_units(recipe: Recipe) -> list[Unit]:
     """One unit a model but the baseline, where a pairwise judge compares them."""
     if "pairwise" not in recipe.judged_by():
         return []
-    asked = files(Path("corpus"), "test", "transfer")
-    asked |= {"baseline": Path("evaluate") / SFT / "replies.jsonl"} | _local_judge(recipe)
+    steps = steps_of(recipe)
+    asked = {**steps.asked, "baseline": Path(steps.evaluate) / SFT / "replies.jsonl", **_local_judge(recipe)}
     part = {"judges": judges_part(recipe, "pairwise"), "template": pairwise_text.template().id}
     if _local_judge(recipe):  # its words depend on the machine's precision, as a student's do
         part["machine"] = part_of(recipe, "model")["model"]
     return [
-        Unit(f"compare/{name}", {"replies": Path("evaluate") / name / "replies.jsonl", **asked}, part, argument=name)
+        Unit(
+            f"{steps.compare}/{name}",
+            {"replies": Path(steps.evaluate) / name / "replies.jsonl", **asked},
+            part,
+            argument=name,
+        )
         for name in (BASE, *recipe.arms)
     ]
 
@@ -84,12 +111,13 @@ def _local_judge(recipe: Recipe) -> dict[str, Path]:
 
 
 def verdict_unit(recipe: Recipe) -> Unit:
-    inputs = files(Path("corpus"), "test", "transfer")
+    steps = steps_of(recipe)
+    inputs = dict(steps.asked)
     judges = [judge for judge in recipe.judged_by() if judge != "pairwise"]  # it judges no reply by itself
     dpo = any(arm.trains == "dpo" for arm in recipe.arms.values())
     against = () if recipe.evaluate.against is None else (AGAINST,)
     for name in (BASE, SFT, *recipe.arms, *against):
-        folder = Path("evaluate") / name
+        folder = Path(steps.evaluate) / name
         inputs[f"{name}/replies"] = folder / "replies.jsonl"
         inputs[f"{name}/retention"] = folder / "retention.json"
         if dpo and name != AGAINST:
@@ -102,14 +130,15 @@ def verdict_unit(recipe: Recipe) -> Unit:
     part |= {"mined_alone": recipe.mined_alone()}  # the sentence says so
     part |= {"judge_settings": judges_part(recipe, *recipe.judged_by())}  # their cards quote them
     part |= {"alarms": recipe.alarms.model_dump(mode="json")}  # of replies; they cost no training
-    return Unit("verdict", inputs, part)
+    return Unit(steps.verdict, inputs, part)
 
 
 def _preferences(recipe: Recipe) -> dict[str, Path]:
     """What a pairwise judge says of every model beside SFT."""
     if "pairwise" not in recipe.judged_by():
         return {}
-    return {f"{name}/preferences": Path("compare") / name / "preferences.jsonl" for name in (BASE, *recipe.arms)}
+    steps = steps_of(recipe)
+    return {f"{name}/preferences": Path(steps.compare) / name / "preferences.jsonl" for name in (BASE, *recipe.arms)}
 
 
 def _reward_card(recipe: Recipe) -> dict[str, Path]:

@@ -23,7 +23,7 @@ def say_verdict(
     judge = recipe.judged_by()[0]
     own = [c for c in comparisons if c.judge == judge and c.split == "test"]
     arms = [c for c in own if c.baseline == BASELINE and c.candidate in recipe.arms]
-    parts = [_say_sft(scores)] if judge == EXACT else []
+    parts = [_say_sft(scores, recipe)] if judge == EXACT else []
     if arms:
         parts += _say_arms(arms, recipe)
     elif judge != EXACT:
@@ -86,12 +86,16 @@ def _training(recipe: Recipe) -> str:
     return f"{trains.pop().upper()} " if len(trains) == 1 else ""
 
 
-def _say_sft(scores: Sequence[ModelScore]) -> str:
+def _held_out(recipe: Recipe) -> str:
+    return "validation" if recipe.evaluate.on == "validation" else "held-out"
+
+
+def _say_sft(scores: Sequence[ModelScore], recipe: Recipe) -> str:
     by_name = {score.model: score.accuracy for score in scores}
     base, sft = by_name.get("base"), by_name.get(BASELINE)
     if base is None or sft is None:
         return "SFT was not measured"
-    return f"SFT took accuracy from {_say_share(base)} to {_say_share(sft)} on {sft.n} held-out problems"
+    return f"SFT took accuracy from {_say_share(base)} to {_say_share(sft)} on {sft.n} {_held_out(recipe)} problems"
 
 
 def _say_sft_by_wins(base: Comparison, recipe: Recipe) -> str:
