@@ -36,17 +36,19 @@ class Pooled:
     spread: float | None
 
 
-def pool(runs: Sequence[FinishedRun], arms: Sequence[str], judge: str, terms: Terms) -> list[Pooled]:
-    """Compare every arm with SFT over all runs; p-values are corrected for the number of arms (Holm 1979)."""
-    parts = {arm: [run_rows(run, arm, judge) for run in runs] for arm in arms}
-    together = _family({arm: joined(runs, parts[arm]) for arm in arms}, judge, terms)
-    alone = [_family({arm: parts[arm][at] for arm in arms}, judge, terms) for at in range(len(runs))]
+def pool(
+    runs: Sequence[FinishedRun], arms: Sequence[str], judge: str, terms: Terms, baseline: str = BASELINE
+) -> list[Pooled]:
+    """Compare every arm with `baseline` over all runs; p-values are corrected for the number of arms (Holm 1979)."""
+    parts = {arm: [run_rows(run, arm, judge, baseline) for run in runs] for arm in arms}
+    together = _family({arm: joined(runs, parts[arm]) for arm in arms}, judge, terms, baseline)
+    alone = [_family({arm: parts[arm][at] for arm in arms}, judge, terms, baseline) for at in range(len(runs))]
     return [_pooled(together[arm], [each.get(arm) for each in alone]) for arm in arms if arm in together]
 
 
-def _family(rows: Mapping[str, PairedRows], judge: str, terms: Terms) -> dict[str, Comparison]:
-    """The arms compared with SFT, by name, corrected for their number."""
-    compared = [compare(each, Named(arm, BASELINE, judge), terms) for arm, each in rows.items()]
+def _family(rows: Mapping[str, PairedRows], judge: str, terms: Terms, baseline: str) -> dict[str, Comparison]:
+    """The arms compared with the baseline, by name, corrected for their number."""
+    compared = [compare(each, Named(arm, baseline, judge), terms) for arm, each in rows.items()]
     return {c.candidate: c for c in corrected([c for c in compared if c is not None], rows.keys())}
 
 
@@ -55,9 +57,9 @@ def _pooled(together: Comparison, alone: Sequence[Comparison | None]) -> Pooled:
     return Pooled(together, tuple(alone), statistics.stdev(differences) if len(differences) > 1 else None)
 
 
-def run_rows(run: FinishedRun, arm: str, judge: str) -> PairedRows:
-    """One run's rows for an arm beside SFT."""
-    return rows_of(run.models[BASELINE], run.models[arm], judge, asked_of(run.rows, run.samples))
+def run_rows(run: FinishedRun, arm: str, judge: str, baseline: str = BASELINE) -> PairedRows:
+    """One run's rows for an arm beside the baseline."""
+    return rows_of(run.models[baseline], run.models[arm], judge, asked_of(run.rows, run.samples))
 
 
 def joined(runs: Sequence[FinishedRun], parts: Sequence[PairedRows]) -> PairedRows:
