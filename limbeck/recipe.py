@@ -13,6 +13,7 @@ from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
+from limbeck.recipe_track import Track
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import Evaluate, Judge, Judges, Reward
 
@@ -114,6 +115,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()
+    track: Track = Track()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
 

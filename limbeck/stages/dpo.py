@@ -24,6 +24,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
+from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -43,7 +44,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], recipe.dpo, out, f"DPO {arm}")
     adapters = attach(policy, recipe.dpo.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
-    trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}")
+    tracking = Tracking.of(recipe, out, out.parent.name, arm, settings=recipe.dpo.model_dump(mode="json"))
+    trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}", tracking=tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

@@ -18,6 +18,7 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.store import read_records
+from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None = None) -> StageResult:
@@ -38,7 +39,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed, reshuffles)
-    trainer = Trainer(model, objective, recipe.sft, out, f"SFT {arm}" if arm else "SFT")
+    steps = (out.parent.name, arm) if arm else ("sft",)
+    tracking = Tracking.of(recipe, out, *steps, settings=recipe.sft.model_dump(mode="json"))
+    trainer = Trainer(model, objective, recipe.sft, out, f"SFT {arm}" if arm else "SFT", tracking=tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")
