@@ -15,6 +15,7 @@ from benchmarks.workload import Row
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.machine import matmul_flops_per_second, place
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, StepLoss, Trainer, Values
 from limbeck.recipe import Model
@@ -53,13 +54,13 @@ class Timed:
         self.warming_up = step == 0
         return self.inner.rows(step - 1) if step else self.warm_up
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Losses of a step."""
         if not self.warming_up:
             self.trained += rows
         return self.inner.losses(model, rows)
 
-    def validate(self, model: LanguageModel) -> Values:
+    def validate(self, model: PackedModel) -> Values:
         """Nothing: there are no held-out rows."""
         return self.inner.validate(model)
 

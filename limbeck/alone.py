@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from limbeck import conductor, pipeline, tracking
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
+from limbeck.judges import preflight
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
+from limbeck.recipe_verdict import Judge as JudgeName
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
@@ -53,11 +55,20 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         name = stage if argument is None or stage == "mine" else f"{stage}/{argument}"
         if not (out / name / MANIFEST).is_file():  # one that is fresh needs no server
             served.look(recipe.servers)
+            for judge in _judges_asked(recipe, stage):
+                preflight(judge, recipe, out)
         if any(_made_here(path) for path in inputs.values()):
             conductor.run_unit(corpus, recipe, out)
         part = pipeline.part_alone(recipe, stage)
         conductor.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
     return out / name
+
+
+def _judges_asked(recipe: Recipe, stage: str) -> tuple[JudgeName, ...]:
+    if stage == "mine":
+        judge = recipe.mining().judge
+        return () if judge is None else (judge,)
+    return tuple(name for name in recipe.judged_by() if name != "pairwise") if stage == "evaluate" else ()
 
 
 def rehearse_alone(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> "Rehearsed":

@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from limbeck import conductor
+from limbeck.cli_compare import compare
 from limbeck.cli_pairs import add_pair_commands
+from limbeck.cli_reward import add_reward_commands
 from limbeck.cli_stages import add_stage_commands
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
@@ -20,7 +22,7 @@ from limbeck.recipe_file import load_recipe, packaged_recipe
 from limbeck.run_folder import recipe_of
 from limbeck.runs import carry_out
 from limbeck.store import write_text
-from limbeck.summary import show_standings
+from limbeck.summary import show_alarms, show_standings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 app = typer.Typer(
@@ -52,11 +54,16 @@ def demo(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write the recipe.")] = Path("recipe.toml"),
+    *,
+    own_prompts: Annotated[
+        bool,
+        typer.Option("--own-prompts", help="For own prompts, with teacher and judge on this machine."),
+    ] = False,
 ) -> None:
     """Write a commented recipe for your own model and data."""
     if path.exists():
         raise RunFolderError(f"{path} exists already; give another name or remove it")
-    write_text(path, packaged_recipe("starter").read_text(encoding="utf-8"))
+    write_text(path, packaged_recipe("own-prompts" if own_prompts else "starter").read_text(encoding="utf-8"))
     show(f"{path} is written. Edit it, then: limbeck run {path}")
 
 
@@ -82,19 +89,33 @@ def run(
 
 @app.command()
 def status(folder: RunFolder) -> None:
-    """Say which stage stands where, what is stale and why."""
+    """Say which stage stands where, what is stale and why, and every alarm."""
     recipe = recipe_of(folder)
     show_standings(conductor.standings(recipe, model_folder(recipe.model.student), folder))
+    show_alarms(folder)
 
 
 @app.command()
-def report(folder: RunFolder) -> None:
-    """Write the report of a run anew and say where it is."""
-    from limbeck.stages.report import REPORT
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folder, for instance runs/demo.")],
+    compare: Annotated[bool, typer.Option("--compare", help="Set two runs or more side by side on one page.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where --compare writes its page; by default comparison.html beside the first run."),
+    ] = None,
+) -> None:
+    """Write the report of a run anew, or a page that compares several runs, and say where it is."""
+    from limbeck.stages import report as pages
 
-    recipe = recipe_of(folder)
-    conductor.call_stage("report", recipe, {"run": folder}, folder / "report", None)
-    show(str((folder / "report" / REPORT).resolve()))
+    if compare:
+        page = out or folders[0].resolve().parent / "comparison.html"
+        pages.compare({folder: recipe_of(folder) for folder in folders}, page)
+    elif len(folders) > 1 or out:
+        raise RunFolderError("a report is of one run and lies in its folder; add --compare to set runs side by side")
+    else:
+        page = folders[0] / "report" / pages.REPORT
+        conductor.call_stage("report", recipe_of(folders[0]), {"run": folders[0]}, page.parent, None)
+    show(str(page.resolve()))
 
 
 @app.command()
@@ -113,6 +134,8 @@ def chat(
 
 add_stage_commands(app)
 add_pair_commands(app)
+app.command(rich_help_panel="Replies that are judged already")(compare)
+add_reward_commands(app)
 
 
 def main() -> None:

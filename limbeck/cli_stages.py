@@ -18,6 +18,8 @@ from limbeck.alone import (
 from limbeck.cli_audit import audit
 from limbeck.cli_evaluate import evaluate
 from limbeck.cli_options import AskedName, Data, ModelName, Out, Seed, Set, asked_model, done, only_tasks
+from limbeck.cli_plan import plan
+from limbeck.cli_submit import submit
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_pairs import MadeKind
@@ -65,7 +67,9 @@ def teach(
     weak: Annotated[Path, typer.Option(help="Weak prompts: weak.jsonl of `limbeck mine`, or any file of prompts.")],
     teacher: Annotated[str, typer.Option(help="`worked`, or `openai:MODEL`.")],
     count: Annotated[int, typer.Option(min=1, help="How many pairs.")],
-    kind: Annotated[str, typer.Option(help="zero_shot, few_shot, revise, on_policy or contrast.")] = "zero_shot",
+    kind: Annotated[
+        str, typer.Option(help="zero_shot, few_shot, revise, on_policy, own, reference or contrast.")
+    ] = "zero_shot",
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
     out: Out = Path("out/teach"),
     seed: Seed = 1,
@@ -143,6 +147,8 @@ def dpo(
 
 
 def add_stage_commands(app: typer.Typer) -> None:
-    """Add one command a stage, in the order of the pipeline."""
+    """Add one command a stage, in the order of the pipeline, then what comes before and after one."""
     for command in (sft, mine, teach, screen, mix, audit, dpo, evaluate):
         app.command(rich_help_panel="One stage alone, on your own files")(command)
+    app.command(rich_help_panel="Before and after a run")(plan)
+    app.command(rich_help_panel="Before and after a run")(submit)

@@ -9,15 +9,18 @@ from typing import Literal
 
 from limbeck.console import clock, say
 from limbeck.errors import RecipeError
+from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
+from limbeck.recipe_verdict import Judge as JudgeName
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit
 
-_ASKING = {"retain", "mine", "evaluate"}  # stages that sample from a model
+_ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
+_ASKING = {"retain", "mine", "branch", "evaluate"}  # stages that sample from a model
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(steps)}")
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
-        served.look(_servers_needed(recipe, base, folder, steps[: steps.index(until) + 1] if until else steps))
+        within = steps[: steps.index(until) + 1] if until else steps
+        served.look(_servers_needed(recipe, base, folder, within))
+        for name in _judges_needed(recipe, base, folder, within):
+            preflight(name, recipe, folder)
         for unit in units(recipe, base):
             if until is not None and steps.index(unit.step) > steps.index(until):
                 return
@@ -85,6 +91,22 @@ def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[st
     asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(steps)}
     untrained = {unit.argument or SFT for unit in due if unit.stage in ("sft", "dpo")}
     return {name: server for name, server in recipe.servers.items() if name in asked - untrained}
+
+
+def _judges_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> list[JudgeName]:
+    """The judges that units yet to run will ask: of those elsewhere, one question shows that they do judge."""
+    asked = {name: judges for name, judges in _judges_by_step(recipe).items() if judges & _ELSEWHERE and name in steps}
+    if not asked:
+        return []
+    due = {standing.unit.step for standing in standings(recipe, base, folder) if standing.state != "fresh"}
+    return sorted({judge for step in due for judge in asked.get(step, frozenset()) & _ELSEWHERE})
+
+
+def _judges_by_step(recipe: Recipe) -> dict[str, frozenset[JudgeName]]:
+    verdict = frozenset(recipe.judged_by())
+    mining = recipe.mining().judge if recipe.mines() else None
+    mined: frozenset[JudgeName] = frozenset() if mining is None else frozenset({mining})
+    return {"mine": mined, "evaluate": verdict - {"pairwise"}, "compare": verdict & {"pairwise"}}
 
 
 def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from limbeck.records import Message, PromptRow
 
+ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
 GRAM_WORDS = 13  # the overlap that GPT-3's authors count as contamination (Brown et al. 2020, appendix C)
 SAME_PROBLEM = "overlap with evaluation: same problem"
 SAME_PROMPT = "overlap with evaluation: same prompt"
@@ -79,6 +80,25 @@ def prompt_identity(row: PromptRow) -> PromptIdentity:
     return PromptIdentity("text", prompt_text(row.prompt))
 
 
+def opening(row: PromptRow) -> PromptIdentity:
+    """Return what a conversation opens with: its problem, else its first user turn.
+
+    A later place of a dialogue repeats what was said before, so two places of one are the same to whoever learnt one.
+    """
+    if row.problem is not None:
+        return prompt_identity(row)
+    return PromptIdentity("opening", next(normalised(turn.content) for turn in row.prompt if turn.role == "user"))
+
+
+def begins_with_prompt(text: str, prompt: str) -> bool:
+    """Whether a reply begins by saying the whole prompt again, of `ECHO_WORDS` words or more."""
+    asked = normalised(prompt)
+    if len(asked.split()) < ECHO_WORDS:
+        return False
+    # Folding and joining may shorten a text, but hardly to a quarter; the rest of a long reply need not be folded.
+    return normalised(text[: 4 * len(asked) + 200]).startswith(asked)
+
+
 def word_grams(text: str, n: int) -> frozenset[tuple[str, ...]]:
     """All runs of `n` words of `text`, case and punctuation left out; empty where it has fewer words."""
     words = _WORD.findall(normalised(text))
@@ -93,7 +113,8 @@ def jaccard(first: frozenset[tuple[str, ...]], second: frozenset[tuple[str, ...]
 class EvaluationPrompts:
     """The held-out prompts, in the forms by which a training prompt is compared with them.
 
-    `free_text` and `problems`: those without and those with a problem, for whoever seeks likenesses beyond these.
+    `free_text` and `problems`: those whose wording is their own and those with a problem, for whoever seeks likenesses
+    beyond these; a problem that somebody wrote is in both.
     """
 
     def __init__(self, rows: Iterable[PromptRow]) -> None:
@@ -107,10 +128,10 @@ class EvaluationPrompts:
             self._texts.add("\n".join(_asked(row)))
             if row.problem is not None:
                 self._contents.add(row.problem.content)
-                said = _said(row.prompt[-1].content)
-                self._starts.setdefault(said[:_START_TOKENS], []).append(said)
+                words = said(row.prompt[-1].content)
+                self._starts.setdefault(words[:_START_TOKENS], []).append(words)
                 self.problems.append(row)
-            else:  # problems of one family share their wording by design, so it counts for nothing
+            if is_worded(row):
                 self._grams |= _grams(row)
                 self.free_text.append(row)
 
@@ -123,23 +144,28 @@ class EvaluationPrompts:
             return SAME_PROBLEM
         if "\n".join(_asked(row)) in self._texts:
             return SAME_PROMPT
-        if row.problem is None and any(self._says_a_problem(turn) for turn in _asked(row)):
+        if is_worded(row) and any(self._says_a_problem(turn) for turn in _asked(row)):
             return SAME_PROBLEM
-        if row.problem is None and self._grams and not self._grams.isdisjoint(_grams(row)):
+        if is_worded(row) and self._grams and not self._grams.isdisjoint(_grams(row)):
             return SAME_WORDS
         return None
 
     def _says_a_problem(self, text: str) -> bool:
         if not self._starts:
             return False
-        said = _said(text)
-        if said and said in self._starts.get(said[:_START_TOKENS], ()):
+        words = said(text)
+        if words and words in self._starts.get(words[:_START_TOKENS], ()):
             return True
         return any(
-            said[place : place + len(problem)] == problem and not _goes_on(said, place, place + len(problem))
-            for place in range(len(said) - _START_TOKENS + 1)
-            for problem in self._starts.get(said[place : place + _START_TOKENS], ())
+            words[place : place + len(problem)] == problem and not _goes_on(words, place, place + len(problem))
+            for place in range(len(words) - _START_TOKENS + 1)
+            for problem in self._starts.get(words[place : place + _START_TOKENS], ())
         )
+
+
+def is_worded(row: PromptRow) -> bool:
+    """Whether its wording tells a row from others: problems of a generator's family share theirs by design."""
+    return row.problem is None or row.problem.is_worded
 
 
 def _asked(row: PromptRow) -> list[str]:
@@ -147,7 +173,7 @@ def _asked(row: PromptRow) -> list[str]:
     return [normalised(turn.content) for turn in row.prompt if turn.role == "user"]
 
 
-def _said(text: str) -> tuple[str, ...]:
+def said(text: str) -> tuple[str, ...]:
     """Words, numbers and signs but punctuation, without case."""
     return tuple(token for token in _TOKEN.findall(normalised(text)) if token not in _PUNCTUATION)
 
@@ -170,4 +196,4 @@ def _is_operand(token: str) -> bool:
 
 
 def _grams(row: PromptRow) -> set[tuple[str, ...]]:
-    return {gram for turn in _asked(row) for gram in word_grams(turn, GRAM_WORDS)}
+    return {gram for turn in (*_asked(row), *row.follow_ups) for gram in word_grams(turn, GRAM_WORDS)}

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from limbeck import tracking
-from limbeck.api import reply_store
 from limbeck.errors import RecipeError
-from limbeck.judges import make_judge
+from limbeck.judges import check_judge
 from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
@@ -31,7 +30,8 @@ from limbeck.units_pairs import (
     teaching_units,
     written_as,
 )
-from limbeck.units_verdict import evaluate_units, verdict_unit
+from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
+from limbeck.units_verdict import compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -51,16 +51,53 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("an arm asks for human pairs, but [[corpus.preferences]] is empty")
     if not (corpus.evaluation or (corpus.tasks and corpus.tasks.test)):
         raise RecipeError("no held-out prompt to judge by: ask for corpus.tasks.test or give [[corpus.evaluation]]")
+    if recipe.evaluate.against is not None and not Path(recipe.evaluate.against).expanduser().is_file():
+        raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
     mines = recipe.mines()
-    if not corpus.tasks and ("verifier" in recipe.judged_by() or (mines and recipe.mine.judge == "verifier")):
-        raise RecipeError("the verifier judges built-in tasks only; give [corpus.tasks] or another judge")
+    mined_by = recipe.mining().judge if mines else None
+    if not corpus.tasks:
+        _check_verifier(recipe, mined_by)
+    check_judges(recipe)
     if "rolling" in kinds and not (corpus.preferences or "random" in kinds):
         raise RecipeError("an arm asks for rolling pairs, which are written with the human pairs before them: give "
                           "[[corpus.preferences]], or an arm with random pairs, which stand in for them")  # fmt: skip
+    if mined_by == "pairwise":
+        raise RecipeError("mine.judge: 'pairwise' compares two replies and scores none; name a judge that scores")
     if mines:
         _check_teachers(recipe)
-    for name in {*recipe.judged_by(), *((recipe.mine.judge,) if mines else ())}:
-        make_judge(name, recipe, store=Path(reply_store.FILE_NAME)).check()
+    check_judging(recipe)
+    for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
+        check_judge(name, recipe)
+
+
+def _check_verifier(recipe: Recipe, mined_by: str | None) -> None:
+    """See that there is something the verifier can judge where there are no built-in problems."""
+    from limbeck.stages.corpus.peek import may_hold_problems
+
+    corpus = recipe.corpus
+    judged = {"evaluation": corpus.evaluation} if "verifier" in recipe.judged_by() else {}
+    if mined_by == "verifier":
+        judged["prompts"] = corpus.prompts
+    for section, datasets in judged.items():
+        if not may_hold_problems(datasets):
+            raise RecipeError(
+                "the verifier judges built-in problems and prompts whose answer is a number (GSM8K's format), and "
+                f"corpus.{section} holds none: give [corpus.tasks] or another judge"
+            )
+
+
+def check_judges(recipe: Recipe) -> None:
+    """See that a learned judge which finds the weak prompts is not alone in judging the result, unless that is meant.
+
+    Raises:
+        RecipeError: naming the two fields that can be changed.
+    """
+    if recipe.mined_alone() and not recipe.evaluate.same_judge:
+        raise RecipeError(
+            f"evaluate.judges: {recipe.mining().judge} finds the weak prompts (mine.judge) and would be the only judge "
+            "of the result, so that its own taste is trained on and then rewarded; name another judge beside it, or "
+            "set evaluate.same_judge = true, and the verdict says so"
+        )
 
 
 def _check_teachers(recipe: Recipe) -> None:
@@ -78,7 +115,7 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     kinds: tuple[str, ...] = tuple(recipe.pair_kinds())
     taught = tuple(kind for kind in get_args(MadeKind) if kind in kinds)
     listed = [
-        Unit("corpus", _local_sources(recipe), part_of(recipe, "corpus")),
+        Unit("corpus", _local_sources(recipe), part_of(recipe, "corpus") | judging_part(recipe)),
         Unit(
             "retain",
             {"base": base, **files(corpus, "chat_train", "chat_heldout")},
@@ -94,16 +131,18 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
                 "validation": corpus / "demonstrations_validation.jsonl",
                 "chat": Path("retain/train.jsonl"),
             },
-            part_of(recipe, "model", "sft"),
+            part_of(recipe, "model", "sft", "alarms"),
         ),
     ]
+    listed += reward_units(recipe, base, "before mining")
     if taught:
         listed += teaching_units(recipe, corpus, taught)
     if kinds:
         pairs = {kind: (corpus if kind == "human" else Path("teach")) / f"{kind}.jsonl" for kind in kinds}
         instructed = own_templates(recipe) if taught else {}
         read = {**pairs, **evaluation_files(corpus), **embedder_folder(recipe), **instructed}
-        listed += [Unit("screen", read, part_of(recipe, "screen")), export_unit(recipe, pairs)]
+        listed.append(Unit("screen", read, part_of(recipe, "screen") | set_aside_part(recipe)))
+        listed += [*reward_units(recipe, base, "after screening"), export_unit(recipe, pairs)]
     listed += [mix_unit(recipe, arm) for arm in recipe.arms]
     if kinds:
         listed.append(audit_unit(recipe, kinds))  # between the last mixture and the first training step of any arm
@@ -113,6 +152,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
         listed += [training_unit(recipe, arm, base, name) for name, arm in runs]
         listed += [training_unit(recipe, arm, base, recipe.arm_unit(arm)) for arm in arms]
     listed += evaluate_units(recipe, base)
+    listed += heldout_pairs_units(recipe, base)
+    listed += compare_units(recipe)
     listed.append(verdict_unit(recipe))
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
@@ -130,6 +171,6 @@ def _all_of(recipe: Recipe) -> dict[str, Any]:
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:
     corpus = recipe.corpus
-    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation)
+    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation, *corpus.judging)
     paths = [Path(source.path).expanduser() for source in sources]
     return {f"source_{number}": path.resolve() for number, path in enumerate(paths) if path.exists()}

@@ -1,23 +1,28 @@
 """The typed recipe: what a run is, field by field, with meaning, unit and why this default.
 
-Pure data; the larger sections stand in `recipe_audit`, `recipe_corpus`, `recipe_pairs` and `recipe_training`.
+Pure data; the larger sections stand in `recipe_*.py`.
 `limbeck.recipe_file` reads it from TOML, and `docs/recipe.md` is generated from the descriptions here.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_audit import Audit
+from limbeck.recipe_branch import Branch
 from limbeck.recipe_corpus import Corpus
 from limbeck.recipe_export import Export
-from limbeck.recipe_fields import Name, Positive, Rate, Sampled, Section, without_secrets
+from limbeck.recipe_fields import Name, Positive, Section, without_secrets
+from limbeck.recipe_mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_track import Track
 from limbeck.recipe_training import Dpo, Sft
-from limbeck.recipe_verdict import Evaluate, Judge, Judges, Reward
+from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
-_MINED: frozenset[PairKind] = frozenset({"random", "zero_shot", "revise", "on_policy", "contrast"})
+_MINED: frozenset[PairKind] = frozenset(
+    {"random", "zero_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
 _NEW: frozenset[PairKind] = frozenset({"few_shot", "rolling"})
 SHARING_PROMPTS: dict[PairKind, frozenset[PairKind]] = {kind: group for group in (_MINED, _NEW) for kind in group}
 
@@ -35,42 +40,6 @@ class Model(Section):
     )  # fmt: skip
     max_prompt_tokens: Positive = Field(2048, description="Longer prompts are dropped and counted (paper: 2,048).")
     max_response_tokens: Positive = Field(1024, description="Longer responses are dropped from training and counted.")
-
-
-class Mine(Sampled):
-    """Finding the prompts the student fails."""
-
-    rule: Literal["failed", "gap", "bottom_quantile"] = Field(
-        "failed", description="failed: the verifier says no. gap: reward below the reference response's. "
-        "bottom_quantile: reward in the lowest part (the paper's)."
-    )  # fmt: skip
-    judge: Judge = Field("verifier", description="Who says what failed.")
-    bottom_quantile: Rate = Field(0.25, description="Share counted as weak by `bottom_quantile`.")
-    max_prompts: Positive = Field(10_000, description="Most pool prompts the student is asked.")
-    samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="Replies to each; more find the prompts that it fails often, and its own right replies to them. "
-        "`gap` and `bottom_quantile` take their mean reward."
-    )  # fmt: skip
-    weak_below_pass_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="`failed`: a prompt is weak where a smaller share of the replies is right; 1: any failure."
-    )
-    temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.7, description="0 is greedy.")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Nucleus sampling (Holtzman et al. 2020).")
-
-    @model_validator(mode="after")
-    def _samples_differ(self) -> Self:
-        if self.samples_per_prompt > 1 and self.temperature == 0:
-            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}, and at temperature 0 all replies to a "
-                             "prompt are the same; raise temperature or ask once")  # fmt: skip
-        return self
-
-    @model_validator(mode="after")
-    def _pass_rate_is_of_failures(self) -> Self:
-        # A recipe that limbeck wrote spells its defaults out: one that says the default says nothing.
-        default = type(self).model_fields["weak_below_pass_rate"].default
-        if self.rule != "failed" and self.weak_below_pass_rate != default:
-            raise ValueError(f"weak_below_pass_rate goes with rule 'failed' only, and rule is {self.rule!r}")
-        return self
 
 
 class Server(Section):
@@ -105,6 +74,7 @@ class Recipe(Section):
     corpus: Corpus = Corpus()
     sft: Sft = Sft()
     mine: Mine = Mine()
+    branch: Branch = Branch()
     teach: Teach = Teach()
     screen: Screen = Screen()
     export: Export = Export()
@@ -112,6 +82,7 @@ class Recipe(Section):
     audit: Audit = Audit()
     arms: dict[Name, Arm] = Field({}, description="Mixtures by name; each becomes a trained model.")
     dpo: Dpo = Dpo()
+    alarms: Alarms = Alarms()
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()
@@ -124,9 +95,11 @@ class Recipe(Section):
         reserved = {"base", "sft"} & set(self.arms)
         if reserved:
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
-        if (self.mine.rule == "failed") != (self.mine.judge == "verifier"):
-            raise ValueError("mine.rule 'failed' goes with the judge 'verifier', 'gap' and 'bottom_quantile' with a "
-                             "reward model")  # fmt: skip
+        if self.evaluate.against is not None and AGAINST in self.arms:
+            raise ValueError(f"an arm cannot be called {AGAINST!r} where evaluate.against names somebody else's "
+                             "responses: they stand under that name")  # fmt: skip
+        self.mining()  # what does not go together is refused there
+        self._see_own_settings()
         self._see_quotas()
         self._see_rolling()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
@@ -136,6 +109,17 @@ class Recipe(Section):
                                  "elsewhere: models would be asked in different ways")  # fmt: skip
         return self
 
+    def _see_own_settings(self) -> None:
+        for arm in self.arms:
+            try:
+                self.dpo_of(arm), self.sft_of(arm)
+            except ValidationError as error:
+                found = error.errors()[0]
+                section = "dpo" if self.arms[arm].dpo else "sft"
+                field = ".".join(("arms", arm, section, *map(str, found["loc"])))
+                said = "no such setting" if found["type"] == "extra_forbidden" else found["msg"]
+                raise ValueError(f"{field}: {said.removeprefix('Value error, ')}") from None
+
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
         for setting in ("accept", "max_candidates"):
@@ -143,9 +127,11 @@ class Recipe(Section):
                 raise ValueError(f"teach.{setting} names kinds of which no arm asks for pairs: {', '.join(unasked)}")
         for kind in self.teach.accept.keys() | self.teach.max_candidates.keys():
             accept, most, need = self.accept(kind), self.max_candidates(kind), needed.get(kind, 0)
-            if accept < need + self.mix.heldout_pairs:
+            judged = self.judging_pairs(kind)
+            if accept < need + self.mix.heldout_pairs + judged:
+                apart = f" and the {judged} that train the judge (reward.pairs)" if judged else ""
                 raise ValueError(f"teach.accept.{kind} is {accept}, and an arm asks for {need} such pairs besides the "
-                                 f"{self.mix.heldout_pairs} that are held out")  # fmt: skip
+                                 f"{self.mix.heldout_pairs} that are held out{apart}")  # fmt: skip
             if most < accept:
                 raise ValueError(f"teach.max_candidates.{kind} is {most}, less than the {accept} that are to be "
                                  "accepted")  # fmt: skip
@@ -203,30 +189,95 @@ class Recipe(Section):
         cost each other as many pairs as are held out of each. Random pairs along which rolling ones are written are as
         many as those need.
         """
-        needs = [
+        needs = self._needs(kind)
+        if needs and kind == "random" and self._rolling_along("random"):
+            needs.append(self.rolling_stream_length() + self.mix.heldout_pairs)
+        judged = sum(self.judging_pairs(other) for other in SHARING_PROMPTS[kind])
+        return self.teach.accept.get(kind, max(needs) + judged) if needs else 0
+
+    def human_needed(self) -> int:
+        """How many human pairs arms and validation need, and rolling pairs that are written along them."""
+        needs = self._needs("human")
+        if self._rolling_along("human"):
+            needs.append(self.rolling_stream_length() + self.mix.heldout_pairs)
+        return max(needs, default=0)
+
+    def _needs(self, kind: PairKind) -> list[int]:
+        """Arm by arm, pairs of a kind with those that are held out of it and of kinds on the same prompts."""
+        return [
             count + self.mix.heldout_pairs * len(self._sharing_prompts(kind) & arm.counts().keys())
             for arm in self.arms.values()
             if (count := arm.counts().get(kind))
         ]
-        if needs and kind == "random" and self._rolling_along("random"):
-            needs.append(self.rolling_stream_length() + self.mix.heldout_pairs)
-        return self.teach.accept.get(kind, max(needs)) if needs else 0
 
-    def _sharing_prompts(self, kind: MadeKind) -> frozenset[PairKind]:
-        mined_from_human = kind in _MINED and self.corpus.preferences and not self.corpus.prompts
-        return SHARING_PROMPTS[kind] | ({"human"} if mined_from_human else set())
+    def _sharing_prompts(self, kind: PairKind) -> frozenset[PairKind]:
+        shared: frozenset[PairKind] = frozenset({"human"})
+        group = _MINED | shared if self.corpus.preferences and not self.corpus.prompts else _MINED
+        return group if kind in group else SHARING_PROMPTS.get(kind, frozenset({kind}))
 
     def judged_by(self) -> tuple[Judge, ...]:
         """The judges of the verdict: those that `evaluate.judges` names, else what the held-out prompts call for."""
         if self.evaluate.judges:
             return self.evaluate.judges
         exact = self.corpus.tasks is not None and self.corpus.tasks.test > 0
-        offline = self.corpus.evaluation and (not exact or self.corpus.preferences or self.judges.local.is_named)
+        pairs = self.corpus.judging or self.corpus.preferences
+        offline = self.corpus.evaluation and (not exact or pairs or self.judges.local.is_named)
         return (*(("verifier",) if exact or not offline else ()), *(("local",) if offline else ()))
+
+    def mining(self) -> Mining:
+        """Who mines, by which rule: what section `mine` says, the rest by what there is.
+
+        A judge `local` that is trained here and mines is another model than the one that judges the result: it learns
+        from other pairs (`reward_units`).
+        """
+        named = self.judges.local.is_named
+        trained = not named and self.mines() and self.pairs_for_judging() in {"judging", "human"}
+        alone_allowed = self.evaluate.same_judge
+        there = Available(
+            problems=self.corpus.tasks is not None and self.corpus.tasks.pool > 0,
+            local=named or trained,
+            spare=trained or (named and (not self.mines() or alone_allowed or self.judged_by() != ("local",))),
+            taught=self.mines() and bool(self.corpus.prompts or self.corpus.preferences),
+        )
+        return choose_mining(self.mine, there)
+
+    def pairs_for_judging(self) -> Literal["judging", "human", "teacher"]:
+        """Whose pairs a reward model that is trained here learns from: never those that an arm trains on."""
+        if self.corpus.judging:
+            return "judging"
+        return "human" if self.corpus.preferences else "teacher"
+
+    def reward_units(self) -> tuple[Literal["reward", "reward_mine"], ...]:
+        """The reward models that are trained here: `reward` judges the result, `reward_mine` mines."""
+        if self.judges.local.is_named:
+            return ()
+        mines = self.mines() and self.mining().judge == "local"
+        return (*(("reward",) if "local" in self.judged_by() else ()), *(("reward_mine",) if mines else ()))
+
+    def judging_pairs(self, kind: PairKind) -> int:
+        """How many pairs of a kind that a teacher makes are set aside for the judge: at most half, since arms get as
+        many. None where there are other pairs for it.
+        """
+        kinds = self.pair_kinds()
+        if not self.reward_units() or self.pairs_for_judging() != "teacher" or not kinds.get(kind):
+            return 0
+        return min(-(-self.reward.pairs // len(kinds)), kinds[kind])
+
+    def judging_limits(self) -> tuple[str, ...]:
+        """What the pairs that a reward model is trained from here do not allow to claim, as sentences."""
+        if not self.reward_units() or self.pairs_for_judging() != "teacher":
+            return ()
+        return ("trained on the teacher's own pairs: it prefers what the teacher writes",)
 
     def mines(self) -> bool:
         """Whether an arm asks for pairs that are made, for which the student's failures are sought."""
         return any(kind != "human" for kind in self.pair_kinds())
+
+    def mined_alone(self) -> bool:
+        """Whether a learned judge that finds the weak prompts is the only judge of the result."""
+        judge = self.mining().judge if self.mines() else None
+        another = judge == "local" and not self.judges.local.is_named  # of two models trained here one mines
+        return judge not in {None, "verifier"} and not another and set(self.judged_by()) == {judge}
 
     def max_candidates(self, kind: MadeKind) -> int:
         """Most pairs of a kind that are tried for: `teach.max_candidates`, else twice as many as to be accepted."""
@@ -239,6 +290,16 @@ class Recipe(Section):
             for kind, count in arm.counts().items():
                 needed[kind] = max(needed.get(kind, 0), count)
         return needed
+
+    def dpo_of(self, arm: str) -> Dpo:
+        """How an arm trains on pairs: `[dpo]`, with what the arm has otherwise. Of a name that is no arm's: `[dpo]`."""
+        own = self.arms[arm].dpo if arm in self.arms else {}
+        return Dpo.model_validate(self.dpo.model_dump() | own) if own else self.dpo
+
+    def sft_of(self, arm: str | None) -> Sft:
+        """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
+        own = self.arms[arm].sft if arm in self.arms else {}
+        return Sft.model_validate(self.sft.model_dump() | own) if own else self.sft
 
     def arm_unit(self, arm: str) -> str:
         """The folder, in a run, in which an arm's model is trained."""

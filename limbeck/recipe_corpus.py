@@ -55,4 +55,8 @@ class Corpus(Section):
     preferences: tuple[Dataset, ...] = Field((), description="Preference pairs of kind `human`.")
     prompts: tuple[Dataset, ...] = Field((), description="Prompts to mine; empty: those of `preferences`.")
     evaluation: tuple[Dataset, ...] = Field((), description="Held-out prompts for the verdict.")
+    judging: tuple[Dataset, ...] = Field(
+        (), description="Preference pairs that only a reward model trained here sees (section `reward`); their prompts "
+        "are kept out of everything that is trained on. Empty: some of `preferences`, else of the teacher's pairs."
+    )  # fmt: skip
     validation_share: Share = Field(0.02, description="Share of demonstrations held out to pick checkpoints.")

@@ -24,6 +24,13 @@ def without_secrets(address: str) -> str:
     return address
 
 
+def see_samples_differ(samples_per_prompt: int, temperature: float) -> None:
+    """Refuse to ask for the same reply several times."""
+    if samples_per_prompt > 1 and temperature == 0:
+        raise ValueError(f"samples_per_prompt is {samples_per_prompt}, and at temperature 0 all replies to a prompt "
+                         "are the same; raise temperature or ask once")  # fmt: skip
+
+
 class Section(BaseModel):
     """Base of every section: frozen, an unknown key is an error."""
 

@@ -1,13 +1,18 @@
 """Sections of the recipe that make preference pairs: the teacher, screening, mixing, and the arms."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
 from limbeck.recipe_fields import Count, Positive, Rate, Section, Share, without_secrets
 
-PairKind = Literal["human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
-MadeKind = Literal["random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "contrast"]
+PairKind = Literal[
+    "human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence",
+    "contrast"
+]  # fmt: skip
+MadeKind = Literal[
+    "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence", "contrast"
+]  # fmt: skip
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 Mixing = Literal["uniform", "append", "sequential", "ratio", "interleave"]
 
@@ -61,7 +66,9 @@ class Teach(Section):
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` teacher.")
     budget: Budget = Field(Budget(), description="Most that may be spent; a provider's own address wants one.")
     prices: str | None = Field(
-        None, description="Your own price list, a copy of the packaged `prices.toml`, corrected."
+        None,
+        description="Your own price list, a copy of the packaged `prices.toml`, corrected; judges are priced by "
+        "it too.",
     )
     batch: bool = Field(
         False, description="Through the provider's batch API: half the price at OpenAI, each round of requests "
@@ -178,6 +185,13 @@ class Arm(Section):
                           "rejected: that reply.")  # fmt: skip
     on_policy: Count = Field(0, description="Chosen: the student's own verified best reply where it has one, else the "
                              "reference solution; rejected: its own failing reply.")  # fmt: skip
+    own: Count = Field(0, description="Chosen: the student's own verified reply; rejected: its own failing one. Needs "
+                       "`mine.samples_per_prompt` above 1.")  # fmt: skip
+    reference: Count = Field(0, description="Chosen: the reference solution; rejected: the student's own failing "
+                             "reply.")  # fmt: skip
+    divergence: Count = Field(0, description="Chosen: the student's own failing reply up to its last good step, and "
+                              "from there a verified continuation of its own (section `branch`); rejected: that "
+                              "reply.")  # fmt: skip
     contrast: Count = Field(0, description="Chosen: the teacher's answer to a mined prompt; rejected: the answer of "
                             "`teach.contrast_with`.")  # fmt: skip
     mixing: Mixing = Field(
@@ -196,6 +210,14 @@ class Arm(Section):
         "dpo", description="sft: chosen responses join the demonstrations, which are the human stream then, with those "
         "of human pairs among them; the arm is trained from the base model and judged against the plain SFT."
     )  # fmt: skip
+    starts_from: Literal["base", "sft"] = Field(
+        "base", description="Of an SFT arm. sft: it goes on from the plain SFT's model, on the chosen responses alone: "
+        "what more SFT on the same answers gives, which preference training has to beat."
+    )  # fmt: skip
+    dpo: dict[str, Any] = Field(
+        {}, description="What a DPO arm has otherwise than `[dpo]` says, as in `dpo = { beta = 1.0 }`."
+    )  # fmt: skip
+    sft: dict[str, Any] = Field({}, description="What an SFT arm has otherwise than `[sft]` says.")
 
     def counts(self) -> dict[PairKind, int]:
         """Pairs by kind, those asked for only."""
@@ -217,10 +239,21 @@ class Arm(Section):
         """
         return self.mixing == "sequential" and (self.trains == "dpo" or self.stream_kind is not None)
 
+    def mixture(self) -> dict[str, Any]:
+        """What decides the arm's mixture: everything but how it is trained on."""
+        return self.model_dump(exclude={"dpo", "sft"})
+
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.counts():
             raise ValueError("an arm needs at least one pair of some kind")
+        other = "sft" if self.trains == "dpo" else "dpo"
+        if getattr(self, other):
+            raise ValueError(f"{other} settings are given, and the arm trains by {self.trains}")
+        if self.starts_from == "sft" and self.trains == "dpo":
+            raise ValueError(
+                'starts_from = "sft" is for arms with trains = "sft"; DPO starts from the SFT model anyway'
+            )
         return self
 
     @model_validator(mode="after")

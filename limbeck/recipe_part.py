@@ -24,4 +24,6 @@ def deciding_part(recipe: Recipe, sections: Set[str] | None = None) -> dict[str,
     written, what is computed twice to save memory, how fast and for how much a server is asked.
     """
     include = None if sections is None else set(sections)
-    return recipe.model_dump(mode="json", include=include, exclude=_CHANGES_NOTHING)
+    # Alarms that are only said change nothing either: other thresholds are no reason to train again.
+    unheard = {"alarms": True} if recipe.alarms.on_alarm == "say" else {}
+    return recipe.model_dump(mode="json", include=include, exclude=_CHANGES_NOTHING | unheard)

@@ -1,15 +1,16 @@
 """Sections of the recipe that reach the verdict: the judges, the reward model trained here, and the evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from limbeck.recipe_fields import Positive, Rate, Sampled, Section
+from limbeck.recipe_fields import Positive, Rate, Sampled, Section, see_samples_differ
 from limbeck.recipe_pairs import Budget, Endpoint
 from limbeck.recipe_training import Optimisation
 
 Judge = Literal["verifier", "nemotron", "local", "pairwise"]
 TRAINED = "trained"
+AGAINST = "against"  # what somebody else's responses are called among the models
 
 
 class Nemotron(Section):
@@ -19,7 +20,11 @@ class Nemotron(Section):
     endpoint: Endpoint = Field(
         Endpoint(api_key_env="NVIDIA_API_KEY"), description="Its server; without base_url NVIDIA's own."
     )
-    budget: Budget = Field(Budget(), description="Most that may be spent on it; money needs a price that is known.")
+    budget: Budget = Field(
+        Budget(),
+        description="Most that may be spent on it in a run; a provider's own address wants one. Money needs a "
+        "price that is known.",
+    )
     max_tokens: Positive = Field(
         4096, description="Longest conversation that it takes; one over it is left out of both sides, and counted."
     )
@@ -51,7 +56,9 @@ class Pairwise(Section):
         None, description="`openai:MODEL` (any compatible server) or `local:MODEL`; needed where it judges."
     )
     endpoint: Endpoint = Field(Endpoint(), description="Server of an `openai:` judge.")
-    budget: Budget = Field(Budget(), description="Most that may be spent on it.")
+    budget: Budget = Field(
+        Budget(), description="Most that may be spent on it in a run; a provider's own address wants one."
+    )
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="Of the judge.")
     max_tokens: Positive = Field(1024, description="Longest judgement, in tokens.")
 
@@ -71,7 +78,10 @@ class Reward(Optimisation):
     """
 
     base: str | None = Field(None, description="Model the head is put on; left out, the student's base model.")
-    pairs: Positive = Field(2000, description="Most pairs to train and measure it with; no arm trains on them.")
+    pairs: Positive = Field(
+        2000, description="Most pairs to train and measure it with: those of `corpus.judging`; else at most half of "
+        "`corpus.preferences`, or of the teacher's pairs, which are set aside by prompt, so that no arm trains on them."
+    )  # fmt: skip
     heldout_share: Rate = Field(0.2, description="Share of them, by prompt, on which its accuracy is measured.")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-5, description="Peak learning rate.")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(
@@ -87,6 +97,11 @@ class Evaluate(Sampled):
         (), description="Who scores the replies; left out: `verifier` for built-in problems, `local` for your own "
         "prompts. The first named gives the headline."
     )  # fmt: skip
+    same_judge: bool = Field(
+        False, description="Let a learned judge that finds the weak prompts be the only judge of the result too. It is "
+        "refused unless you say so here, since a win may then be no more than this one judge's taste, which was "
+        "trained on; the verdict says it. The verifier is exact and needs no leave."
+    )  # fmt: skip
     samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="Replies to each prompt; intervals still resample prompts."
     )
@@ -97,3 +112,8 @@ class Evaluate(Sampled):
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
         "every model is compared with them too (the paper's leaderboard win rate)."
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        see_samples_differ(self.samples_per_prompt, self.temperature)
+        return self

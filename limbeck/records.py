@@ -43,11 +43,17 @@ class Problem(Record):
     solution: str
     content: str
 
+    @property
+    def is_worded(self) -> bool:
+        """Whether somebody wrote it, so that its wording is its own; a generator's families share theirs by design."""
+        return self.metadata.get("worded") is True
+
 
 class PromptRow(Record):
     """A prompt: a conversation that ends with a user turn, with the problem behind it where there is one.
 
     `reference_response` is the data set's own good answer where it has one (a chosen response, a demonstration).
+    `follow_ups`: what the user says after each of the model's own replies (MT-bench); asked in evaluation (turns.py).
     """
 
     id: str
@@ -55,6 +61,7 @@ class PromptRow(Record):
     source: str
     problem: Problem | None = None
     reference_response: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
     @property
     def topic(self) -> str:
@@ -103,6 +110,15 @@ class WeakPrompt(PromptRow):
 
     failures: tuple[str, ...] = ()
     successes: tuple[str, ...] = ()
+
+
+class Divergence(Record):
+    """A failing reply of the student and a right one that begins like it: `shared_characters` of both are the same."""
+
+    prompt_id: str
+    failure: str
+    correction: str
+    shared_characters: int
 
 
 class Pair(PromptRow):

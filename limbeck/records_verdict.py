@@ -1,6 +1,11 @@
 """The answer of a run: the records that the verdict stage writes and the report reads."""
 
+from typing import Literal
+
 from limbeck.records import Estimate, HeldOutSplit, Record
+
+Outcome = Literal["win", "tie", "loss"]
+Preferred = Literal["candidate", "baseline", "tie"]
 
 
 class ModelScore(Record):
@@ -8,6 +13,7 @@ class ModelScore(Record):
 
     `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
     `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
+    `missing`: replies that were asked for and are not there; like all that no judge scored, they are `unscored` too.
     `prompt_echo_rate`: share of replies that mostly repeat or go on with their prompt.
     """
 
@@ -20,6 +26,7 @@ class ModelScore(Record):
     unparsable: int
     truncated: int
     unscored: int
+    missing: int = 0
     mean_response_tokens: float | None
     repetition_rate: float
     prompt_echo_rate: float | None = None
@@ -40,9 +47,10 @@ class TopicResult(Record):
 class Comparison(Record):
     """A paired comparison on the same prompts. `difference` is candidate minus baseline, in the judge's unit.
 
+    A row is one sample of one prompt: `wins`, `ties`, `losses` and `unscored` count rows, the n of an estimate prompts.
     `p_value` is of the test that `test` names, `p_value_permutation` of the paired permutation test.
-    `length_controlled_win_rate`: what the win rate would be at equal lengths (Dubois et al. 2024); None where no
-    length is known. `minimum_detectable_win_rate`: in win rate above one half.
+    `length_controlled_win_rate`: what the win rate would be at equal lengths in characters (Dubois et al. 2024), ties
+    always half; None where no length is known. `minimum_detectable_win_rate`: in win rate above one half.
     """
 
     candidate: str
@@ -104,7 +112,8 @@ class JudgeCard(Record):
 
     `accuracy`: on held-out pairs that it was not trained on; `longer_is_chosen`: of the longer response on the same
     pairs; `calibration_error`: expected, of sigmoid(margin). `limits`: sentences. `rates`: for instance `flips` and
-    `first_position` of a pairwise judge, `failed_extraction` of a verifier.
+    `first_position` of a pairwise judge, `failed_extraction` of a verifier. `beyond_longer`: accuracy minus that of the
+    longer response, pair by pair. A pair that the judge gives no preference on counts half.
     """
 
     judge: str
@@ -116,6 +125,8 @@ class JudgeCard(Record):
     reliability: tuple[ReliabilityBin, ...] = ()
     rates: dict[str, Estimate] = {}
     limits: tuple[str, ...] = ()
+    longer_is_chosen_by_source: dict[str, Estimate] = {}
+    beyond_longer: Estimate | None = None
 
 
 class Agreement(Record):
@@ -127,11 +138,42 @@ class Agreement(Record):
     n: int
 
 
+class Preference(Record):
+    """What a pairwise judge says of a candidate's reply and the baseline's to one prompt.
+
+    `candidate_first`, `baseline_first`: what it preferred with that one shown first; None where it could not say, and
+    both None where the replies are equal, which nobody was asked about. `outcome` is the candidate's: a tie where the
+    two orders disagree, None where one is missing; `unscored_reason` then says why.
+    """
+
+    prompt_id: str
+    sample_index: int = 0
+    outcome: Outcome | None
+    candidate_first: Preferred | None = None
+    baseline_first: Preferred | None = None
+    unscored_reason: str | None = None
+
+
+class PairLogps(Record):
+    """Summed log-probabilities (nats) that a model gives the two responses of a held-out pair, and their lengths."""
+
+    id: str
+    source: str
+    chosen_logps: float
+    rejected_logps: float
+    chosen_tokens: int
+    rejected_tokens: int
+    chosen_characters: int
+    rejected_characters: int
+
+
 class Verdict(Record):
-    """The answer of a run: one sentence, then the figures behind it."""
+    """The answer of a run: one sentence, then the figures behind it. `cost_usd`: of the teacher, where it is known."""
 
     sentence: str
     confidence: float
+    ties: Literal["half", "loss"] = "half"
+    cost_usd: float | None = None
     scores: tuple[ModelScore, ...]
     comparisons: tuple[Comparison, ...]
     strengths: tuple[Strength, ...] = ()

@@ -79,13 +79,21 @@ def command_reference() -> str:
     from limbeck.cli import app
 
     runner = CliRunner()
-    names = [name for name, command in getattr(get_command(app), "commands", {}).items() if not command.hidden]
     parts = ["# The commands\n\nWritten from the code by `make docs`.\n"]
-    for words in ([], *[[name] for name in names]):
+    for words in ([], *_commands(get_command(app))):
         shown = runner.invoke(app, [*words, "--help"], prog_name="limbeck").stdout
         text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
         parts.append(f"## `{' '.join(['limbeck', *words])}`\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def _commands(group: Any) -> list[list[str]]:
+    """The words of every command that is shown, those inside a group after it."""
+    found = []
+    for name, command in getattr(group, "commands", {}).items():
+        if not command.hidden:
+            found += [[name], *([name, *words] for words in _commands(command))]
+    return found
 
 
 PAGES = {"recipe.md": recipe_reference, "commands.md": command_reference}

@@ -12,10 +12,12 @@ from limbeck.conductor import Standing
 from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.recipe_pairs import Teach
-from limbeck.records import Estimate, Judgement
+from limbeck.records import Estimate
+from limbeck.records_alarms import Alarm
+from limbeck.records_audit import Audit
 from limbeck.records_verdict import Comparison, ModelScore, Verdict
-from limbeck.statistics import proportion
-from limbeck.store import first_problem, read_records
+from limbeck.store import first_problem, read_json, read_records
+from limbeck.verdict_tables import show_comparisons, show_judges, show_pair_accuracies, show_strengths
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed
@@ -36,25 +38,31 @@ def read_verdict(path: Path) -> Verdict:
 
 
 def show_verdict(path: Path) -> None:
-    """Print the verdict's table, then its sentence."""
+    """Print the verdict's tables, what is known of its judges, then its sentence."""
     verdict = read_verdict(path)
+    if any(score.accuracy is not None for score in verdict.scores):
+        _show_accuracies(verdict)
+    show_comparisons([c for c in verdict.comparisons if c.split == "test"], verdict.confidence, verdict.ties)
+    show_strengths(verdict.strengths, verdict.confidence)
+    show_pair_accuracies(verdict.pair_accuracies, verdict.confidence)
+    show_judges(verdict.judges, verdict.agreements)
+    show(f"\n{verdict.sentence}")
+
+
+def _show_accuracies(verdict: Verdict) -> None:
     interval = f"{100 * verdict.confidence:.0f} % interval"
     table = Table(title=f"Held-out problems; below each figure its {interval}", title_justify="left")
     for column in ("model", "accuracy", "vs SFT,\npoints", "transfer", "cut\noff", "no\nanswer", "chat,\nnats/token"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    against_sft = {c.candidate: c for c in verdict.comparisons if c.split == "test" and c.judge == "verifier"}
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+    against_sft = {
+        c.candidate: c
+        for c in verdict.comparisons
+        if c.split == "test" and c.judge == "verifier" and c.baseline == "sft"
+    }
     for score in verdict.scores:
         table.add_row(*_row(score, against_sft.get(score.model)))
     results.print()
     results.print(table)
-    for c in verdict.comparisons:
-        if c.judge != "verifier" and c.split == "test":
-            show(
-                f"{c.candidate}: win rate against {c.baseline} {100 * c.win_rate.estimate:.1f} % "
-                f"[{100 * c.win_rate.low:.1f}, {100 * c.win_rate.high:.1f}] ({c.judge}; {c.wins} W, {c.ties} T, "
-                f"{c.losses} L, {c.unscored} unscored)"
-            )
-    show(verdict.sentence)
 
 
 def _row(score: ModelScore, comparison: Comparison | None) -> list[str]:
@@ -80,27 +88,27 @@ def _points(found: Estimate) -> str:
     return f"{100 * found.estimate:+.1f}\n\\[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def show_judgements(path: Path, confidence: float) -> None:
-    """Print what a judge says of one model: accuracy where it is exact, else the mean reward; unscored are counted."""
-    judgements = read_records(path, Judgement)
-    solved = [judgement.solved for judgement in judgements if judgement.solved is not None]
-    scores = [judgement.score for judgement in judgements if judgement.score is not None]
-    unscored = len(judgements) - len(scores)
-    if solved:
-        found = proportion(sum(solved), len(solved), confidence)
-        text = f"accuracy {100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}"
-    elif scores:
-        text = f"mean reward {sum(scores) / len(scores):.3f}, n = {len(scores)}"
-    else:
-        raise InputError(f"{path}: not one of {len(judgements)} replies could be scored")
-    show(f"{text}; {unscored} unscored")
-
-
 def show_standings(found: Iterable[Standing]) -> None:
     """Print one line a unit: its name, its state, and why."""
     for standing in found:
         why = f": {standing.why}" if standing.why else ""
         show(f"{standing.unit.name:30} {standing.state}{why}")
+
+
+def show_alarms(folder: Path) -> None:
+    """Print the alarms of a run with their advice, those of its pairs first, then in the order they were found in."""
+    found = _alarms_of(folder)
+    if found:
+        results.rule(f"{len(found)} alarm{'s' if len(found) > 1 else ''}", align="left")
+    for alarm in found:
+        show(f"{alarm.sentence} {alarm.advice}")
+
+
+def _alarms_of(folder: Path) -> list[Alarm]:
+    audit = folder / "audit" / "audit.json"
+    before = Audit.model_validate(read_json(audit)).alarms if audit.is_file() else ()
+    files = sorted(folder.glob("**/alarms.jsonl"), key=lambda path: (path.stat().st_mtime, path))
+    return [*before, *(alarm for path in files for alarm in read_records(path, Alarm))]
 
 
 def show_rehearsal(rehearsed: "Rehearsed", settings: Teach) -> None:

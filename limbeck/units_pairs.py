@@ -12,20 +12,27 @@ from limbeck.recipe_pairs import MadeKind
 from limbeck.stages.export.files import file_format
 from limbeck.students import served
 from limbeck.unit import SFT, Unit, files, judges_part, part_of
+from limbeck.units_reward import local_judge
 
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
 def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> list[Unit]:
     asked = {**files(Path("mine"), "weak", "random"), **files(corpus, "fresh", "human"), **evaluation_files(corpus)}
+    branches = []
+    if "divergence" in taught:
+        student = {"student": Path("sft/model"), **files(Path("mine"), "weak")}
+        branches = [Unit("branch", student, part_of(recipe, "model", "branch"), argument=SFT)]
+        asked |= {"divergences": Path("branch/divergences.jsonl")}
     return [
         Unit(
             "mine",
-            {"student": Path("sft/model"), **files(corpus, "pool")},
+            {"student": Path("sft/model"), **files(corpus, "pool"), **_mining_judge(recipe)},
             _mine_part(recipe),
             argument=SFT,
             keep=reply_store.FILE_NAMES,
         ),
+        *branches,
         Unit(
             "teach",
             {**asked, **own_templates(recipe), **_local_teachers(recipe), **embedder_folder(recipe)},
@@ -54,9 +61,10 @@ def mix_unit(recipe: Recipe, arm: str) -> Unit:
     inputs = files(Path("screen"), *settings.counts())
     if settings.trains == "sft":
         corpus = Path("corpus")
-        inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
+        if settings.starts_from == "base":
+            inputs |= {"demonstrations": corpus / "demonstrations.jsonl", "chat": Path("retain/train.jsonl")}
         inputs |= {"validation": corpus / "demonstrations_validation.jsonl"}
-    part = part_of(recipe, "mix") | {"arm": settings.model_dump()}
+    part = part_of(recipe, "mix") | {"arm": settings.mixture()}
     if settings.rolling and (along := recipe.rolling_stream_kind()) not in settings.counts():
         # Which rolling pairs are held out is the same for all arms, also for one without the pairs they follow.
         part |= {"rolling_stream": along}
@@ -99,7 +107,12 @@ def own_templates(recipe: Recipe) -> dict[str, Path]:
 def _mine_part(recipe: Recipe) -> dict[str, Any]:
     part = part_of(recipe, "model", "mine") | served.part_of(recipe, SFT)
     part |= {"control_prompts": recipe.max_candidates("random")}
-    return part | {"judges": judges_part(recipe, recipe.mine.judge)}
+    mining = recipe.mining()
+    return part | {"judges": judges_part(recipe, mining.judge) if mining.judge else {}, "mining": list(mining)}
+
+
+def _mining_judge(recipe: Recipe) -> dict[str, Path]:
+    return local_judge(recipe, "reward_mine") if recipe.mining().judge == "local" else {}
 
 
 def embedder_folder(recipe: Recipe) -> dict[str, Path]:

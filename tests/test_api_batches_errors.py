@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from limbeck.api import ChatClient, Failed, ReplyStore
 from limbeck.api.batch_client import BatchClient
 from limbeck.api.batch_wire import read_line
+from limbeck.api.costs import Terms, budget_of
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.api.prices import Price, find_price
@@ -19,7 +20,6 @@ from limbeck.errors import TeacherError
 from limbeck.recipe_pairs import Endpoint, Structured, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, ask
-from limbeck.teachers.costs import budget_of
 from limbeck.teachers.rendering import zero_shot_request
 
 
@@ -256,7 +256,8 @@ def test_a_batch_costs_half_at_openai_and_the_full_price_where_an_own_list_names
     listed = find_price("m", own, batch=True)
     assert listed is not None and listed.price == Price(input=1, output=2)
     settings = Teach.model_validate({"teacher": "openai:gpt-4o", "batch": True, "budget": {"usd": 5}})
-    assert budget_of("gpt-4o", settings, True).price == Price(input=1.25, output=5.0)
+    terms = Terms("teach.budget", settings.budget, settings.endpoint, batch=settings.batch)
+    assert budget_of("gpt-4o", terms, True).price == Price(input=1.25, output=5.0)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_every_command_with_a_sentence() -> None:
     shown = limbeck("--help").done().out
     names = [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]
-    assert len(names) == 17
+    assert len(names) == 18
     assert [name for name in names if f" {name} " not in shown] == []
 
 

@@ -50,7 +50,7 @@ def litter(folder: Path) -> list[str]:
         ("sft.learning_rate=nan", "sft.learning_rate: input should be a finite number"),
         ("model.device=gpu", "model.device: input should be 'auto', 'cpu', 'cuda' or 'mps' (found 'gpu')"),
         ("dpo", "--set 'dpo': expected section.field=value"),
-        ("mine.judge=nemotron", "mine.rule 'failed' goes with the judge 'verifier'"),
+        ("mine={rule = 'failed', judge = 'nemotron'}", "mine.rule 'failed' goes with the judge 'verifier'"),
         ("arms.sft.random=1", "an arm cannot be called 'sft'"),
         ("teach.teacher=oracle", "teach.teacher: 'oracle' is not known"),
         (
@@ -80,7 +80,7 @@ def test_a_recipe_that_is_missing_or_no_toml_is_named(recipe: Path) -> None:
 def test_an_unknown_stage_to_stop_after_is_answered_with_those_there_are(recipe: Path) -> None:
     assert refuse(recipe, "--until", "train") == (
         "--until 'train': no such stage in this run; it has corpus, retain, sft, mine, teach, screen, export, mix, "
-        "audit, dpo, evaluate, verdict, report"
+        "audit, dpo, evaluate, heldout_pairs, verdict, report"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_model_without_a_chat_template_is_refused(recipe: Path, tmp_path: Path
 def test_a_paid_teacher_without_a_budget_is_refused_before_anything_is_spent(recipe: Path) -> None:
     complaint = refuse(recipe, "--set", "teach.teacher=openai:gpt-4o")
     assert complaint == (
-        "openai:gpt-4o costs money: say with teach.budget.usd or teach.budget.tokens how much may be spent"
+        "asking 'gpt-4o' costs money: say with teach.budget.usd or teach.budget.tokens how much may be spent"
     )
     complaint = refuse(recipe, "--set", "teach.teacher=openai:new", "--set", "teach.budget.usd=5")
     assert complaint.startswith("teach.budget.usd: no price for 'new' is known in the packaged list")

@@ -324,3 +324,23 @@ def test_a_batch_goes_on_into_the_next_epoch() -> None:
         for step in range(3)
     ]
     assert got == [["0", "2"], ["1", "1"], ["2", "0"]]
+
+
+@torch.no_grad()
+def test_drift_and_changes_are_per_token_and_the_longer_response_counts_half_where_both_are_as_long(
+    model: LanguageModel, plain: PreTrainedModel
+) -> None:
+    """Chosen of 5, 1, 6, 1, 3, 20 tokens and rejected of 12, 7, 1, 1, 3, 30: one longer, two as long."""
+    rows = ragged_pairs()
+    reference = away_from_the_policy(rows)
+    values = DpoObjective(rows, rows, reference, Dpo(micro_batch_tokens=60)).validate(model)
+    changes = [
+        [(float(plain_logps(plain, row.prompt, response).sum()) - other) / len(response)
+         for response, other in zip(row.responses, reference[row.id], strict=True)]
+        for row in rows
+    ]  # fmt: skip
+    chosen, rejected = (sum(pair[side] for pair in changes) / 6 for side in (0, 1))
+    assert values["chosen_logps_change_per_token"] == pytest.approx(chosen, abs=1e-4)
+    assert values["rejected_logps_change_per_token"] == pytest.approx(rejected, abs=1e-4)
+    assert values["drift"] == pytest.approx(sum(abs(c) + abs(r) for c, r in changes) / 12, abs=1e-4)
+    assert values["longer_is_chosen"] == pytest.approx((1 + 2 / 2) / 6)

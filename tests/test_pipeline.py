@@ -7,15 +7,21 @@ from pathlib import Path
 import pytest
 from street import limbeck, outputs, settings, student, write_tiny_recipe
 
-from limbeck.manifest import MANIFEST
-from limbeck.records_verdict import Verdict
+from limbeck.manifest import MANIFEST, read_manifest
+from limbeck.records import PromptRow
+from limbeck.records_verdict import PairLogps, Verdict
+from limbeck.store import read_records
 
 UNITS = [
     "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "audit",
     "dpo/random", "dpo/mixed",
-    "evaluate/base", "evaluate/sft", "evaluate/random", "evaluate/mixed", "verdict", "report",
+    "evaluate/base", "evaluate/sft", "evaluate/random", "evaluate/mixed",
+    "heldout_pairs/base", "heldout_pairs/sft", "heldout_pairs/random", "heldout_pairs/mixed", "verdict", "report",
 ]  # fmt: skip
-AFTER_DPO = ["dpo/random", "dpo/mixed", "evaluate/random", "evaluate/mixed", "verdict", "report"]
+AFTER_DPO = [
+    "dpo/random", "dpo/mixed", "evaluate/random", "evaluate/mixed", "heldout_pairs/random", "heldout_pairs/mixed",
+    "verdict", "report",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,21 @@ def test_a_second_run_touches_no_file_and_says_the_verdict_again(finished: Path,
     assert again.out.splitlines()[-1] == f"Report: {finished / 'report' / 'report.html'}"
 
 
+def test_every_model_is_asked_about_the_held_out_pairs_of_all_arms_each_once(finished: Path) -> None:
+    heldout = {
+        json.loads(line)["id"]
+        for arm in ("random", "mixed")
+        for line in (finished / "mix" / arm / "validation.jsonl").read_text().splitlines()
+    }
+    for model in ("base", "sft", "random", "mixed"):
+        scored = read_records(finished / "heldout_pairs" / model / "pair_logps.jsonl", PairLogps)
+        assert sorted(row.id for row in scored) == sorted(heldout)
+    # What the SFT model says of them is what DPO was told of its reference.
+    reference = read_manifest(finished / "heldout_pairs" / "sft")
+    assert reference is not None
+    assert reference.result.facts["computed"] == 0
+
+
 def test_a_new_beta_runs_dpo_and_what_comes_after_it_and_nothing_else(run: Path, recipe: Path) -> None:
     before = outputs(run)
     assert limbeck("run", recipe, "--out", run, "--set", "dpo.beta=0.7").done().ran == AFTER_DPO
@@ -101,7 +122,12 @@ def test_every_setting_of_the_preference_loss_makes_dpo_stale(run: Path, recipe:
 
 def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -> None:
     added = limbeck("run", recipe, "--out", run, *settings("arms.third.random=1", "arms.third.zero_shot=2")).done()
-    assert added.ran == ["mix/third", "audit", "dpo/third", "evaluate/third", "verdict", "report"]
+    scored = [f"heldout_pairs/{model}" for model in ("base", "sft", "random", "mixed", "third")]
+    assert added.ran == ["mix/third", "audit", "dpo/third", "evaluate/third", *scored, "verdict", "report"]
+    # No other model is asked for a pair again that it was asked for before.
+    found = read_manifest(run / "heldout_pairs" / "mixed")
+    assert found is not None
+    assert found.result.facts["computed"] == 0 < found.result.facts["from_cache"]
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on"])
@@ -117,6 +143,19 @@ def test_what_changes_nothing_in_what_is_trained_makes_nothing_but_the_report_st
 )
 def test_how_replies_are_compared_runs_no_model_again(run: Path, recipe: Path, setting: str, again: list[str]) -> None:
     assert limbeck("run", recipe, "--out", run, "--set", setting).done().ran == [*again, "report"]
+
+
+def test_somebodys_responses_are_judged_and_every_model_is_compared_with_them(run: Path, recipe: Path) -> None:
+    test = read_records(run / "corpus" / "test.jsonl", PromptRow)
+    given = run.parent / "given.jsonl"
+    lines = [{"prompt": row.prompt[0].content, "response": f"#### {row.problem.answer}"} for row in test if row.problem]
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = limbeck("run", recipe, "--out", run, "--set", f"evaluate.against={given}").done()
+    assert asked.ran == ["evaluate/against", "verdict", "report"]
+    verdict = Verdict.model_validate_json((run / "verdict" / "verdict.json").read_text())
+    against = {c.candidate: c for c in verdict.comparisons if c.baseline == "against" and c.split == "test"}
+    assert against.keys() == {"base", "sft", "random", "mixed"}
+    assert all(c.wins == 0 and c.wins + c.ties + c.losses == len(test) for c in against.values())
 
 
 def test_an_alarm_ends_a_run_before_training_where_the_recipe_says_so(run: Path, recipe: Path) -> None:
@@ -165,8 +204,10 @@ def test_status_says_what_is_stale_and_what_waits_for_what(run: Path) -> None:
     assert found["dpo/random"] == found["dpo/mixed"] == "stale: the recipe or an input changed"
     assert found["evaluate/mixed"] == "waiting: waits for dpo/mixed"
     assert found["evaluate/base"] == "stale: retention.json is missing"
-    assert found["verdict"] == "waiting: waits for evaluate/base, evaluate/random, evaluate/mixed"
-    assert [unit for unit, why in found.items() if why == "fresh"] == [*UNITS[:10], "evaluate/sft"]
+    waits = "evaluate/base, evaluate/random, evaluate/mixed, heldout_pairs/random, heldout_pairs/mixed"
+    assert found["verdict"] == f"waiting: waits for {waits}"
+    fresh = [*UNITS[:10], "evaluate/sft", "heldout_pairs/base", "heldout_pairs/sft"]
+    assert [unit for unit, why in found.items() if why == "fresh"] == fresh
 
 
 def test_status_of_a_run_that_has_only_begun_names_what_is_missing(recipe: Path, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ ARM_UNITS = [
 ]  # fmt: skip
 UNITS = [
     "corpus", "retain", "sft", "mine", "teach", "screen", "export", *ARM_UNITS,
-    *(f"evaluate/{model}" for model in ("base", "sft", "human", "second", "between", "after")), "verdict", "report",
+    *(f"{step}/{model}" for step in ("evaluate", "heldout_pairs")
+      for model in ("base", "sft", "human", "second", "between", "after")), "verdict", "report",
 ]  # fmt: skip
 
 
@@ -133,7 +134,15 @@ def test_nothing_runs_twice_and_more_synthetic_pairs_leave_the_first_run_alone(
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     assert limbeck("run", recipe, "--out", run).done().ran == []
     again = limbeck("run", recipe, "--out", run, "--set", "arms.second.zero_shot=2").done().ran
-    assert again == ["mix/second", "audit", "dpo/second", "evaluate/second", "verdict", "report"]
+    assert again == [
+        "mix/second",
+        "audit",
+        "dpo/second",
+        "evaluate/second",
+        "heldout_pairs/second",
+        "verdict",
+        "report",
+    ]
     overrides = settings("arms.second.zero_shot=2", "arms.between.mixing=uniform")
     shuffled = limbeck("run", recipe, "--out", run, *overrides, "--until", "sft_arms").done().ran
     assert shuffled == ["mix/between", "sft_arms/between"]

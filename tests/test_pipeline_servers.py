@@ -56,6 +56,7 @@ max_steps = 2
 batch_size = 2
 [evaluate]
 judges = ["nemotron"]
+same_judge = true
 max_new_tokens = 16
 
 [judges.nemotron.endpoint]
@@ -158,7 +159,7 @@ def recipe(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recipe: Path) -> Path:
     folder = recipe.parent / "run"
     done = limbeck("run", recipe, "--out", folder).done()
-    assert "win rate against sft" in done.out
+    assert "Win rate against sft, judged by nemotron" in done.out
     return folder
 
 
@@ -203,7 +204,7 @@ def test_rewards_that_were_paid_for_outlive_a_change_of_mining(run: Path, recipe
     before = server.asked["reward"]
     changed = settings("mine.rule=bottom_quantile", "mine.bottom_quantile=0.9")
     assert limbeck("run", recipe, "--out", run, *changed, "--until", "mine").done().ran == ["mine"]
-    assert server.asked["reward"] == before
+    assert server.asked["reward"] == before + 1  # one question beforehand, whether the judge is still there
 
 
 def test_nothing_to_mine_is_an_error_where_an_arm_needs_it(run: Path, recipe: Path) -> None:

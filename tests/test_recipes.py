@@ -47,7 +47,7 @@ def test_the_papers_recipe_lacks_nothing_but_its_keys(monkeypatch: pytest.Monkey
     pipeline.check(recipe)
 
 
-@pytest.mark.parametrize("name", KEYLESS)
+@pytest.mark.parametrize("name", (*KEYLESS, "own-prompts"))
 def test_every_input_of_a_unit_is_written_by_an_earlier_one(name: str, tmp_path: Path) -> None:
     written: list[Path] = []
     for unit in pipeline.units(load_recipe(packaged_recipe(name)), tmp_path):
@@ -70,6 +70,13 @@ def test_an_arm_has_no_more_pairs_than_there_are_problems(path: Path) -> None:
 def test_init_writes_the_starter_recipe(tmp_path: Path) -> None:
     limbeck("init", tmp_path / "recipe.toml").done()
     assert load_recipe(tmp_path / "recipe.toml") == load_recipe(FOLDER / "starter.toml")
+
+
+def test_init_writes_the_recipe_for_own_prompts_on_demand(tmp_path: Path) -> None:
+    limbeck("init", "--own-prompts", tmp_path / "recipe.toml").done()
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    assert recipe == load_recipe(FOLDER / "own-prompts.toml")
+    assert (recipe.corpus.tasks, recipe.judged_by(), recipe.mining().rule) == (None, ("local",), "all")
 
 
 def test_the_starters_examples_work_when_their_comment_signs_are_taken_away() -> None:

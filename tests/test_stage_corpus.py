@@ -11,7 +11,7 @@ import pytest
 
 from limbeck.errors import InputError, RecipeError
 from limbeck.manifest import StageResult
-from limbeck.recipe import Recipe
+from limbeck.recipe import Evaluate, Recipe
 from limbeck.recipe_corpus import Chat, Corpus, Dataset, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus import run
@@ -48,7 +48,8 @@ class Room:
 
     def run(self, seed: int = 1, out: str = "out", **corpus: Any) -> dict[str, list[Any]]:
         # Not validated: a recipe refuses a corpus that leaves nothing to learn from, the stage does not.
-        recipe = Recipe.model_construct(name="x", seed=seed, corpus=Corpus(**corpus))
+        judges = Evaluate(judges=("verifier",))  # so that no pair is set aside to train a judge
+        recipe = Recipe.model_construct(name="x", seed=seed, corpus=Corpus(**corpus), evaluate=judges)
         (self.folder / out).mkdir(exist_ok=True)
         self.result = run(recipe, {}, self.folder / out)
         files = {path.stem for path in (self.folder / out).iterdir()}

@@ -8,6 +8,7 @@ from limbeck.errors import InputError
 from limbeck.records import Message
 from limbeck.stages.corpus.formats import FORMATS, OWN, Example, detect, last_response, read_example
 from limbeck.stages.corpus.turns import UnusableRowError
+from limbeck.tasks.numeric import problem_of, read_answer
 
 Values = dict[str, Any]
 
@@ -107,9 +108,13 @@ SCHEMAS: list[tuple[str, Values, Example]] = [
     (
         "GSM8K",
         {"question": "2+2?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
-        Example(QUESTION, "2 + 2 = 4\n#### 4"),
+        Example(QUESTION, "2 + 2 = 4\n#### 4", problem=problem_of("2+2?", read_answer("2 + 2 = 4\n#### 4"))),
     ),
-    ("MT-bench", {"question_id": 1, "category": "math", "turns": ["2+2?", "Sure?"]}, Example(QUESTION)),
+    (
+        "MT-bench",
+        {"question_id": 1, "category": "math", "turns": ["2+2?", "Sure?"]},
+        Example(QUESTION, follow_ups=("Sure?",)),
+    ),
     ("prompt and response", {"prompt": "2+2?", "response": "4"}, Example(QUESTION, "4")),
     ("prompts", {"prompt": "2+2?"}, Example(QUESTION)),
     ("prompts", {"prompt": [turn("user", "2+2?")]}, Example(QUESTION)),

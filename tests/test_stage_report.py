@@ -7,70 +7,25 @@ import math
 import re
 import shutil
 import time
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from report_fixture import HOSTILE, MODELS, SENTENCE, build_run, recipe
+from report_fixture import MODELS, SENTENCE, build_run, recipe
+from report_page import Page, make
 
 from limbeck.errors import InputError, RunFolderError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Evaluate, Recipe
 from limbeck.recipe_corpus import Corpus, Dataset
-from limbeck.records import Estimate, Judgement, Metric, PromptRow, Reply, user_prompt
+from limbeck.records import Estimate, Judgement, Metric
 from limbeck.records_verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather
 from limbeck.stages.report.ledger import cost_table
-from limbeck.stages.report.replies import TEXT_LIMIT, browser
 from limbeck.stages.report.results import side_table
 from limbeck.stages.report.safe import content_security_policy, cut, json_block
 from limbeck.store import read_records, write_json, write_records
 from limbeck.untrusted import visible
-
-# Void elements of HTML: they have no end tag.
-_VOID = {"meta", "input", "br", "img", "link", "hr"}
-
-
-class Page(HTMLParser):
-    """A page as a browser's parser sees it: start tags with attributes, and the text inside scripts and styles."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.raw: dict[str, list[str]] = {"script": [], "style": []}
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(tag)
-        if tag in self.raw:
-            self.raw[tag].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in self.raw:
-            self.raw[self.open[-1]][-1] += data
-        else:
-            self.text += data
-
-    @property
-    def replies(self) -> dict[str, Any]:
-        """The data block of the browser of replies."""
-        data: dict[str, Any] = json.loads(self.raw["script"][0])
-        return data
-
-
-def make(run_folder: Path, with_recipe: Recipe | None = None) -> str:
-    report.run(with_recipe or recipe(), {"run": run_folder}, run_folder / "report")
-    return (run_folder / "report" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +40,9 @@ def page(run_folder: Path) -> Page:
 
 def test_headline_is_the_verdicts_sentence_followed_by_recipe_seed_and_student(page: Page) -> None:
     headline = page.text.index(SENTENCE)
-    for fact in ("tiny", "smollm2-135m", "verifier", "95%", "1 h 45 min", "$0.07"):
-        assert fact in page.text[headline : headline + 700]
+    assert page.text.count("tiny", 0, headline) == 2  # the page's title, and the line above its headline
+    for fact in ("smollm2-135m", "verifier", "95%", "1 h 45 min", "$0.07"):
+        assert fact in page.text[headline : headline + 900]
 
 
 def test_every_model_has_a_row_in_both_tables_and_figures_by_family_curves_and_cost_are_drawn(page: Page) -> None:
@@ -112,11 +68,11 @@ def test_drops_by_reason_tokens_money_versions_and_hashes_are_listed(page: Page)
 
 def test_hostile_text_makes_no_element_and_no_script(page: Page) -> None:
     assert page.open == []  # every element that was opened was closed where it should be
-    assert len(page.raw["script"]) == 2 and len(page.raw["style"]) == 1
+    assert len(page.raw["script"]) == 4 and len(page.raw["style"]) == 1
     names = {tag for tag, _ in page.tags}
     assert not names & {"img", "iframe", "object", "embed", "link", "base", "b"}
     assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
-    assert not re.search(r"[<>&\u2028\u2029]", page.raw["script"][0])
+    assert len(page.data) == 3 and not any(re.search(r"[<>&\u2028\u2029]", block) for block in page.data)
 
 
 def test_no_resource_outside_the_page_is_referenced(page: Page) -> None:
@@ -128,7 +84,7 @@ def test_no_resource_outside_the_page_is_referenced(page: Page) -> None:
     ]
     assert references and all(reference.startswith("#") for reference in references)
     assert not re.search(r"url\(|@import", page.raw["style"][0])
-    assert not re.search(r"fetch|XMLHttpRequest|innerHTML|eval\(|https?:", page.raw["script"][1])
+    assert not re.search(r"fetch|XMLHttpRequest|innerHTML|eval\(|https?:", page.code)
 
 
 def test_policy_allows_exactly_the_inline_script_and_style(page: Page) -> None:
@@ -139,33 +95,10 @@ def test_policy_allows_exactly_the_inline_script_and_style(page: Page) -> None:
         a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policies == [
-        f"default-src 'none'; script-src {source(page.raw['script'][1])}; style-src {source(page.raw['style'][0])}; "
+        f"default-src 'none'; script-src {source(page.code)}; style-src {source(page.raw['style'][0])}; "
         "base-uri 'none'; form-action 'none'"
     ]
     assert content_security_policy("a", "b") != content_security_policy("a", "c")
-
-
-def test_replies_survive_the_journey_into_the_page_with_unseen_characters_shown(page: Page, run_folder: Path) -> None:
-    gathered = browser(gather(run_folder, recipe()))
-    assert gathered is not None and page.replies == gathered.data
-    assert [model["name"] for model in page.replies["models"]] == list(MODELS)
-    sft = MODELS.index("sft")
-    shown = [row["replies"][sft] for row in page.replies["rows"][: len(HOSTILE)]]
-    assert shown[0]["text"] == HOSTILE[0]
-    assert shown[3]["text"] == (
-        "safe⟪U+202E⟫gnihtemos⟪U+202C⟫ then⟪U+200B⟫zero⟪U+2066⟫ width⟪U+FEFF⟫ and ⟪U+2028⟫ line"
-    )
-    assert shown[4]["text"] == "nul⟪U+0000⟫bell⟪U+0007⟫escape⟪U+001B⟫[31mred"
-    assert shown[5]["text"] == "x" * TEXT_LIMIT and shown[5]["more"] == 1_000_000 - TEXT_LIMIT
-    assert shown[7]["text"] == HOSTILE[7]
-
-
-def test_marks_say_solved_wrong_unparsed_unscored_and_truncated(page: Page) -> None:
-    replies = [reply for row in page.replies["rows"] for reply in row["replies"]]
-    assert {reply["outcome"] for reply in replies} == {"solved", "wrong", "unparsed", "unscored"}
-    assert any(reply.get("truncated") for reply in replies)
-    unscored = [reply for reply in replies if reply["outcome"] == "unscored"]
-    assert [reply["reason"] for reply in unscored] == ["the scorer timed out"]
 
 
 def test_same_run_folder_gives_the_same_bytes(run_folder: Path, page: Page) -> None:
@@ -182,8 +115,8 @@ def test_missing_files_are_named_and_the_rest_of_the_page_is_there(tmp_path: Pat
     page = Page(make(root))
     assert SENTENCE in page.text
     assert all(name in page.text for name in (*gone, "evaluate/sft/judgements_*.jsonl"))
-    assert page.replies["rows"][0]["replies"][0] is None
-    assert "outcome" not in page.replies["rows"][0]["replies"][1]
+    assert [model["name"] for model in page.index["models"]] == list(MODELS[1:])
+    assert "outcome" not in page.texts[0]["replies"][0][0]
 
 
 def test_quantity_without_a_metric_and_values_that_are_not_finite_are_said(tmp_path: Path) -> None:
@@ -224,8 +157,9 @@ def test_run_without_arms_tasks_and_verifier_is_reported_by_reward(tmp_path: Pat
     page = Page(make(root, reward))
     for said in ("−3.50", "+4.75", "[+3.00, +6.00]", "p < 0.001", "The recipe has no arms", "Difference to base"):
         assert said in page.text
-    first, second = page.replies["rows"][0]["replies"][1], page.replies["rows"][1]["replies"][1]
-    assert first["score"] == 2.5 and "outcome" not in first
+    [first], [second] = page.texts[0]["replies"][1], page.texts[1]["replies"][1]
+    assert first["rewards"] == {"nemotron": 2.5} and "outcome" not in first
+    assert page.index["scores"]["nemotron"][1][:3] == [2.5, None, None]
     assert second["outcome"] == "unscored" and second["reason"] == "no reason given"
 
 
@@ -255,22 +189,11 @@ def test_main_table_is_of_the_recipes_first_judge(tmp_path: Path) -> None:
     assert "Held-out prompts, judge nemotron" in page.text
 
 
-def test_a_worked_solution_is_shown_once(tmp_path: Path) -> None:
-    root = build_run(tmp_path / "run")
-    rows = read_records(root / "corpus" / "test.jsonl", PromptRow)
-    given = [row.model_copy(update={"reference_response": row.problem.solution}) for row in rows if row.problem]
-    free = PromptRow(id="test-0000", prompt=user_prompt("Hi"), source="own", reference_response="Hello.")
-    write_records(root / "corpus" / "test.jsonl", [free, *given[1:]])
-    first, second = Page(make(root)).replies["rows"][:2]
-    assert [reference["title"] for reference in first["references"]] == ["Reference response"]
-    assert [reference["title"] for reference in second["references"]] == ["Answer", "Worked solution"]
-
-
 def test_unscored_judgements_are_a_bare_count(run_folder: Path) -> None:
     verdict = gather(run_folder, recipe()).verdict
     two_judges = verdict.scores[0].model_copy(update={"num_replies": 4, "unscored": 6})
     row = side_table(verdict.model_copy(update={"scores": (two_judges,)})).rows[0]
-    assert row[4].main == "6"
+    assert row[5].main == "6"
 
 
 def test_money_that_nobody_knows_is_a_dash_and_none_spent_is_a_sum(run_folder: Path) -> None:
@@ -283,19 +206,6 @@ def test_money_that_nobody_knows_is_a_dash_and_none_spent_is_a_sum(run_folder: P
     assert cost_table(unknown).rows[-1][-1].main == "–"
     free = manifests["corpus"].model_copy(update={"result": StageResult(money_usd=0)})
     assert [row[-1].main for row in cost_table({"corpus": free}).rows] == ["$0.00", "$0.00"]
-
-
-def test_further_samples_and_stray_replies_are_counted(tmp_path: Path) -> None:
-    root = build_run(tmp_path / "run")
-    ids = [("test-0000", 1), ("test-0000", 0), ("elsewhere", 0)]
-    replies = [
-        Reply(prompt_id=i, sample_index=s, text=f"sample {s}", finish_reason="stop", num_tokens=2) for i, s in ids
-    ]
-    write_records(root / "evaluate" / "base" / "replies.jsonl", replies)
-    page = Page(make(root))
-    assert "1 further samples of the same prompts" in page.text
-    assert "1 replies answer prompts that are not among the held-out prompts" in page.text
-    assert page.replies["rows"][0]["replies"][0]["text"] == "sample 0"
 
 
 def test_missing_verdict_is_an_input_error_that_says_what_to_do(tmp_path: Path) -> None:
@@ -335,14 +245,6 @@ def test_two_thousand_prompts_and_five_models_render_in_seconds_within_a_bounded
     html = make(root)
     assert time.monotonic() - started < 10
     assert len(html.encode()) < 15_000_000
-
-
-def test_texts_are_cut_shorter_where_together_they_exceed_the_pages_budget(run_folder: Path) -> None:
-    tight = browser(gather(run_folder, recipe()), budget=60_000)
-    assert tight is not None
-    longest = max(len(reply["text"]) for row in tight.data["rows"] for reply in row["replies"])
-    assert longest < TEXT_LIMIT
-    assert any("Texts are cut at" in note for note in tight.notes)
 
 
 def test_characters_that_hide_or_reorder_are_shown_and_the_others_left() -> None:

@@ -9,6 +9,7 @@ from limbeck.records import Estimate, Metric
 from limbeck.stages.report import svg, wording
 from limbeck.stages.report.curves import bin_size, binned, dpo_curves, points_of, sft_curves
 from limbeck.stages.report.figures import Bar, Curve, Dot, DotAxis, DotGroup, bars, dot_whisker, panel
+from limbeck.stages.report.plots import Axis, Points, Tally, bin_width, core, histogram_panel, point_panel, tally_bars
 
 
 def estimate(middle: float, half: float = 0.1) -> Estimate:
@@ -133,3 +134,33 @@ def test_durations_have_two_units_at_most_and_money_keeps_small_sums() -> None:
     ]  # fmt: skip
     assert [wording.money(usd) for usd in (0, 0.0042, 12.5)] == ["$0.00", "$0.0042", "$12.50"]
     assert (wording.count_of(3, 60), wording.count_of(0, 0)) == ("3 (5.0%)", "0")
+
+
+def test_a_bar_is_split_in_proportion_and_counts_stand_where_there_is_room() -> None:
+    drawn = str(tally_bars("Outcomes", [Tally("arm", "n = 100", 50, 49, 1, "50%")]))
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="24"', drawn)]
+    assert widths == pytest.approx([0.5 * 535 - 1, 0.49 * 535 - 1, 0.01 * 535 - 1], abs=0.01)
+    assert re.findall(r"on-\w+", drawn) == ["on-won", "on-tied"]
+
+
+def test_bins_are_round_and_one_holds_no_difference() -> None:
+    assert bin_width([-3, 2.2]) == 0.2
+    assert bin_width([0.0]) == 0.1
+    drawn = str(histogram_panel("arm", "", [-1.0, -0.04, 0.0, 0.04, 1.0, 1.0], "difference"))
+    assert re.findall(r">([−\d.]+) ± 0.05: (\d) prompts", drawn) == [("−1", "1"), ("0", "3"), ("1", "2")]
+
+
+def test_points_are_one_path_and_a_far_outlier_stands_at_the_edge() -> None:
+    places = tuple((float(x), float(x)) for x in range(20))
+    drawn = str(point_panel(Points(2, "arm", "", (*places, (1e6, 5.0))), Axis("tokens"), Axis("score")))
+    assert drawn.count("<path") == 1 and drawn.count("h0") == 21
+    assert "M332," in drawn  # at the right edge
+    xs = [float(x) for x in re.findall(r"M([\d.]+),", drawn)]
+    assert max(xs[:20]) - min(xs[:20]) > 30  # and the others are not pressed into one place
+
+
+def test_the_core_holds_everything_where_nothing_is_far_out() -> None:
+    assert core([1.0, 2.0, 3.0, 4.0, 9.0]) == (1, 9)
+    assert core([1.0, 2.0, 3.0, 4.0, 1000.0]) == (1, 16)  # quartiles 2 and 4
+    assert core([0.0, 0.0, 0.0, 0.0, 7.0]) == (0, 7)
+    assert core([1.0, 1000.0]) == (1, 1000)

@@ -20,9 +20,10 @@ def section(html: str) -> str:
 
 
 def test_alarms_and_figures_of_the_audit_are_on_the_page(tmp_path: Path) -> None:
-    shown = section(made(build_run(tmp_path / "run")))
-    assert "words alone tell &lt;chosen&gt; from rejected. <small>Write both alike." in shown
-    assert "<code>audit.max_words_auc</code>" in shown
+    page = made(build_run(tmp_path / "run"))
+    assert "words alone tell &lt;chosen&gt; from rejected. <small>Write both alike." in page
+    assert "<code>audit.max_words_auc</code>" in page
+    shown = section(page)
     for figure in ("0.93", "[0.90, 0.96]", "5,210", "400 sampled", "41.2 / 38.9", "40.0%", "random: 90.0%", "0.610"):
         assert figure in shown
     assert "arm random" in shown

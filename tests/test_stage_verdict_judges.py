@@ -6,15 +6,18 @@ from typing import Any
 import pytest
 
 from limbeck import pipeline
-from limbeck.recipe_file import parse_recipe
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe
+from limbeck.recipe_file import load_recipe, parse_recipe
 from limbeck.stages.verdict.wording import say_verdict
 
 ONLY_JUDGE = "The judge that found the weak prompts, nemotron, is the only judge of this result."
 BY_REWARD = {"rule": "gap", "judge": "nemotron"}
 
 
-def recipe(arm: dict[str, int], mine: dict[str, str], *judges: str) -> Any:
-    data = {"name": "r", "corpus": {"tasks": {}}, "mine": mine, "evaluate": {"judges": judges}, "arms": {"a": arm}}
+def recipe(arm: dict[str, int], mine: dict[str, str], *judges: str, same_judge: bool = False) -> Recipe:
+    evaluate = {"judges": judges, "same_judge": same_judge}
+    data = {"name": "r", "corpus": {"tasks": {}}, "mine": mine, "evaluate": evaluate, "arms": {"a": arm}}
     return parse_recipe(data, "r.toml")
 
 
@@ -33,6 +36,40 @@ def test_the_judge_that_mined_is_named_where_it_mined_and_judges_alone(
     assert (say_verdict([], [], recipe(arm, mine, *judges)) == ONLY_JUDGE) is said
 
 
+@pytest.mark.parametrize(
+    ("arm", "mine", "judges"),
+    [
+        ({"human": 9}, BY_REWARD, ("nemotron",)),  # nothing is mined
+        ({"zero_shot": 9}, {}, ("verifier",)),  # exact: may do both
+        ({"zero_shot": 9}, {}, ("nemotron",)),
+        ({"zero_shot": 9}, BY_REWARD, ("verifier", "nemotron")),
+        ({"zero_shot": 9}, BY_REWARD, ("nemotron", "verifier")),
+    ],
+)
+def test_every_other_set_of_judges_may_judge(
+    arm: dict[str, int], mine: dict[str, str], judges: tuple[str, ...]
+) -> None:
+    pipeline.check_judges(recipe(arm, mine, *judges))
+
+
+@pytest.mark.parametrize("judges", [("nemotron",), ("nemotron", "nemotron")])
+def test_a_learned_judge_that_mined_is_refused_as_the_only_one_unless_the_recipe_says_so(
+    judges: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_API_KEY", "key")
+    alone = recipe({"zero_shot": 9}, BY_REWARD, *judges)
+    with pytest.raises(RecipeError, match=r"evaluate\.judges: nemotron finds the weak prompts .*same_judge = true"):
+        pipeline.check(alone)
+    pipeline.check(recipe({"zero_shot": 9}, BY_REWARD, *judges, same_judge=True))
+
+
+def test_the_papers_recipe_says_that_its_one_judge_does_both() -> None:
+    paper = load_recipe(Path(__file__).parent.parent / "recipes" / "paper.toml")
+    assert paper.mined_alone()
+    pipeline.check_judges(paper)
+    assert ONLY_JUDGE in say_verdict([], [], paper)
+
+
 def test_a_verdict_is_stale_where_another_judge_mined_and_not_where_none_does() -> None:
     def parts(arm: dict[str, int]) -> list[Any]:
         recipes = [recipe(arm, mine, "nemotron") for mine in ({}, BY_REWARD)]
@@ -42,3 +79,23 @@ def test_a_verdict_is_stale_where_another_judge_mined_and_not_where_none_does() 
     assert by_verifier != by_reward
     by_verifier, by_reward = parts({"human": 9})
     assert by_verifier == by_reward
+
+
+def verdict_inputs(evaluate: dict[str, Any], **sections: Any) -> dict[str, Path]:
+    data = {"name": "r", "corpus": {"tasks": {}}, "arms": {"a": {"zero_shot": 9}}, "evaluate": evaluate} | sections
+    (unit,) = [unit for unit in pipeline.units(parse_recipe(data, "r.toml"), Path("/b")) if unit.name == "verdict"]
+    return dict(unit.inputs)
+
+
+def test_the_verdict_reads_what_each_judge_leaves(tmp_path: Path) -> None:
+    pairwise = verdict_inputs({"judges": ["pairwise"]}, judges={"pairwise": {"model": "local:m"}})
+    assert pairwise["a/preferences"] == Path("compare/a/preferences.jsonl")
+    assert not [name for name in pairwise if "judgements" in name or name == "sft/preferences"]
+    assert verdict_inputs({"judges": ["local"]})["reward_card"] == Path("reward/card.json")
+    named = {"local": {"model": str(tmp_path / "model")}}
+    assert "reward_card" not in verdict_inputs({"judges": ["local"]}, judges=named)
+    (tmp_path / "card.json").write_text("{}")
+    assert verdict_inputs({"judges": ["local"]}, judges=named)["reward_card"] == tmp_path / "card.json"
+    assert "paid/teach" not in verdict_inputs({"judges": ["verifier"]})
+    paid = verdict_inputs({"judges": ["verifier"]}, teach={"teacher": "openai:some-model"})
+    assert paid["paid/teach"] == Path("teach/manifest.json")

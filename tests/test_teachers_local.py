@@ -14,13 +14,14 @@ from tiny_models import CHATML, tiny_folder, tiny_model, tiny_tokenizer
 
 from limbeck import pipeline, teachers
 from limbeck.api import Answered, Failed, ReplyStore
+from limbeck.api.json_replies import ParseFailure
+from limbeck.chat_engine import folded
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe_pairs import Structured, Teach
 from limbeck.records import Message, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import LocalTeacher, NewPromptRow, Replied, Request, ask
-from limbeck.teachers.local import folded
-from limbeck.teachers.parsing import ParsedPair, ParseFailure, parse_pair, parse_prompt
+from limbeck.teachers.parsing import ParsedPair, parse_pair, parse_prompt
 from limbeck.teachers.rendering import new_prompt_request, zero_shot_request
 from limbeck.teachers.schemas import bounded_schema
 
@@ -161,7 +162,7 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_sentence_and_what_was_in_
         broken.decoder.layers[1].mlp.down_proj.weight[3] = float("nan")
     # The probe of a loading model would refuse it: the fault comes later.
     who = teacher(folder)
-    who._model = broken
+    who._engine._model = broken
     with pytest.raises(ModelError, match="no numbers"):
         asked(who, requests(3), tmp_path / "r.sqlite")
     with ReplyStore(tmp_path / "r.sqlite") as opened:

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.api.json_replies import SENTENCES, ParseFailure, ParseReason
 from limbeck.teachers.parsing import (
     MAX_ANSWER_CHARACTERS,
-    SENTENCES,
     ParsedPair,
-    ParseFailure,
-    ParseReason,
     parse_pair,
     parse_plain,
     parse_prompt,

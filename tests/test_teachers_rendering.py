@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.api.json_replies import ParseFailure, ParseReason
 from limbeck.records import Message, Pair, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import NewPromptRow, RequestKind
-from limbeck.teachers.parsing import ParseFailure, ParseReason
 from limbeck.teachers.rendering import (
     ask_again,
     few_shot_request,

@@ -125,11 +125,14 @@ def test_a_killed_and_resumed_training_is_one_curve_in_its_tracker_and_trains_as
         if step == 6:
             raise KilledError
 
-    dying, tracker = Wrapped(sft(), before=die), ("fake",)
-    trainer = Trainer(tiny_model(base), dying, rarely, tmp_path / "a", "SFT", tracking=Tracking(tracker, run))
+    def follows() -> Tracking:
+        return Tracking(("fake",), run, wait_seconds=60)
+
+    dying = Wrapped(sft(), before=die)
+    trainer = Trainer(tiny_model(base), dying, rarely, tmp_path / "a", "SFT", tracking=follows())
     with pytest.raises(KilledError):
         trainer.run()
-    resumed = Trainer(tiny_model(base), sft(), rarely, tmp_path / "a", "SFT", tracking=Tracking(tracker, run))
+    resumed = Trainer(tiny_model(base), sft(), rarely, tmp_path / "a", "SFT", tracking=follows())
     resumed.run()
     plain = Trainer(tiny_model(base), sft(), rarely, tmp_path / "b", "SFT")
     plain.run()

@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.packing import Item
@@ -86,12 +93,30 @@ def tiny_folder(folder: Path, architecture: str = "llama", variant: Variant = "c
     return folder
 
 
-def tiny_encoder(folder: Path, **pooling: bool) -> Path:
-    """Save a tiny sentence encoder with random weights, which reads 40 tokens; `pooling` as its config says."""
+def tiny_classifier(
+    folder: Path, architecture: str = "qwen2", variant: Variant = "chatml", num_labels: int = 1, **config: Any
+) -> Path:
+    """Save a tiny sequence classifier on a decoder, with random weights, the head's included."""
+    torch.manual_seed(0)
+    settings = _SIZES | _OWN.get(architecture, {}) | {"num_labels": num_labels} | config
+    AutoModelForSequenceClassification.from_config(AutoConfig.for_model(architecture, **settings)).save_pretrained(
+        folder
+    )
+    tiny_tokenizer(variant).save_pretrained(folder)
+    return folder
+
+
+def tiny_encoder(folder: Path, labels: int = 0, reads: int = 40, **pooling: bool) -> Path:
+    """Save a tiny sentence encoder with random weights, which reads 40 tokens; `pooling` as its config says.
+
+    `labels`: a classifier with so many instead.
+    """
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = AutoConfig.for_model("bert", vocab_size=VOCABULARY, max_position_embeddings=40, **sizes)
-    AutoModel.from_config(config).save_pretrained(folder)
+    config = AutoConfig.for_model("bert", vocab_size=VOCABULARY, max_position_embeddings=reads, **sizes)
+    if labels:
+        config.num_labels = labels
+    (AutoModelForSequenceClassification if labels else AutoModel).from_config(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     if pooling:
         (folder / "1_Pooling").mkdir()

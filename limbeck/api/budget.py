@@ -16,11 +16,15 @@ from limbeck.errors import BudgetError
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of money and of tokens, prompt and reply together (None: no limit), and the price money is counted by."""
+    """Limits of money and of tokens, prompt and reply together (None: no limit), and the price money is counted by.
+
+    `field`: where the recipe sets them, for whoever is told that they are used up.
+    """
 
     usd: float | None = None
     tokens: int | None = None
     price: Price | None = None
+    field: str = "teach.budget"
 
     def limits(self) -> Limits:
         """As whole numbers."""
@@ -114,8 +118,8 @@ class Purse:
                 f"{worst.tokens:,}"
             )
         return BudgetError(
-            f"the budget is used up: {'; '.join(parts)}. What was answered is kept: raise teach.budget and run the "
-            "same command again"
+            f"the budget is used up: {'; '.join(parts)}. What was answered is kept: raise {self._budget.field} "
+            "and run the same command again"
         )
 
 

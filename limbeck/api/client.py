@@ -36,11 +36,15 @@ FREE_STATUSES = frozenset({429, 500, 503})  # and every 4xx: refused before a to
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat completion. `parameters` go into the body as they are (temperature, max_tokens, response_format)."""
+    """One chat completion. `parameters` go into the body as they are (temperature, max_tokens, response_format).
+
+    `reply_tokens`: what a budget sets aside for a reply of which no parameter says how long it may be.
+    """
 
     model: str
     messages: tuple[Message, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    reply_tokens: int = 0
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the request."""
@@ -212,7 +216,7 @@ class ChatClient:
             raise RuntimeError("a ChatClient is used inside `async with`")
         body = wire.adapt(request.body(), self.adaptations)
         content = wire.encode(body)
-        most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or 0)
+        most_out = int(body.get("max_tokens") or body.get("max_completion_tokens") or request.reply_tokens)
         async with self._flow.turn(len(content) / BYTES_A_TOKEN + most_out, waited_for) as turn:
             number = await account.begin(len(content), most_out)
             await turn.confirm()  # room in a budget may have been waited for

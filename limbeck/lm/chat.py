@@ -36,30 +36,11 @@ class Chat:
 
         Special tokens spelled out in a message are read as plain text: a data set cannot forge a turn.
         """
-        texts = [message.content for message in messages]
-        if not any(token in text for token in self.special_tokens for text in texts):
-            text = _render(self.tokenizer, [message.model_dump() for message in messages], open_turn=True)
-            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        return self._guarded_prompt_ids(messages)
-
-    def _guarded_prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        # The template is rendered around markers; its own text may hold special tokens, the messages' text may not.
-        marked = [{"role": m.role, "content": f"\ue000{number}\ue001"} for number, m in enumerate(messages)]
-        text = _render(self.tokenizer, marked, open_turn=True)
-        ids: list[int] = []
-        for piece in _MARKER.split(text):
-            own = piece.startswith("\ue000")
-            content = messages[int(piece[1:-1])].content if own else piece
-            ids += self.tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
-        return tuple(ids)
+        return templated_ids(self.tokenizer, self.special_tokens, messages, open_turn=True)
 
     def takes_system(self) -> bool:
-        """Whether the template shows the words of a system turn; some refuse it, others leave it out."""
-        turns = [{"role": "system", "content": _PROBE}, {"role": "user", "content": ""}]
-        try:
-            return _PROBE in _render(self.tokenizer, turns, open_turn=True)
-        except ModelError:
-            return False
+        """Whether the template shows the words of a system turn."""
+        return takes_system(self.tokenizer)
 
     def response_ids(self, text: str) -> tuple[int, ...]:
         """Ids of a whole response, its end of turn included exactly once.
@@ -76,17 +57,56 @@ class Chat:
         return str(decoded)
 
 
-def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
-    """Find out how `tokenizer` ends a turn: the first token after an assistant's words in its own template.
+def templated_ids(
+    tokenizer: PreTrainedTokenizerBase, special_tokens: Sequence[str], messages: Sequence[Message], *, open_turn: bool
+) -> tuple[int, ...]:
+    """Ids of the templated conversation; `open_turn`: up to where the assistant begins to write.
+
+    Special tokens spelled out in a message are read as plain text.
+    """
+    if not any(token in message.content for token in special_tokens for message in messages):
+        text = _render(tokenizer, [message.model_dump() for message in messages], open_turn=open_turn)
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+    # The template is rendered around markers; its own text may hold special tokens, the messages' text may not.
+    marked = [{"role": m.role, "content": f"\ue000{number}\ue001"} for number, m in enumerate(messages)]
+    text = _render(tokenizer, marked, open_turn=open_turn)
+    ids: list[int] = []
+    for piece in _MARKER.split(text):
+        own = piece.startswith("\ue000")
+        content = messages[int(piece[1:-1])].content if own else piece
+        ids += tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
+    return tuple(ids)
+
+
+def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template shows the words of a system turn; some refuse it, others leave it out."""
+    turns = [{"role": "system", "content": _PROBE}, {"role": "user", "content": ""}]
+    try:
+        return _PROBE in _render(tokenizer, turns, open_turn=True)
+    except ModelError:
+        return False
+
+
+def refuse_without_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """See that there is a chat template.
 
     Raises:
-        ModelError: where there is no chat template, or it does not put the words where a response can be learnt.
+        ModelError: where there is none.
     """
     if not tokenizer.chat_template:
         raise ModelError(
             f"{name} has no chat template, so a conversation cannot be put to it; use its instruct or chat variant, or "
             "save a `chat_template.jinja` beside its tokenizer"
         )
+
+
+def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
+    """Find out how `tokenizer` ends a turn: the first token after an assistant's words in its own template.
+
+    Raises:
+        ModelError: where there is no chat template, or it does not put the words where a response can be learnt.
+    """
+    refuse_without_template(tokenizer, name)
     opening = [{"role": "user", "content": _PROBE}]
     before = _render(tokenizer, opening, open_turn=True)
     whole = _render(tokenizer, [*opening, {"role": "assistant", "content": _PROBE}], open_turn=False)
@@ -94,7 +114,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
     if rest == whole or not rest.startswith(_PROBE):
         raise ModelError(f"the chat template of {name} does not continue its own generation prompt with the response")
     after = tokenizer.encode(rest.removeprefix(_PROBE), add_special_tokens=False)
-    specials = _special_tokens(tokenizer)
+    specials = special_tokens_of(tokenizer)
     end = after[0] if after and after[0] in specials.values() else tokenizer.eos_token_id
     if not isinstance(end, int):
         raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
@@ -102,7 +122,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
     return Chat(tokenizer, end, frozenset(stops), tuple(specials))
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def special_tokens_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Ids of all special tokens by spelling. The named ones are not all: templates of Phi 3 and Gemma 3 end a turn with
     a token that is marked as special in the vocabulary, but has no name in the tokenizer's settings.
     """

@@ -20,6 +20,7 @@ from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.names import model_folder
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.span_attention import Span
 from limbeck.store import atomic_folder, disk_errors
 
@@ -31,31 +32,10 @@ _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A causal language model taken apart where the engine needs it: decoder, head, and how to talk to it."""
+class LanguageModel(PackedModel):
+    """A causal language model taken apart where the engine needs it, and how to talk to it."""
 
-    name: str
-    network: PreTrainedModel
-    decoder: nn.Module
-    head: nn.Linear
     chat: Chat
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return self.head.weight.device
-
-    @property
-    def context_tokens(self) -> int | None:
-        """How many tokens prompt and response may have together, where the model says."""
-        tokens: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        return tokens
-
-    def hidden(self, input_ids: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
-        """Last hidden states of one packed row: ids and positions [1, T] -> [T, H]."""
-        output = self.decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, layout=layout)
-        states: Tensor = output.last_hidden_state[0]
-        return states
 
     def save(self, folder: Path) -> None:
         """Write a folder that `AutoModelForCausalLM.from_pretrained` opens, whole or not at all.
@@ -78,7 +58,7 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     """
     path = model_folder(name)
     transformers_logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
-    with _load_errors(name):
+    with load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
     network.to(device)
@@ -103,13 +83,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ModelError: where it cannot be found or loaded.
     """
     path = model_folder(name)
-    with _load_errors(name):
+    with load_errors(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     return tokenizer
 
 
 @contextmanager
-def _load_errors(name: str) -> Iterator[None]:
+def load_errors(name: str) -> Iterator[None]:
+    """Turn what a library raises for a folder that it cannot load into one sentence that names the model."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:

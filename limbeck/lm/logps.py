@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from limbeck.lm.load import LanguageModel
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import PackedRow
 
 # Words of the vocabulary at once. Measured for 300 and 1,200 targets, 49,152 words, hidden size 576, on two cores:
@@ -101,7 +101,7 @@ def target_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: T
     return logps
 
 
-def token_logps(model: LanguageModel, row: PackedRow) -> Tensor:
+def token_logps(model: PackedModel, row: PackedRow) -> Tensor:
     """Log-probability of each target of `row` under `model`: [N], fp32, in nats."""
     hidden = model.hidden(row.input_ids, row.position_ids, row.layout)
     return target_logps(hidden[row.predict_at], model.head.weight, model.head.bias, row.targets)
@@ -112,6 +112,6 @@ def sum_by_sequence(token_values: Tensor, row: PackedRow) -> Tensor:
     return token_values.new_zeros(row.num_sequences).index_add(0, row.owner, token_values)
 
 
-def logps(model: LanguageModel, row: PackedRow) -> Tensor:
+def logps(model: PackedModel, row: PackedRow) -> Tensor:
     """Summed log-probability of each response of `row`: [S], fp32, in nats (Rafailov et al. 2023, log pi(y|x))."""
     return sum_by_sequence(token_logps(model, row), row)

@@ -17,13 +17,13 @@ from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import ModelError, RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_training import ALL_LINEAR, Lora
+from limbeck.recipe_training import ALL_LINEAR, Lora, Optimisation
 from limbeck.store import atomic_folder, disk_errors
 
 if TYPE_CHECKING:
     from peft import LoraModel
 
-    from limbeck.lm.load import LanguageModel
+    from limbeck.lm.packed_model import PackedModel
 
 _ADAPTER = "default"  # peft's own name for an adapter that is the only one
 
@@ -34,7 +34,10 @@ def check_installed(recipe: Recipe) -> None:
     Raises:
         RecipeError: naming the section that asks, and what to install.
     """
-    for section, settings in (("sft", recipe.sft), ("dpo", recipe.dpo)):
+    asked: list[tuple[str, Optimisation]] = [("sft", recipe.sft), ("dpo", recipe.dpo), ("reward", recipe.reward)]
+    for name, arm in recipe.arms.items():
+        asked.append((f"arms.{name}.{arm.trains}", recipe.dpo_of(name) if arm.dpo else recipe.sft_of(name)))
+    for section, settings in asked:
         if settings.lora is not None and importlib.util.find_spec("peft") is None:
             raise RecipeError(f"{section}.lora needs the library 'peft': pip install 'limbeck[lora]'")
 
@@ -43,7 +46,7 @@ def check_installed(recipe: Recipe) -> None:
 class Adapters:
     """Adapters inside a model's network: the only weights of it that can be trained."""
 
-    model: "LanguageModel"
+    model: "PackedModel"
     tuner: "LoraModel"
     seed: int
 
@@ -83,7 +86,7 @@ class Adapters:
         self.tuner.unload()
 
 
-def attach(model: "LanguageModel", settings: Lora | None, seed: int) -> Adapters | None:
+def attach(model: "PackedModel", settings: Lora | None, seed: int) -> Adapters | None:
     """Put adapters into the network and freeze everything else; nothing is done where `settings` is None.
 
     The same seed gives the same adapters. They have the network's dtype; the trainer keeps their fp32 masters.
@@ -113,7 +116,7 @@ def attach(model: "LanguageModel", settings: Lora | None, seed: int) -> Adapters
     return Adapters(model, tuner, seed)
 
 
-def _targets(model: "LanguageModel", asked: Sequence[str]) -> list[str]:
+def _targets(model: "PackedModel", asked: Sequence[str]) -> list[str]:
     """Names of linear layers, each checked to be one that can carry an adapter."""
     from torch import nn
 

@@ -64,6 +64,15 @@ def apo_zero(rewards: Rewards) -> Tensor:
     return torch.sigmoid(-rewards.chosen) + torch.sigmoid(rewards.rejected)
 
 
+def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """-log sigmoid(chosen - rejected), [P], of the rewards of both responses of each pair, [P] each.
+
+    Ouyang et al. 2022, "Training language models to follow instructions with human feedback", equation 1, of one pair:
+    the likelihood of Bradley and Terry 1952, with rewards as log-strengths.
+    """
+    return -logsigmoid(chosen - rejected)
+
+
 def nll_per_token(logps: Tensor, num_tokens: Tensor) -> Tensor:
     """Negative log-likelihood per response token, [P], nats a token.
 

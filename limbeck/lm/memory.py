@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from limbeck.errors import ModelError, TrainingError
 from limbeck.lm.free_memory import Memory
-from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import CHUNK_WORDS, token_logps
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, pack
 from limbeck.lm.recompute import layers_of, recomputing
 from limbeck.recipe_training import Optimisation
@@ -59,7 +59,7 @@ class _Line(NamedTuple):
 
 
 def estimate_memory(
-    model: LanguageModel,
+    model: PackedModel,
     masters: Sequence[Tensor],
     items: Sequence[Item],
     settings: Optimisation,
@@ -99,7 +99,7 @@ def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
     return max(longest, min(settings.micro_batch_tokens, longest * settings.batch_size))
 
 
-def choose(estimate: Estimate, settings: Optimisation, model: LanguageModel) -> bool:
+def choose(estimate: Estimate, settings: Optimisation, model: PackedModel) -> bool:
     """Whether to compute activations again: as the recipe says, or only where they would not fit.
 
     Raises:
@@ -122,7 +122,7 @@ def in_words(label: str, estimate: Estimate, recompute: bool) -> str:
     return f"{label}: about {needed} of {there} at {tokens}; activations are {how}"
 
 
-def shortage(label: str, estimate: Estimate, recompute: bool, model: LanguageModel) -> str | None:
+def shortage(label: str, estimate: Estimate, recompute: bool, model: PackedModel) -> str | None:
     """A warning where even the chosen way may not fit, with what would help; None where it fits."""
     if estimate.fits(recompute):
         return None
@@ -155,14 +155,14 @@ def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
         )
 
 
-def _saved_bytes_by_tokens(model: LanguageModel, like: Item) -> _Line:
+def _saved_bytes_by_tokens(model: PackedModel, like: Item) -> _Line:
     few, many = _PROBE_TOKENS
     less, more = (saved_bytes(model, [_probe(model, tokens, len(like.responses))]) for tokens in _PROBE_TOKENS)
     slope = (more - less) / (many - few)
     return _Line(less - slope * few, slope)
 
 
-def _probe(model: LanguageModel, num_tokens: int, num_responses: int) -> Item:
+def _probe(model: PackedModel, num_tokens: int, num_responses: int) -> Item:
     """An item of so many computed tokens, half of them the prompt's."""
     prompt = num_tokens // 2
     length = (num_tokens - prompt) // num_responses
@@ -172,7 +172,7 @@ def _probe(model: LanguageModel, num_tokens: int, num_responses: int) -> Item:
     return Item("probe", tuple(ids[:prompt]), (response,) * num_responses)
 
 
-def saved_bytes(model: LanguageModel, items: Sequence[Item]) -> int:
+def saved_bytes(model: PackedModel, items: Sequence[Item]) -> int:
     """Bytes that autograd holds between forward and backward of one packed row, beside the weights."""
     own = {_storage(tensor) for tensor in (*model.network.parameters(), *model.network.buffers())}
     found: dict[int, int] = {}
@@ -188,7 +188,7 @@ def saved_bytes(model: LanguageModel, items: Sequence[Item]) -> int:
     return sum(found.values())
 
 
-def _head_bytes(model: LanguageModel, tokens: int) -> int:
+def _head_bytes(model: PackedModel, tokens: int) -> int:
     """What `lm/logps.py` holds for a moment: a chunk of logits, and the gradients of the head and of its inputs."""
     weight = model.head.weight
     width = weight.element_size()
@@ -198,7 +198,7 @@ def _head_bytes(model: LanguageModel, tokens: int) -> int:
     return logits + gradient + 4 * tokens * int(weight.shape[1])
 
 
-def _tied_gradient_bytes(model: LanguageModel) -> int:
+def _tied_gradient_bytes(model: PackedModel) -> int:
     """Bytes of the head's gradient where the head is the embedding too, and trained; else 0."""
     weight = model.head.weight
     tied = weight is model.network.get_input_embeddings().weight

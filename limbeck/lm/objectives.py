@@ -14,10 +14,10 @@ from torch import Tensor
 
 from limbeck import seeds
 from limbeck.lm.by_source import by_source, pairs_by_source, read, several_sources, tokens_by_source
-from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, sum_by_sequence, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.machine import on_device
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, PackedRow, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe_training import Dpo, Optimisation
@@ -70,7 +70,7 @@ class SftObjective:
     def _splits(self) -> bool:
         return several_sources(self.train, self.heldout)
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the target tokens of all of them."""
         total = sum(row.num_targets for row in rows)
         totals = tokens_by_source(rows) if self._splits else {}
@@ -81,7 +81,7 @@ class SftObjective:
             yield StepLoss(loss, {"loss": loss, **_nll_by_source(found.detach(), row, items, totals)})
 
     @torch.no_grad()
-    def validate(self, model: LanguageModel) -> Values:
+    def validate(self, model: PackedModel) -> Values:
         """Held-out loss in nats per target token."""
         if not self.heldout:
             return {}
@@ -102,15 +102,18 @@ def _nll_by_source(
     return by_source({"loss": -sum_by_sequence(token_logps, row)}, items, totals) if totals else {}  # [N] -> [S]
 
 
-# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses.
+# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses or per token.
+# Drift is their mean size per token over both responses: no KL divergence, since the policy wrote neither. The share
+# of pairs whose chosen response has more tokens (ties count half) is what length alone would reach.
 _PAIR_VALUES = (
-    "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change"
+    "loss", "preference_loss", "nll", "margin", "accuracy", "chosen_logps_change", "rejected_logps_change",
+    "chosen_logps_change_per_token", "rejected_logps_change_per_token", "drift", "longer_is_chosen",
 )  # fmt: skip
 _SPLIT_VALUES = ("loss", "margin", "accuracy")  # of each source as well, where there are several
 
 
 class _OfPairs(NamedTuple):
-    """Of one packed row: the summed loss to learn from, and each of `_PAIR_VALUES` a pair, [7, P], detached."""
+    """Of one packed row: the summed loss to learn from, and each of the V `_PAIR_VALUES` a pair, [V, P], detached."""
 
     loss: Tensor
     values: Tensor
@@ -143,15 +146,15 @@ class DpoObjective:
         """Pairs of optimizer step `step`."""
         return rows_of_step(self.train, step, self.settings, lambda _: range(len(self.train)))
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         totals = pairs_by_source(rows) if self._splits else {}
         for items in under_budget(rows, self.settings.micro_batch_tokens):
             found = self._values(model, items)
-            means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [7, P] -> [7]
+            means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [V, P] -> [V]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
 
-    def validate(self, model: LanguageModel) -> Values:
+    def validate(self, model: PackedModel) -> Values:
         """Held-out means over pairs."""
         if not self.heldout:
             return {}
@@ -160,7 +163,7 @@ class DpoObjective:
         sums = Counter[str]()
         for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
             found = self._values(model, items)
-            rows.append(found.values.sum(1).tolist())  # [7, P] -> [7]
+            rows.append(found.values.sum(1).tolist())  # [V, P] -> [V]
             sums.update(read(found.split(items, totals)))
         columns = zip(*rows, strict=True)
         means = {name: sum(column) / len(self.heldout) for name, column in zip(_PAIR_VALUES, columns, strict=True)}
@@ -170,7 +173,7 @@ class DpoObjective:
     def _splits(self) -> bool:
         return several_sources(self.train, self.heldout)
 
-    def _values(self, model: LanguageModel, items: Sequence[Item]) -> _OfPairs:
+    def _values(self, model: PackedModel, items: Sequence[Item]) -> _OfPairs:
         row = pack(items, model.device)
         policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
         reference = on_device(torch.tensor([self.reference_logps[i] for i in row.ids]), policy.device)  # [P, 2]
@@ -183,8 +186,13 @@ class DpoObjective:
         loss = preference + settings.nll_weight * nll if settings.nll_weight else preference
         with torch.no_grad():
             accurate = (implied.margin > 0).float()
-            columns = (loss, preference, nll, implied.margin, accurate, *(policy - reference).unbind(1))
-            values = torch.stack(columns)
+            changes = policy - reference  # [P, 2]
+            per_token = changes / num_tokens
+            longer = ((num_tokens[:, 0] - num_tokens[:, 1]).sign() + 1) / 2  # [P]: 1, a half, 0
+            values = torch.stack(
+                (loss, preference, nll, implied.margin, accurate, *changes.unbind(1), *per_token.unbind(1),
+                 per_token.abs().mean(1), longer)
+            )  # fmt: skip
         return _OfPairs(loss.sum(), values)
 
 
@@ -197,7 +205,7 @@ def preference_loss(implied: Rewards, settings: Dpo) -> Tensor:
     return sigmoid_dpo(implied, settings.label_smoothing)
 
 
-def pair_logps(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> dict[str, tuple[float, float]]:
+def pair_logps(model: PackedModel, items: Sequence[Item], max_tokens: int) -> dict[str, tuple[float, float]]:
     """(chosen, rejected) log-probabilities of each pair under `model`, by id, in nats; through the training path."""
     found: dict[str, tuple[float, float]] = {}
     with torch.no_grad():
@@ -208,7 +216,7 @@ def pair_logps(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> 
     return found
 
 
-def mean_nll_of(model: LanguageModel, items: Sequence[Item], max_tokens: int) -> float:
+def mean_nll_of(model: PackedModel, items: Sequence[Item], max_tokens: int) -> float:
     """Mean negative log-likelihood of the responses, in nats per response token."""
     total, tokens = 0.0, 0
     with torch.no_grad():

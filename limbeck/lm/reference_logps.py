@@ -86,12 +86,17 @@ class Scored:
 
 def computation(reference: Reference) -> Computation:
     """How `reference` would compute here and now."""
+    return computation_of(reference.folder, reference.device, reference.dtype)
+
+
+def computation_of(folder: Path, device: torch.device, dtype: torch.dtype) -> Computation:
+    """How the model in `folder` would compute here and now."""
     versions = {"limbeck": importlib.metadata.version("limbeck"), "torch": str(torch.__version__)}
     versions["transformers"] = importlib.metadata.version("transformers")
     return Computation(
-        weights=weights_digest(reference.folder),
-        dtype=str(reference.dtype),
-        device=reference.device.type,
+        weights=weights_digest(folder),
+        dtype=str(dtype),
+        device=device.type,
         matmul_precision=torch.get_float32_matmul_precision(),
         attention=attention.NAME,
         code=_code_digest(),
@@ -127,13 +132,21 @@ def pair_key(computed: bytes, item: Item) -> bytes:
 
 
 def reference_logps(
-    reference: Reference, items: Sequence[Item], max_tokens: int, path: Path, cache_path: Path, label: str
+    reference: Reference,
+    items: Sequence[Item],
+    max_tokens: int,
+    path: Path,
+    cache_path: Path,
+    label: str,
+    *,
+    role: str = "reference",
 ) -> Scored:
     """Log-probabilities of all pairs under the reference, before the policy moves.
 
     `path`, the run's own file, is filled as rows are computed, so that an interruption keeps what is done; on return it
     holds every pair in the items' order, and a resumed run reads that alone. `cache_path` is shared by all runs. Values
-    that another run computed differ from one's own by rounding (different pairs shared a row), by no more.
+    that another run computed differ from one's own by rounding (different pairs shared a row), by no more. `role`: what
+    messages call the model, which need not be a reference.
 
     Raises:
         TrainingError: where the reference gives a pair a log-probability that is not finite.
@@ -148,7 +161,7 @@ def reference_logps(
         cached = cache.get([key for key in pairs if key not in own])
         found = own | cached
         missing = [item for key, item in pairs.items() if key not in found]
-        for row in _computed_rows(reference, missing, max_tokens, label):
+        for row in _computed_rows(reference, missing, max_tokens, label, role):
             values = {keys[id_]: pair for id_, pair in row.items()}
             cache.put(values)  # before the run's own file: what a resumed run knows, other runs know too
             for id_, pair in row.items():
@@ -159,12 +172,12 @@ def reference_logps(
     facts["tokens"] = sum(item.num_tokens for item in missing)
     facts["seconds"] = round(time.monotonic() - started, 2)
     write_records(path, (_record(item.id, keys[item.id], found[keys[item.id]]) for item in items))
-    _tell(label, facts)
+    _tell(f"{label}: {role}", facts)
     return Scored({item.id: found[keys[item.id]] for item in items}, facts)
 
 
 def _computed_rows(
-    reference: Reference, missing: Sequence[Item], max_tokens: int, label: str
+    reference: Reference, missing: Sequence[Item], max_tokens: int, label: str, role: str
 ) -> Iterator[dict[str, PairLogps]]:
     """Yield one packed row's log-probabilities after the other, by pair id."""
     if not missing:
@@ -174,21 +187,21 @@ def _computed_rows(
     # share the same rows in every run, and so get the same last bits.
     ordered = sorted(missing, key=lambda item: (-item.num_tokens, item.prompt, item.responses))
     started, tokens = time.monotonic(), 0
-    with meter(f"{label}: reference", sum(item.num_tokens for item in ordered), "tokens") as bar:
+    with meter(f"{label}: {role}", sum(item.num_tokens for item in ordered), "tokens") as bar:
         for items in under_budget(ordered, max_tokens):
             values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
-            _refuse_non_finite(values, label)
+            _refuse_non_finite(values, label, role)
             yield values
             now = sum(item.num_tokens for item in items)
             tokens += now
             bar.advance(now, f"{tokens / (time.monotonic() - started + 1e-9):.0f} tok/s")
 
 
-def _refuse_non_finite(values: Mapping[str, PairLogps], label: str) -> None:
+def _refuse_non_finite(values: Mapping[str, PairLogps], label: str, role: str) -> None:
     for id_, pair in values.items():
         if not all(map(math.isfinite, pair)):
             raise TrainingError(
-                f"{label}: the reference gives the pair {id_!r} log-probabilities of {pair[0]} (chosen) and {pair[1]} "
+                f"{label}: the {role} gives the pair {id_!r} log-probabilities of {pair[0]} (chosen) and {pair[1]} "
                 '(rejected); nothing can be learnt from these; model.dtype = "fp32" usually cures it'
             )
 
@@ -205,6 +218,6 @@ def _tell(label: str, facts: Mapping[str, Any]) -> None:
     resumed = f", {facts['resumed']} from before the interruption" if facts["resumed"] else ""
     damaged = f" ({facts['damaged_in_cache']} there were damaged)" if facts["damaged_in_cache"] else ""
     say(
-        f"  {label}: reference: {facts['computed']} pairs computed{resumed}, {facts['from_cache']} from the cache"
+        f"  {label}: {facts['computed']} pairs computed{resumed}, {facts['from_cache']} from the cache"
         f"{damaged}, in {clock(facts['seconds'])}"
     )

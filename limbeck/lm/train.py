@@ -18,15 +18,17 @@ from torch import Tensor
 
 from limbeck.console import Meter, meter, say
 from limbeck.errors import TrainingError
+from limbeck.lm.alarm_file import AlarmFile, planned
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.items import Items
-from limbeck.lm.load import LanguageModel
 from limbeck.lm.machine import release
 from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
+from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.manifest import StageResult
+from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_training import Optimisation
 from limbeck.records import Metric
 from limbeck.store import RecordStream, atomic_path, write_json, write_records
@@ -63,10 +65,10 @@ class Objective(Protocol):
     def rows(self, step: int) -> Sequence[Item]:
         """The rows of optimizer step `step` (from 0): the same for the same step, always."""
 
-    def losses(self, model: LanguageModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
+    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield the step's micro-batches, each computed when it is asked for."""
 
-    def validate(self, model: LanguageModel) -> Values:
+    def validate(self, model: PackedModel) -> Values:
         """Held-out values; `loss` among them decides which checkpoint is the best. Empty: nothing is held out."""
 
 
@@ -85,6 +87,7 @@ class Progress:
     seconds: float = 0.0
     tokens: int = 0
     stopped_early: bool = False
+    stopped_by_alarm: bool = False
     recompute: bool | None = None
 
 
@@ -108,15 +111,20 @@ def clip_scale(norm: float, max_norm: float) -> float:
 
 
 class Trainer:
-    """One training run in one folder. `run` trains to the end, or resumes and then trains to the end."""
+    """One training run in one folder. `run` trains to the end, or resumes and then trains to the end.
+
+    `alarms`: what is watched for on the way; None: nothing. Alarms name what they are about by `about`, or `label`.
+    """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: PackedModel,
         objective: Objective,
         settings: Optimisation,
         folder: Path,
         label: str,
+        alarms: Alarms | None = None,
+        about: str = "",
         tracking: Tracking | None = None,
     ) -> None:
         if objective.num_rows == 0:
@@ -128,6 +136,8 @@ class Trainer:
         refuse_impossible(model.network, device_memory(model.device), label)
         self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
         self.progress = Progress()
+        plan = planned(settings, self.steps, objective.train, objective.heldout)
+        self.watch = AlarmFile(folder, alarms, plan, about or label)
         self.estimate: Estimate | None = None  # of memory, made when training begins
         self._saved_at = time.monotonic()
         self._saved_best: Path | None = None  # what the last checkpoint would resume to
@@ -144,16 +154,30 @@ class Trainer:
         with (
             recomputing(self.model.network) if recompute else nullcontext(),
             RecordStream(self.folder / METRICS, Metric) as metrics,
+            self.watch.opened(metrics.done),
             self.tracking.following(self.folder / METRICS) if self.tracking is not None else nullcontext(),
             meter(self.label, self.steps, "steps") as bar,
         ):
             bar.skip(self.progress.step)
             if self.progress.step == 0:
                 self._validate(metrics)
-            while self.progress.step < self.steps and not self.progress.stopped_early:
+            while self.progress.step < self.steps and not self._stops():
                 self._step(metrics, bar)
         self._finish()
         return self.progress
+
+    def _stops(self) -> bool:
+        progress = self.progress
+        if self.watch.stops and not progress.stopped_early:
+            progress.stopped_by_alarm = True
+            kept = "the best checkpoint is" if progress.best_step >= 0 else "its weights are"
+            say(f"  {self.label}: ends at step {progress.step} of {self.steps}, since there is an alarm and "
+                f'alarms.on_alarm is "stop"; {kept} kept')  # fmt: skip
+        return progress.stopped_early or progress.stopped_by_alarm
+
+    def _record(self, metrics: RecordStream, metric: Metric) -> None:
+        metrics.append(metric)
+        self.watch.see(metric)
 
     def _settle_memory(self) -> bool:
         """Estimate what training needs, and say what follows: whether activations are computed again."""
@@ -190,7 +214,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += tokens
         self.progress.seconds += seconds
-        metrics.append(Metric(step=step + 1, split="train", values=values))
+        self._record(metrics, Metric(step=step + 1, split="train", values=values))
         bar.advance(1, f"loss {values['loss']:.3f}  {tokens / seconds:.0f} tok/s")
         if self.progress.step % self.settings.validate_every_steps == 0 or self.progress.step == self.steps:
             self._validate(metrics)
@@ -232,7 +256,7 @@ class Trainer:
         self._refuse_non_finite(
             values["loss"], "validation loss", f"after step {progress.step}", self.objective.heldout
         )
-        metrics.append(Metric(step=progress.step, split="validation", values=values))
+        self._record(metrics, Metric(step=progress.step, split="validation", values=values))
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
             self._forget_best(keep=self._saved_best)
@@ -301,6 +325,8 @@ def training_result(
         facts={
             "machine": machine,
             "stopped_early": progress.stopped_early,
+            "stopped_by_alarm": progress.stopped_by_alarm,
+            "alarms": len(trainer.watch.alarms),
             "training_seconds": round(progress.seconds, 1),
             "gradient_checkpointing": progress.recompute,
             "memory": asdict(trainer.estimate) if trainer.estimate is not None else {},

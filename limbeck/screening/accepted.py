@@ -9,7 +9,7 @@ Start reading at: `Screening.judge`.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from limbeck.likeness import EvaluationPrompts, PromptIdentity, prompt_identity
+from limbeck.likeness import EvaluationPrompts, PromptIdentity, is_worded, prompt_identity
 from limbeck.recipe_pairs import Screen
 from limbeck.records import Pair, PromptRow
 from limbeck.screening.echoes import TemplateEcho
@@ -102,7 +102,7 @@ class Screening:
         identity = prompt_identity(pair)
         if identity in self._identities:
             return "duplicate prompt"
-        if pair.problem is not None:
+        if not is_worded(pair):
             self._identities.add(identity)
             return None
         shape = fingerprint(pair)
@@ -164,4 +164,4 @@ def _content_words(row: PromptRow) -> frozenset[str]:
 
 
 def _compared_text(pair: Pair) -> str | None:
-    return embedded_text(pair) if pair.problem is None else None
+    return embedded_text(pair) if is_worded(pair) else None

@@ -35,7 +35,7 @@ def form_problem(pair: Pair, rules: Screen) -> str | None:
         return "length ratio"
     if abs(lengths[0] - lengths[1]) > rules.max_length_difference_characters:
         return "length difference"
-    likeness_is_meant = pair.problem is not None or pair.source == "revise"
+    likeness_is_meant = pair.problem is not None or pair.source in {"revise", "divergence"}
     if not likeness_is_meant and nearly_equal(pair.chosen, pair.rejected, rules.max_answer_similarity):
         return "nearly equal answers"
     return None

@@ -6,14 +6,15 @@ Start reading at: `prompt_echo`, `TemplateEcho`.
 import re
 from collections.abc import Sequence
 
-from limbeck.likeness import normalised, word_grams
+from limbeck.likeness import begins_with_prompt, normalised, word_grams
 from limbeck.records import Pair
 
-ECHO_WORDS = 5  # a reply to a shorter prompt may well begin with its words ("Hello!" to "Hello!")
 TEMPLATE_WORDS = 8  # in a row: long enough that two writers do not come upon them by chance
 # What the student or a weaker model said wrong is what is to be unlearnt, echoes too; a teacher has no excuse.
-REJECTED_AS_IT_CAME = frozenset({"on_policy", "revise", "contrast"})
-_NO_TEMPLATE = frozenset({"human", "on_policy", "contrast"})  # whose writers saw none: nothing there to repeat
+REJECTED_AS_IT_CAME = frozenset({"on_policy", "own", "reference", "divergence", "revise", "contrast"})
+_NO_TEMPLATE = frozenset(
+    {"human", "on_policy", "own", "reference", "divergence", "contrast"}
+)  # whose writers saw none: nothing there to repeat
 # A template's tags are those that data stands in, or that it says data stands in: "inside <example> and <prompt> tags".
 _TEMPLATE_TAG = re.compile(r"<([a-z][a-z_]*)>(?=\s*\{\{| and | tags\b)")
 # The reply's JSON, and its keys as a headline. `Revised:` alone is what anybody may write.
@@ -31,19 +32,12 @@ _ASKS_FOR_A_FORM = re.compile(
 
 def prompt_echo(pair: Pair) -> str | None:
     """Say which answer begins with the whole prompt instead of answering it."""
-    prompt = normalised(pair.prompt[-1].content)
-    if len(prompt.split()) < ECHO_WORDS:
-        return None
-    if _begins_with(pair.chosen, prompt):
+    prompt = pair.prompt[-1].content
+    if begins_with_prompt(pair.chosen, prompt):
         return "prompt echo (chosen)"
-    if pair.source not in REJECTED_AS_IT_CAME and _begins_with(pair.rejected, prompt):
+    if pair.source not in REJECTED_AS_IT_CAME and begins_with_prompt(pair.rejected, prompt):
         return "prompt echo (rejected)"
     return None
-
-
-def _begins_with(text: str, prompt: str) -> bool:
-    # Folding and joining may shorten a text, but hardly to a quarter; the rest of a long answer need not be folded.
-    return normalised(text[: 4 * len(prompt) + 200]).startswith(prompt)
 
 
 class TemplateEcho:

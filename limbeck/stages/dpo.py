@@ -1,7 +1,7 @@
 """Direct preference optimisation: one arm's stream of pairs in, that arm's model out (paper step 3).
 
 Reads: `pairs`, `validation` (pairs), `policy` (model to start from), `reference` (model to stay near).
-Writes: `model/`, `metrics.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
+Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -37,15 +37,17 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     pairs = read_records(inputs["pairs"], Pair)
     heldout = read_records(inputs["validation"], Pair) if "validation" in inputs else []
     refuse_repeated([pair.id for pair in (*pairs, *heldout)], "pair")
+    settings = recipe.dpo_of(arm)
     device, dtype = place(recipe.model)
     policy = load_model(str(inputs["policy"]), device, dtype)
     train = pair_items(policy.chat, pairs, recipe.model)
     validation = pair_items(policy.chat, heldout, recipe.model)
-    scored = _score_reference(policy, inputs, [*train.items, *validation.items], recipe.dpo, out, f"DPO {arm}")
-    adapters = attach(policy, recipe.dpo.lora, recipe.seed)  # after the reference was scored with the weights alone
-    objective = DpoObjective(train.items, validation.items, scored.logps, recipe.dpo)
-    tracking = Tracking.of(recipe, out, out.parent.name, arm, settings=recipe.dpo.model_dump(mode="json"))
-    trainer = Trainer(policy, objective, recipe.dpo, out, f"DPO {arm}", tracking=tracking)
+    scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
+    adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
+    objective = DpoObjective(train.items, validation.items, scored.logps, settings)
+    about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
+    tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
+    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about, tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

@@ -1,6 +1,7 @@
 """Find the prompts the student fails (paper step 4), and as many drawn at random, as a control.
 
-Reads: `student` (model; a served one can do without), `pool` (prompts), and what the judge needs.
+Reads: `student` (model; a served one can do without), `pool` (prompts; of one with follow-ups the first turn), and
+    `reward_model` (a reward model trained here) where it judges.
 Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing and the right replies), `replies.jsonl`,
     `judgements.jsonl`.
 Start reading at: `run`, then `weak_prompts`.
@@ -10,20 +11,34 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from limbeck import seeds
-from limbeck.api.reply_store import FILE_NAME
+from limbeck.console import say
 from limbeck.errors import InputError
-from limbeck.judges import make_judge
+from limbeck.judges import Exchange, Judge, judge_store, make_judge
+from limbeck.judges.protocol import unscored
 from limbeck.lm.generate import Sampling
+from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
-from limbeck.recipe import Mine, Recipe
+from limbeck.recipe import Recipe
+from limbeck.recipe_mine import Mine
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
 
+NOBODY = "nobody (rule all)"
 CUT = "failing reply cut off, so no rejected response"
-ON_WEAK_PROMPTS = frozenset({"zero_shot", "few_shot", "revise", "on_policy", "contrast"})
+ON_WEAK_PROMPTS = frozenset(
+    {"zero_shot", "few_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
+)
+
+
+class _Judged(NamedTuple):
+    """Judgements of the replies in their order, and of the reference responses by prompt, where the rule asks."""
+
+    judgements: list[Judgement]
+    references: dict[str, float | None]
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft") -> StageResult:
@@ -38,11 +53,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         InputError: where the judge can judge none, or the student fails none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
-    if recipe.mine.judge == "verifier" and not any(row.problem for row in pool):
-        raise InputError("no prompt of the pool is a built-in problem, so the verifier can judge none; name a reward "
-                         "model with mine.judge and mine.rule")  # fmt: skip
+    if recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
+        raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
+                         "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
+    settings = settled(recipe, rows)
+    if settings.rule == "all":
+        say("  mining: nobody judges the student's replies here, so every prompt asked counts as weak")
     student = student_for(model, recipe, inputs.get("student"))
     student.check()
     sampling = Sampling.of(recipe.mine, seeds.derive(recipe.seed, "mine replies"))
@@ -50,11 +68,13 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", label, samples)
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
-    judgements = _judge(recipe, answered, out)
+    facts = student.facts()
+    del student  # a judge that lies here must not lie beside it
+    release()
+    judgements, references = _judge(settings, recipe, answered, inputs.get("reward_model"), out)
     write_records(out / "judgements.jsonl", judgements)
-    references = _reference_scores(recipe, answered, out)
-    failed = weak_prompts(recipe.mine, judgements, references)
-    mined = mined_prompts(recipe.mine, answered, judgements, references, failed)
+    failed = weak_prompts(settings, judgements, references)
+    mined = mined_prompts(settings, answered, judgements, references, failed)
     weak = [row for row in mined if row.id in failed]
     if not weak and recipe.pair_kinds().keys() & ON_WEAK_PROMPTS:
         raise InputError(f"the student fails none of the {len(mined)} pool prompts: nothing to mine; make them harder")
@@ -65,36 +85,50 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     control = control[: max(len(weak), recipe.max_candidates("random"))]
     write_records(out / "random.jsonl", control)
     cut = sum(not row.failures for row in weak)
-    unscored = sum(judgement.score is None for judgement in judgements)
-    judged = {judgement.prompt_id for judgement in judgements if judgement.score is not None}
+    without_score = 0 if settings.judge is None else sum(judgement.score is None for judgement in judgements)
     return StageResult(
         counts_in={"pool": len(pool), "asked": len(rows)},
         counts_out={"weak": len(weak), "random": len(control)},
-        drops=asked.drops | {reason: count for reason, count in (("unscored", unscored), (CUT, cut)) if count},
+        drops=asked.drops | {reason: count for reason, count in (("unscored", without_score), (CUT, cut)) if count},
         tokens={"sampled": asked.tokens},
-        facts={"fail_rate": round(len(weak) / max(len(judged), 1), 4),
+        facts={"rule": settings.rule, "judge": settings.judge or NOBODY,
+               "fail_rate": round(len(weak) / max(len(_by_prompt(judgements)), 1), 4) if settings.judge else None,
                "weak_with_a_right_reply": sum(bool(row.successes) for row in weak),
-               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | student.facts(),
+               "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | facts,
     )  # fmt: skip
 
 
-def _judge(recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path) -> list[Judgement]:
-    judge = make_judge(recipe.mine.judge, recipe, store=out / FILE_NAME)
-    return list(judge.judge(answered))
+def settled(recipe: Recipe, rows: Sequence[PromptRow]) -> Mine:
+    """The recipe's section with rule and judge filled in, now that it shows what the prompts are.
+
+    Where neither is set and every prompt can be verified, the exact judge mines, whatever else there is.
+    """
+    rule, judge = recipe.mining()
+    if rows and all(row.problem for row in rows) and (recipe.mine.rule, recipe.mine.judge) == (None, None):
+        rule, judge = "failed", "verifier"
+    elif rule is None:
+        rule = "gap" if all(row.reference_response is not None for row in rows) else "bottom_quantile"
+    return recipe.mine.model_copy(update={"rule": rule, "judge": judge})
 
 
-def _reference_scores(
-    recipe: Recipe, answered: Sequence[tuple[PromptRow, Reply]], out: Path
-) -> dict[str, float | None]:
+def _judge(
+    settings: Mine, recipe: Recipe, answered: Sequence[Exchange], reward_model: Path | None, out: Path
+) -> _Judged:
+    if settings.judge is None:
+        return _Judged([unscored(reply, NOBODY) for _, reply in answered], {})
+    judge = make_judge(settings.judge, recipe, store=judge_store(settings.judge, out), reward_model=reward_model)
+    judgements = list(judge.judge(answered))
+    return _Judged(judgements, _reference_scores(judge, answered) if settings.rule == "gap" else {})
+
+
+def _reference_scores(judge: Judge, answered: Sequence[Exchange]) -> dict[str, float | None]:
     """Scores of the data set's own responses, each asked for once, for the rule `gap`."""
-    if recipe.mine.rule != "gap":
-        return {}
     references = {
         row.id: (row, reply.model_copy(update={"text": row.reference_response, "sample_index": 0}))
         for row, reply in answered
         if row.reference_response is not None
     }
-    return {judgement.prompt_id: judgement.score for judgement in _judge(recipe, list(references.values()), out)}
+    return {judgement.prompt_id: judgement.score for judgement in judge.judge(list(references.values()))}
 
 
 def weak_prompts(
@@ -104,10 +138,12 @@ def weak_prompts(
 
     `failed`: the share of right replies is below `weak_below_pass_rate`. `gap`: the mean reward is below that of the
     data set's own chosen response (scores do not compare across prompts). `bottom_quantile`: the mean reward lies in
-    the lowest part of all (the paper's rule).
+    the lowest part of all (the paper's rule). `all`: every one is.
     """
+    if settings.rule == "all":
+        return {judgement.prompt_id for judgement in judgements}
     scored = _by_prompt(judgements)
-    if settings.rule == "failed":
+    if settings.rule in {None, "failed"}:
         rates = {id_: fmean(bool(judgement.solved) for judgement in mine) for id_, mine in scored.items()}
         return {id_ for id_, rate in rates.items() if rate < settings.weak_below_pass_rate}
     means = {id_: _mean_score(mine) for id_, mine in scored.items()}
@@ -143,7 +179,8 @@ def mined_prompts(
     """Every prompt once, in the order it was asked, with its failing and its right replies: whole ones, none twice.
 
     By a verifier, both are what it says. By a reward, the failing replies of a weak prompt are those below its
-    reference (`gap`), or not above its own mean (`bottom_quantile`), and none is called right.
+    reference (`gap`), or not above its own mean (`bottom_quantile`), and none is called right. By nobody (`all`) every
+    reply is taken to fail.
     """
     limits = reference_scores if settings.rule == "gap" else {
         id_: _mean_score(scored) for id_, scored in _by_prompt(judgements).items()
@@ -154,9 +191,13 @@ def mined_prompts(
     for (row, reply), judgement in zip(answered, judgements, strict=True):
         rows[row.id] = row
         # A cut reply would get an end of turn that the student never wrote.
-        if reply.finish_reason != "stop" or judgement.score is None:
+        if reply.finish_reason != "stop":
             continue
-        if settings.rule == "failed":
+        if settings.rule == "all":
+            failures[row.id].append(reply.text)
+        elif judgement.score is None:
+            continue
+        elif settings.rule in {None, "failed"}:
             (successes if judgement.solved else failures)[row.id].append(reply.text)
         elif row.id in weak and _below(judgement.score, limits[row.id], strictly=settings.rule == "gap"):
             failures[row.id].append(reply.text)

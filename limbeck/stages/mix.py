@@ -27,13 +27,16 @@ HELD_OUT = "demonstrations: same prompt as a held-out row"
 ROLLING_STREAM = "rolling_stream"
 _MORE: dict[PairKind, str] = {
     "human": "give more rows under [[corpus.preferences]]",
-    "random": "raise corpus.tasks.pool or teach.accept.random",
-    "zero_shot": "raise corpus.tasks.pool or teach.accept.zero_shot",
+    "random": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.random",
+    "zero_shot": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.zero_shot",
     "few_shot": "raise corpus.tasks.fresh or teach.accept.few_shot",
     "rolling": "give more rows under [[corpus.preferences]] or raise teach.accept.rolling",
-    "revise": "raise corpus.tasks.pool or teach.accept.revise",
-    "on_policy": "raise corpus.tasks.pool",
-    "contrast": "raise corpus.tasks.pool or teach.accept.contrast",
+    "revise": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.revise",
+    "on_policy": "raise corpus.tasks.pool or give more [[corpus.prompts]]",
+    "own": "raise corpus.tasks.pool or mine.samples_per_prompt",
+    "reference": "raise corpus.tasks.pool or give more [[corpus.prompts]]",
+    "divergence": "raise corpus.tasks.pool or branch.samples_per_step",
+    "contrast": "give more [[corpus.prompts]], or raise corpus.tasks.pool or teach.accept.contrast",
 }
 
 
@@ -88,7 +91,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     missing = [kind for kind in settings.counts() if kind not in inputs]
     if missing:
         raise InputError(f"the arm {arm!r} asks for {missing[0]} pairs, but no file of such pairs is given")
-    if settings.trains == "sft" and "demonstrations" not in inputs:
+    if settings.trains == "sft" and settings.starts_from == "base" and "demonstrations" not in inputs:
         raise InputError(
             f"the arm {arm!r} trains by SFT: its pairs join demonstrations, and no file of these is given; mix it in a "
             f'whole run (`limbeck run`), or set arms.{arm}.trains to "dpo"'
@@ -101,10 +104,11 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed, written_along)
     if settings.trains == "dpo":
         return _write(mixer.mix_pairs(pairs), settings, out, counts_in)
-    names = ("demonstrations", "chat", "validation")
+    # An arm that goes on from the SFT model has learnt the demonstrations already.
+    names = ("validation",) if settings.starts_from == "sft" else ("demonstrations", "chat", "validation")
     own = {name: read_records(inputs[name], Demonstration) if name in inputs else [] for name in names}
     counts_in |= {name: len(rows) for name, rows in own.items()}
-    demonstrations = Demonstrations([*own["demonstrations"], *own["chat"]], own["validation"])
+    demonstrations = Demonstrations([*own.get("demonstrations", []), *own.get("chat", [])], own["validation"])
     return _write(mixer.mix_demonstrations(pairs, demonstrations), settings, out, counts_in)
 
 

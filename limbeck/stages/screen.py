@@ -2,7 +2,8 @@
 
 Reads: KIND (Pair) for every kind, and evaluation_NAME (PromptRow) for whatever is held out; where the recipe names a
 folder in `screen.embedder`, that folder as embedder, and where it names one in `teach.templates`, that as templates.
-Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons.
+Writes: KIND.jsonl (Pair), the kept ones in their order; dropped.jsonl (DroppedPair), the others with their reasons;
+where a reward model is trained from a teacher's pairs, judging.jsonl (Pair), kept ones that only it sees.
 Start reading at: `run`; the rules are limbeck/screening.
 """
 
@@ -10,7 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from limbeck.apart import part, prompts_to_set_aside
 from limbeck.console import Meter, meter
+from limbeck.errors import InputError
+from limbeck.likeness import PromptIdentity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import Screen
@@ -21,6 +25,7 @@ from limbeck.teachers.template_files import Templates
 
 EVALUATION = "evaluation_"
 EMBEDDER = "embedder"
+JUDGING = "judging.jsonl"
 TEMPLATES = "templates"
 _TOGETHER = 512  # pairs whose prompts are embedded at once; progress moves on between them
 
@@ -57,15 +62,36 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         for verdict in verdicts
         if verdict.reason
     ]
-    for kind, left in kept.items():
-        write_records(out / f"{kind}.jsonl", (verdict.pair for verdict in left))
+    left = {kind: [verdict.pair for verdict in verdicts] for kind, verdicts in kept.items()}
+    aside = _prompts_set_aside(recipe, left)
+    parted = {kind: part(rows, aside) for kind, rows in left.items()}
+    for kind, one in parted.items():
+        write_records(out / f"{kind}.jsonl", one.rest)
     write_records(out / "dropped.jsonl", dropped)
+    for_judge = [pair for one in parted.values() for pair in one.aside]
+    if aside:
+        write_records(out / JUDGING, for_judge)
     return StageResult(
         counts_in={kind: len(rows) for kind, rows in pairs.items()},
-        counts_out={kind: len(left) for kind, left in kept.items()},
+        counts_out={kind: len(one.rest) for kind, one in parted.items()}
+        | ({"for_the_judge": len(for_judge)} if aside else {}),
         drops=dict(sorted(Counter(f"{drop.kind}: {drop.reason}" for drop in dropped).items())),
         facts=_facts(recipe.screen, kept),
     )
+
+
+def _prompts_set_aside(recipe: Recipe, kept: Mapping[str, Sequence[Pair]]) -> set[PromptIdentity]:
+    """Prompts whose pairs, of every kind, only the judge sees: `Recipe.judging_pairs` of a kind, or half of fewer."""
+    counts: dict[str, int] = {kind: recipe.judging_pairs(kind) for kind in recipe.pair_kinds()}
+    chosen: set[PromptIdentity] = set()
+    for kind, pairs in kept.items():
+        if (count := counts.get(kind, 0)) > 0:
+            chosen |= prompts_to_set_aside(pairs, min(count, len(pairs) // 2), recipe.seed)
+    if len(chosen) < 3 and any(counts.values()):
+        number = sum(map(len, kept.values()))
+        raise InputError(f"{number} pairs were kept, too few to set some aside for the judge: let the teacher write "
+                         "more, or name a reward model as judges.local.model")  # fmt: skip
+    return chosen
 
 
 def _judge(pairs: Sequence[Pair], screener: Screener, progress: Meter) -> list[Judged]:

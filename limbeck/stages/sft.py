@@ -1,7 +1,7 @@
 """Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
 
 Reads: `demonstrations`, `validation` (demonstrations), `chat` (the base model's replies), `base` (model to start from).
-Writes: `model/`, `metrics.jsonl`; with LoRA `adapter/`.
+Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
 
@@ -32,16 +32,18 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     demonstrations = read_records(inputs["demonstrations"], Demonstration)
     chat = read_records(inputs["chat"], Demonstration) if "chat" in inputs else []
     heldout = read_records(inputs["validation"], Demonstration) if "validation" in inputs else []
+    settings = recipe.sft_of(arm)
     device, dtype = place(recipe.model)
     model = load_model(str(inputs["base"]), device, dtype)
-    adapters = attach(model, recipe.sft.lora, recipe.seed)
+    adapters = attach(model, settings.lora, recipe.seed)
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
-    objective = SftObjective(train.items, validation.items, recipe.sft, recipe.seed, reshuffles)
-    steps = (out.parent.name, arm) if arm else ("sft",)
-    tracking = Tracking.of(recipe, out, *steps, settings=recipe.sft.model_dump(mode="json"))
-    trainer = Trainer(model, objective, recipe.sft, out, f"SFT {arm}" if arm else "SFT", tracking=tracking)
+    objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
+    about = f"{out.parent.name}/{arm}" if arm else "sft"
+    tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
+    label = f"SFT {arm}" if arm else "SFT"
+    trainer = Trainer(model, objective, settings, out, label, recipe.alarms, about, tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

@@ -1,6 +1,6 @@
 """A student on this machine: the built-in engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,17 @@ class BuiltinStudent:
         """Nothing to be out of reach."""
 
     def ask(
-        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+        self,
+        rows: Sequence[PromptRow],
+        sampling: Sampling,
+        limits: Model,
+        path: Path,
+        label: str,
+        samples: int = 1,
+        begun: Mapping[str, str] | None = None,
     ) -> Replies:
         """Sample with `lm.replies.ask`."""
-        return ask(self.weights(), rows, sampling, limits, path, label, samples)
+        return ask(self.weights(), rows, sampling, limits, path, label, samples, begun)
 
     def weights(self) -> LanguageModel:
         """The model, loaded once."""

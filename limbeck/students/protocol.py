@@ -1,6 +1,6 @@
 """What a student is: prompt rows in, replies in a file out, wherever they are sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +18,18 @@ class Student(Protocol):
         """Raise `TeacherError` where this student cannot be asked at all."""
 
     def ask(
-        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+        self,
+        rows: Sequence[PromptRow],
+        sampling: Sampling,
+        limits: Model,
+        path: Path,
+        label: str,
+        samples: int = 1,
+        begun: Mapping[str, str] | None = None,
     ) -> Replies:
         """Sample `samples` replies a row into `path`, as they finish; what an interrupted call left there is kept.
+
+        `begun`: by the id of every row, what its replies begin with; they are written from there on, and hold it.
 
         Rows without a reply are counted in the drops, by reason.
 

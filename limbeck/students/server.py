@@ -97,9 +97,20 @@ class ServerStudent:
         served.see(self._name, self._server, self._client)
 
     def ask(
-        self, rows: Sequence[PromptRow], sampling: Sampling, limits: Model, path: Path, label: str, samples: int = 1
+        self,
+        rows: Sequence[PromptRow],
+        sampling: Sampling,
+        limits: Model,
+        path: Path,
+        label: str,
+        samples: int = 1,
+        begun: Mapping[str, str] | None = None,
     ) -> Replies:
         """Ask for `samples` replies a row, at most `concurrency` at once; they stand in the order of the rows."""
+        if begun:
+            raise ModelError(
+                f"servers.{self._name}: a reply cannot be begun for a server, which writes it from its start"
+            )
         refuse_repeated([row.id for row in rows], "prompt")
         fitting, dropped = self._fitting(rows, limits)
         wanted = [_Wanted(row, index) for row in fitting for index in range(samples)]

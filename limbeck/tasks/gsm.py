@@ -127,7 +127,9 @@ def _near_misses(statement: Statement) -> list[Fraction]:
     values = [token.value for token in statement.left if token.kind == "N"]
     operators = [token.text for token in statement.left if token.kind == "O"]
     guesses = [right + 1, right - 1, right + 2, right - 2, *([right + 10, right - 10] if right > 20 else [])]
-    if len(values) == 2 and all(value.denominator == 1 for value in (*values, right)):
+    # What people wrote may be false, or multiply by a bracket without a sign.
+    by_one_sign = statement.holds and len(values) == 2 and len(operators) == 1
+    if by_one_sign and all(value.denominator == 1 for value in (*values, right)):
         guesses += [Fraction(miss) for miss in near_misses(int(values[0]), operators[0], int(values[1]))]
     return [guess for guess in dict.fromkeys(guesses) if guess > 0 and guess != right]
 

@@ -6,7 +6,7 @@ It decides nothing itself. A scorer that fails is an outcome with a name, never 
 from typing import NamedTuple
 
 from limbeck.records import Problem
-from limbeck.tasks import gym
+from limbeck.tasks import gym, numeric
 from limbeck.tasks.answers import extract_answer, last_value_like
 from limbeck.tasks.families import family
 
@@ -27,7 +27,12 @@ class Score(NamedTuple):
 
 
 def score(problem: Problem, text: str) -> Score:
-    """Score the final answer in `text` (its `####` line, else the last value of the key's shape) against `problem`."""
+    """Score the final answer in `text` (its `####` line, else the last value of the key's shape) against `problem`.
+
+    A problem out of a file is its number: `numeric` says which one a reply gives.
+    """
+    if problem.family == numeric.GSM8K:
+        return _numeric_score(problem, text)
     answer = extract_answer(text)
     if answer is None:
         answer = last_value_like(problem.answer, text)
@@ -39,3 +44,11 @@ def score(problem: Problem, text: str) -> Score:
     except _SCORER_FAILURES as error:
         return Score(0.0, solved=False, parsed=True, failure=f"{type(error).__name__}: {error}")
     return Score(value, solved=value == 1.0, parsed=True)
+
+
+def _numeric_score(problem: Problem, text: str) -> Score:
+    key, found = numeric.key_of(problem), numeric.final_number(text)
+    if key is None:
+        return Score(0.0, solved=False, parsed=found is not None, failure=f"the key {problem.answer!r} is no number")
+    solved = found is not None and found.equals(key)
+    return Score(float(solved), solved=solved, parsed=found is not None)

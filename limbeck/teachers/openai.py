@@ -11,9 +11,9 @@ from limbeck.api.batch_client import BatchClient
 from limbeck.api.batch_results import Batching
 from limbeck.api.budget import Account, Budget
 from limbeck.api.client import ChatClient, ChatRequest
+from limbeck.api.costs import Terms, budget_of
 from limbeck.api.wire import Adaptation
 from limbeck.recipe_pairs import Teach
-from limbeck.teachers.costs import budget_of
 from limbeck.teachers.protocol import Request
 from limbeck.teachers.schemas import response_format
 
@@ -55,7 +55,9 @@ class OpenAITeacher:
     @cached_property
     def budget(self) -> Budget:
         """What the recipe allows, by this model's price."""
-        return budget_of(self._model, self._settings, self._client.wants_budget)
+        settings = self._settings
+        terms = Terms("teach.budget", settings.budget, settings.endpoint, settings.prices, settings.batch)
+        return budget_of(self._model, terms, self._client.wants_budget)
 
     def check(self) -> None:
         """Raise `RecipeError` where it may cost anything, `TeacherError` where key or address cannot be used."""

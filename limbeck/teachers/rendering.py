@@ -1,51 +1,44 @@
-"""Templates to messages. Prompt text cannot alter a template, for two reasons.
+"""Templates to messages: which data each kind of request shows, between which tags (`api/template_text.py`)."""
 
-Substitution is a single pass over the template: what is put in is never looked at again, so braces in it are plain
-characters. And data stands between tags as one line of JSON in which `<` and `>` are written as escapes: a closing tag
-cannot occur inside, whatever the text says, and no quote or line break ends the string early.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from limbeck.api.json_replies import SENTENCES, ParseFailure
+from limbeck.api.template_text import Turns, data, filled, plain
 from limbeck.records import Message, Pair, PromptRow
-from limbeck.teachers.parsing import SENTENCES, ParseFailure
 from limbeck.teachers.protocol import NewPromptRow, Request, RequestKind
 from limbeck.teachers.schemas import KEYS
-from limbeck.teachers.template_files import PACKAGED, PLACEHOLDER, Templates
-
-_UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>\u0085\u2028\u2029"}  # tags; line breaks JSON lets through
+from limbeck.teachers.template_files import PACKAGED, Templates
 
 
 def zero_shot_request(row: PromptRow, templates: Templates = PACKAGED) -> Request:
     """Ask for a pair on `row`, without examples."""
-    return Request("zero_shot", row, fill("zero_shot", {"prompt": data(_plain(row.prompt))}, templates))
+    return Request("zero_shot", row, fill("zero_shot", {"prompt": data(plain(row.prompt))}, templates))
 
 
 def few_shot_request(row: PromptRow, examples: Sequence[Pair], templates: Templates = PACKAGED) -> Request:
     """Ask for a pair on `row`, shown `examples`."""
     shown = "\n".join(f"<example>{data(_example(pair))}</example>" for pair in examples)
-    values = {"prompt": data(_plain(row.prompt)), "examples": shown or "(no examples this time)"}
+    values = {"prompt": data(plain(row.prompt)), "examples": shown or "(no examples this time)"}
     return Request("few_shot", row, fill("few_shot", values, templates))
 
 
 def new_prompt_request(row: NewPromptRow, sample_index: int, templates: Templates = PACKAGED) -> Request:
     """Ask for one new prompt like the weak ones of `row`."""
-    shown = "\n".join(f"<weak_prompt>{data(_plain(weak.prompt))}</weak_prompt>" for weak in row.weak)
+    shown = "\n".join(f"<weak_prompt>{data(plain(weak.prompt))}</weak_prompt>" for weak in row.weak)
     return Request("new_prompt", row, fill("new_prompt", {"weak_prompts": shown}, templates), sample_index)
 
 
 def rolling_prompt_request(row: NewPromptRow, templates: Templates = PACKAGED) -> Request:
     """Ask for the new prompt that comes after the context pairs of `row`, shown their prompts."""
-    shown = "\n".join(f"<context_prompt>{data(_plain(pair.prompt))}</context_prompt>" for pair in row.context)
+    shown = "\n".join(f"<context_prompt>{data(plain(pair.prompt))}</context_prompt>" for pair in row.context)
     return Request("rolling_prompt", row, fill("rolling_prompt", {"context_prompts": shown}, templates))
 
 
 def rolling_request(row: PromptRow, context: Sequence[Pair], templates: Templates = PACKAGED) -> Request:
     """Ask for a pair on `row`, shown the pairs that come just before it, chosen and rejected."""
     shown = "\n".join(f"<context>{data(_example(pair))}</context>" for pair in context)
-    values = {"prompt": data(_plain(row.prompt)), "context_pairs": shown}
+    values = {"prompt": data(plain(row.prompt)), "context_pairs": shown}
     return Request("rolling", row, fill("rolling", values, templates))
 
 
@@ -55,7 +48,7 @@ def revise_request(row: PromptRow, reply: str, templates: Templates = PACKAGED) 
     A contrast of small edits says what was wrong, where two free answers differ in everything (CLAIR, D'Oosterlinck
     et al. 2024, "Anchored Preference Optimization and Contrastive Revisions").
     """
-    values = {"prompt": data(_plain(row.prompt)), "reply": data(reply)}
+    values = {"prompt": data(plain(row.prompt)), "reply": data(reply)}
     return Request("revise", row, fill("revise", values, templates))
 
 
@@ -78,16 +71,10 @@ def ask_again(request: Request, reply: str, failure: ParseFailure) -> Request:
     return replace(request, messages=(*request.messages, *more), reask=request.reask + 1)
 
 
-def data(value: object) -> str:
-    """JSON on one line that contains no `<`, no `>` and no line break of any kind."""
-    return json.dumps(value, ensure_ascii=False).translate(_UNSAFE)
-
-
 def fill(kind: RequestKind, values: Mapping[str, str], templates: Templates = PACKAGED) -> tuple[Message, ...]:
     """Fill a template in one pass. Every placeholder has a value (KeyError where one has none)."""
     template = templates.of(kind)
-    user = PLACEHOLDER.sub(lambda hole: values[hole[1]], template.user)
-    return Message(role="system", content=template.system), Message(role="user", content=user)
+    return filled(Turns(template.system, template.user), values)
 
 
 def template_id(kind: RequestKind, templates: Templates = PACKAGED) -> str | None:
@@ -95,11 +82,5 @@ def template_id(kind: RequestKind, templates: Templates = PACKAGED) -> str | Non
     return None if kind == "plain" else templates.of(kind).id
 
 
-def _plain(prompt: Sequence[Message]) -> object:
-    if len(prompt) == 1 and prompt[0].role == "user":
-        return prompt[0].content
-    return [message.model_dump() for message in prompt]
-
-
 def _example(pair: Pair) -> dict[str, object]:
-    return {"prompt": _plain(pair.prompt), "preferred": pair.chosen, "dispreferred": pair.rejected}
+    return {"prompt": plain(pair.prompt), "preferred": pair.chosen, "dispreferred": pair.rejected}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from limbeck.api.json_replies import schema_format
 from limbeck.recipe_pairs import Structured
 from limbeck.teachers.protocol import RequestKind
 
@@ -49,7 +50,4 @@ def response_format(kind: RequestKind, structured: Structured) -> dict[str, Any]
     schema = reply_schema(kind)
     if schema is None or structured == "off":
         return None
-    if structured == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "_".join(schema["required"]), "strict": True,
-                                                   "schema": schema}}  # fmt: skip
+    return schema_format("_".join(schema["required"]), schema, structured)

@@ -5,18 +5,17 @@ turn only, where `{{name}}` says so.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from limbeck.api.template_text import PLACEHOLDER, read_turns
 from limbeck.errors import InputError
 from limbeck.teachers.protocol import RequestKind
 from limbeck.teachers.schemas import KEYS
 
-PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 PLACES: Mapping[RequestKind, tuple[str, ...]] = {
     "zero_shot": ("prompt",),
     "few_shot": ("examples", "prompt"),
@@ -25,7 +24,6 @@ PLACES: Mapping[RequestKind, tuple[str, ...]] = {
     "rolling": ("context_pairs", "prompt"),
     "revise": ("prompt", "reply"),
 }
-_TURN = re.compile(r"^=== (\w+) ===\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +42,7 @@ def read_template(text: str, kind: RequestKind, where: str) -> Template:
         InputError: it has other turns than the two, lacks a place for data or has an unknown one, or does not ask for
             the JSON that its replies are read as.
     """
-    before, *turns = _TURN.split(text)
-    if before.strip() or turns[::2] != ["system", "user"]:
-        found = " and ".join(turns[::2]) or "none"
-        first = " after other text" if before.strip() else ""
-        raise InputError(f"{where}: a template has two turns, under the lines `=== system ===` and `=== user ===`, "
-                         f"and nothing before them; found {found}{first}")  # fmt: skip
-    system, user = (turn.strip() for turn in turns[1::2])
-    if not (system and user):
-        raise InputError(f"{where}: the {'user' if system else 'system'} turn is empty")
+    system, user = read_turns(text, where)
     _check_places(system, user, kind, where)
     # A server that is asked for any JSON object wants to see the word in a message (OpenAI refuses the request).
     unsaid = [word for word in ("JSON", *(f'"{key}"' for key in KEYS[kind])) if word not in system + user]

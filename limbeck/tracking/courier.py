@@ -91,13 +91,13 @@ class Tracking:
     _unstarted: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, out: Path, *steps: str, settings: Mapping[str, Any]) -> Self:
-        """The trackers of a recipe, for the unit in `out`, called by `steps` (`dpo`, `human`), trained so."""
-        root = out.resolve().parents[len(steps) - 1]
+    def of(cls, recipe: Recipe, out: Path, unit: str, settings: Mapping[str, Any]) -> Self:
+        """The trackers of a recipe, for the unit (`dpo/human`) whose folder is `out`, trained with these settings."""
+        root = out.resolve().parents[unit.count("/")]
         folder = Path(recipe.track.folder).expanduser().resolve() if recipe.track.folder else root / "track"
         told = {"student": recipe.model.student, "seed": recipe.seed, **settings}
-        name = "/".join((recipe.name, *steps))
-        return cls(recipe.track.to, TrackedRun(project=recipe.track.project, name=name, folder=folder, settings=told))
+        run = TrackedRun(project=recipe.track.project, name=f"{recipe.name}/{unit}", folder=folder, settings=told)
+        return cls(recipe.track.to, run)
 
     @contextmanager
     def following(self, metrics: Path) -> Iterator[None]:

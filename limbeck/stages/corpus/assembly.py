@@ -9,12 +9,13 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from limbeck import seeds
-from limbeck.likeness import EvaluationPrompts, prompt_identity
+from limbeck.likeness import EvaluationPrompts, PromptIdentity, opening, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Corpus, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow, Record
 from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat
+from limbeck.stages.corpus.judging import SET_ASIDE, set_aside
 from limbeck.stages.corpus.reading import Reader
 from limbeck.store import write_records
 from limbeck.tasks import SPLITS, TRAINED, Split, draw_splits
@@ -30,6 +31,18 @@ class HeldOut(NamedTuple):
     shared: int
 
 
+class _Shut(NamedTuple):
+    """What no row that is trained on may be: an evaluation prompt, or one of the judges'."""
+
+    evaluation: EvaluationPrompts
+    judges: frozenset[PromptIdentity] = frozenset()
+
+    def reason(self, row: PromptRow) -> str | None:
+        """Why a row is left out; None where it is not."""
+        found = self.evaluation.overlap(row)
+        return SET_ASIDE if found is None and self.judges and opening(row) in self.judges else found
+
+
 def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
     """Write every file of the stage, empty ones included.
 
@@ -40,7 +53,7 @@ def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
         RecipeError: more tasks or chat prompts are asked for than there are.
     """
     reader = Reader(recipe.seed)
-    tables = _tables(recipe.corpus, recipe.seed, reader)
+    tables = _tables(recipe, reader)
     counts = {
         name: write_records(out / f"{name}.jsonl", shuffled(rows, recipe.seed, name)) for name, rows in tables.items()
     }
@@ -52,16 +65,22 @@ def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
     )
 
 
-def _tables(corpus: Corpus, seed: int, reader: Reader) -> dict[str, Sequence[Record]]:
-    """Every file's records, not yet in their order."""
+def _tables(recipe: Recipe, reader: Reader) -> dict[str, Sequence[Record]]:
+    """Every file's records, not yet in their order: the evaluation's first, then the judges', then the rest."""
+    corpus, seed = recipe.corpus, recipe.seed
     tasks = _draw_tasks(corpus.tasks, seed)
     own_test = list(_distinct("evaluation", reader.prompts("evaluation", corpus.evaluation), reader))
     evaluation = [*tasks["test"], *own_test, *tasks["transfer"], *tasks["validation"]]
     chat = _chat(corpus, seed, EvaluationPrompts(evaluation), reader)
-    held_out = EvaluationPrompts([*evaluation, *chat.heldout])
-    demonstrations = _demonstrations(corpus, seed, tasks, held_out, reader)
+    held_out = _Shut(EvaluationPrompts([*evaluation, *chat.heldout]))
     human = _trainable("preferences", reader.pairs("preferences", corpus.preferences), held_out, reader)
-    prompts = reader.prompts("prompts", corpus.prompts) if corpus.prompts else map(_prompt_of_pair, human)
+    judging = _trainable("judging", reader.pairs("judging", corpus.judging), held_out, reader)
+    built_in = chain(chat.train, tasks["sft"], tasks["pool"], tasks["fresh"])
+    judges = set_aside(recipe, judging, human, built_in)
+    reader.drops.update({reason: count for reason, count in judges.drops.items() if count})
+    held_out = held_out._replace(judges=judges.prompts)
+    demonstrations = _demonstrations(corpus, seed, tasks, held_out, reader)
+    prompts = reader.prompts("prompts", corpus.prompts) if corpus.prompts else map(_prompt_of_pair, judges.human)
     pool = chain(tasks["pool"], prompts)
     return {
         "demonstrations": demonstrations.train,
@@ -73,7 +92,8 @@ def _tables(corpus: Corpus, seed: int, reader: Reader) -> dict[str, Sequence[Rec
         "validation": tasks["validation"],
         "test": [*tasks["test"], *own_test],
         "transfer": tasks["transfer"],
-        "human": human,
+        "human": judges.human,
+        **judges.files,
     }
 
 
@@ -101,7 +121,7 @@ def _demonstrations(
     corpus: Corpus,
     seed: int,
     tasks: Mapping[Split, Sequence[PromptRow]],
-    held_out: EvaluationPrompts,
+    held_out: _Shut,
     reader: Reader,
 ) -> HeldOut:
     section = "demonstrations"
@@ -124,11 +144,11 @@ def hold_out(rows: Sequence[Demonstration], share: float, rng: Random) -> HeldOu
     return HeldOut(train, validation, shared=len(rest) - len(train))
 
 
-def _trainable(section: str, rows: Iterable[AnyRow], held_out: EvaluationPrompts, reader: Reader) -> list[AnyRow]:
+def _trainable(section: str, rows: Iterable[AnyRow], held_out: _Shut, reader: Reader) -> list[AnyRow]:
     """Rows that occur once and not in the evaluation; the others are counted."""
     kept = []
     for row in _distinct(section, rows, reader):
-        reason = held_out.overlap(row)
+        reason = held_out.reason(row)
         if reason is None:
             kept.append(row)
         else:

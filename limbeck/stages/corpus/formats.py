@@ -3,26 +3,31 @@
 A format is found from a file's first rows and then holds for all of its rows.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from limbeck.errors import InputError
-from limbeck.records import Message, user_prompt
+from limbeck.records import Message, Problem, user_prompt
 from limbeck.stages.corpus.turns import UnusableRowError, check_prompt, hh_messages, message, messages, text
+from limbeck.tasks import numeric
 
 Values = Mapping[str, Any]
 Gives = Literal["prompts", "responses", "pairs"]
-_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator: not meant to be written by a model
 
 
 class Example(NamedTuple):
-    """What a row holds: a prompt; its response (of a pair: the chosen one) and a rejected one where it has them."""
+    """What a row holds: a prompt; its response (of a pair: the chosen one) and a rejected one where it has them.
+
+    `follow_ups`: the user's later turns, each after a reply of the model's own. `problem`: where the answer is a
+    number, by which replies can be judged exactly.
+    """
 
     prompt: tuple[Message, ...]
     response: str | None = None
     rejected: str | None = None
+    follow_ups: tuple[str, ...] = ()
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,8 @@ def _alpaca(row: Values) -> Example:
 
 
 def _gsm8k(row: Values) -> Example:
-    return Example(user_prompt(text(row, "question")), _CALCULATOR.sub("", text(row, "answer")))
+    question, answer = text(row, "question"), numeric.read_answer(text(row, "answer"))
+    return Example(user_prompt(question), answer.text, problem=numeric.problem_of(question, answer))
 
 
 def _mt_bench(row: Values) -> Example:
@@ -148,8 +154,10 @@ def _mt_bench(row: Values) -> Example:
         raise InputError(f"the field 'turns' should hold a list of texts, but holds {type(turns).__name__}")
     if not turns:
         raise UnusableRowError("no user turn")
-    # The later turns comment on an answer that is not there.
-    return Example(user_prompt(text({"turns.0": turns[0]}, "turns.0")))
+    first, *later = (text({f"turns.{place}": turn}, f"turns.{place}") for place, turn in enumerate(turns))
+    if any(not turn.strip() for turn in later):
+        raise UnusableRowError("empty turn")
+    return Example(user_prompt(first), follow_ups=tuple(later))  # they comment on an answer that is not there yet
 
 
 OWN = "limbeck's own pairs"  # their provenance is read too (own.py)

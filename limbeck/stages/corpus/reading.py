@@ -47,8 +47,14 @@ class Reader:
 
     def demonstrations(self, section: str, datasets: Sequence[Dataset]) -> Iterator[Demonstration]:
         """Yield prompt and response; of a conversation the last assistant turn is the response."""
-        for row, (prompt, response, _) in self._examples(section, datasets, "responses"):
-            yield Demonstration(id=row.id, prompt=prompt, source=row.source, response=response or "")
+        for row, example in self._examples(section, datasets, "responses"):
+            yield Demonstration(
+                id=row.id,
+                prompt=example.prompt,
+                source=row.source,
+                problem=example.problem,
+                response=example.response or "",
+            )
 
     def pairs(self, section: str, datasets: Sequence[Dataset]) -> Iterator[Pair]:
         """Yield preference pairs of kind `human`; those that limbeck wrote keep the source they have."""
@@ -56,13 +62,20 @@ class Reader:
             if row.format.name == OWN:
                 yield _own(row, example)
                 continue
-            prompt, chosen, rejected = example
-            yield Pair(id=row.id, prompt=prompt, source="human", chosen=chosen or "", rejected=rejected or "")
+            chosen, rejected = example.response or "", example.rejected or ""
+            yield Pair(id=row.id, prompt=example.prompt, source="human", chosen=chosen, rejected=rejected)
 
     def prompts(self, section: str, datasets: Sequence[Dataset]) -> Iterator[PromptRow]:
-        """Yield prompts, with the data set's own good answer where it has one."""
-        for row, (prompt, response, _) in self._examples(section, datasets, "prompts"):
-            yield PromptRow(id=row.id, prompt=prompt, source=row.source, reference_response=response)
+        """Yield prompts, with the data set's own good answer, problem and the user's later turns, where it has them."""
+        for row, example in self._examples(section, datasets, "prompts"):
+            yield PromptRow(
+                id=row.id,
+                prompt=example.prompt,
+                source=row.source,
+                problem=example.problem,
+                reference_response=example.response,
+                follow_ups=example.follow_ups,
+            )
 
     def _examples(self, section: str, datasets: Sequence[Dataset], needed: Gives) -> Iterator[_Read]:
         for dataset in datasets:

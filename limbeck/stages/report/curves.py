@@ -5,13 +5,14 @@ works, or to smooth validation.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
 from limbeck.records import Metric
-from limbeck.stages.report.figures import Curve, legend_entry, panel
+from limbeck.stages.report.figures import Curve, Mark, legend_entry, panel
 from limbeck.stages.report.results import Figure
+from limbeck.stages.report.trust import NumberedAlarm
 
 MOST_POINTS = 150  # of a drawn curve: about two pixels a point in a panel
 SPLITS = ("train", "validation")
@@ -41,6 +42,13 @@ DPO_QUANTITIES = (
 )
 
 
+REWARD_QUANTITIES = (
+    Quantity("loss", "Loss", "nats per pair"),
+    Quantity("accuracy", "Accuracy", "share of pairs, margin > 0"),
+    Quantity("margin", "Margin, chosen over rejected", "", (0,)),
+)
+
+
 class Curves(NamedTuple):
     """A figure where anything could be drawn, and sentences on what could not."""
 
@@ -49,26 +57,44 @@ class Curves(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Metrics by name (see `run_name`), and the number of each name's series."""
+    """Metrics by name (see `run_name`), the number of each name's series, and the alarms at their steps."""
 
     metrics: dict[str, tuple[Metric, ...]]
     series: Mapping[str, int]
+    marks: tuple[Mark, ...] = ()
 
 
-def sft_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+Alarms = Sequence[NumberedAlarm]
+
+
+def sft_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int], alarms: Alarms = ()) -> Curves:
     """The curves of supervised fine-tuning: the plain one, and those of arms that train by it."""
     what = "Supervised fine-tuning."
     units = [unit for unit in metrics if unit.partition("/")[0] in ("sft", "sft_first", "sft_arms")]
     if units != ["sft"]:
         what = "Supervised fine-tuning, the plain one and that of arms with demonstrations of their own."
-    return _curves(_runs({unit: metrics[unit] for unit in units}, series), SFT_QUANTITIES, what)
+    return _curves(_runs({unit: metrics[unit] for unit in units}, series, alarms), SFT_QUANTITIES, what)
 
 
-def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int], alarms: Alarms = ()) -> Curves:
     """The curves of preference training, every arm in every panel."""
     arms = {unit: points for unit, points in metrics.items() if unit.partition("/")[0] in ("dpo", "dpo_first")}
     what = "Preference training (DPO) of every arm; a change of logps is policy minus reference."
-    return _curves(_runs(arms, series), DPO_QUANTITIES, what)
+    return _curves(_runs(arms, series, alarms), DPO_QUANTITIES, what)
+
+
+def overlaid_curves(unit: str, runs: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> Curves:
+    """The curves of one unit of training in several runs, by the runs' names."""
+    step = unit.partition("/")[0]
+    quantities = {"reward": REWARD_QUANTITIES, "dpo": DPO_QUANTITIES, "dpo_first": DPO_QUANTITIES}
+    return _curves(_Runs(dict(runs), series), quantities.get(step, SFT_QUANTITIES), f"{run_name(unit)}, run by run.")
+
+
+def reward_curves(metrics: Mapping[str, tuple[Metric, ...]], alarms: Alarms = ()) -> Curves:
+    """The curves of the reward model that this run trained, if it trained one."""
+    trained = {unit: points for unit, points in metrics.items() if unit == "reward"}
+    curves = _curves(_runs(trained, {"reward": 2}, alarms), REWARD_QUANTITIES, "The reward model trained in this run.")
+    return Curves(curves.figure, ())  # which of the quantities it logs is its own matter
 
 
 def run_name(unit: str) -> str:
@@ -77,12 +103,23 @@ def run_name(unit: str) -> str:
     return f"{arm}, first run" if step.endswith("_first") else arm or step
 
 
-def _runs(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int]) -> _Runs:
+def _runs(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int], alarms: Alarms) -> _Runs:
     """An arm has its number in all figures; what no other figure shows, one beyond them."""
     known = {"sft": 1} | dict(series)
     named = {run_name(unit): points for unit, points in metrics.items()}
     fresh = count(max(known.values()) + 1)
-    return _Runs(named, {name: known[name] if name in known else next(fresh) for name in named})
+    numbers = {name: known[name] if name in known else next(fresh) for name in named}
+    return _Runs(named, numbers, marks_of(metrics, alarms))
+
+
+def marks_of(units: Iterable[str], alarms: Alarms) -> tuple[Mark, ...]:
+    """The alarms of these units that a step of training raised."""
+    names = set(units)
+    return tuple(
+        Mark(alarm.step, number, f"{run_name(alarm.about)}: {alarm.sentence}")
+        for number, alarm in alarms
+        if alarm.step is not None and alarm.about in names
+    )
 
 
 def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
@@ -91,7 +128,7 @@ def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
     for quantity in quantities:
         curves = _curves_of(quantity, _Runs(known, runs.series))
         if curves:
-            drawings.append(panel(quantity.title, quantity.unit, curves, quantity.include))
+            drawings.append(panel(quantity.title, quantity.unit, curves, quantity.include, runs.marks))
         elif known:
             notes.append(f"The metrics hold no {quantity.name}.")
     for name, metrics in known.items():
@@ -100,7 +137,8 @@ def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
     if not drawings:
         return Curves(None, tuple(notes))
     legend = tuple(legend_entry(runs.series[name], name) for name in known)
-    return Curves(Figure(tuple(drawings), legend, f"{what} {_caption(known)}"), tuple(notes))
+    marked = " ⚠ marks the step of an alarm, by its number in the list above." if runs.marks else ""
+    return Curves(Figure(tuple(drawings), legend, f"{what} {_caption(known)}{marked}"), tuple(notes))
 
 
 def _curves_of(quantity: Quantity, runs: _Runs) -> list[Curve]:

@@ -51,6 +51,14 @@ class Curve(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
 
+class Mark(NamedTuple):
+    """An alarm at a step: its number in the list of alarms, and what it says."""
+
+    step: float
+    number: int
+    tip: str
+
+
 class Bar(NamedTuple):
     """A bar with its label and what is printed at its end."""
 
@@ -74,7 +82,7 @@ def legend_entry(series: int, name: str) -> Legend:
 def dot_whisker(label: str, groups: Sequence[DotGroup], axis: DotAxis) -> Markup:
     """Estimates with their intervals, one row each, grouped; all on one axis."""
     row_height, gap, top, left = 19, 15, 8, 225
-    right = _WIDTH - (270 if any(dot.aside for group in groups for dot in group.dots) else 24)
+    right = _WIDTH - (330 if any(dot.aside for group in groups for dot in group.dots) else 24)
     bounds = [axis.factor * v for g in groups for d in g.dots for v in (d.estimate.low, d.estimate.high)]
     scale = svg.Scale(*svg.domain(bounds, include=axis.include), left, right)
     heights = [row_height * max(len(group.dots), 2 if group.note else 1) + gap for group in groups]
@@ -89,7 +97,7 @@ def dot_whisker(label: str, groups: Sequence[DotGroup], axis: DotAxis) -> Markup
 
 
 def _group(group: DotGroup, scale: svg.Scale, factor: float, top: float, row_height: float) -> list[Markup]:
-    shown = _shortened(group.label)
+    shown = shortened(group.label)
     parts = [svg.text(0, top + 13.5, shown, "label strong", tip=group.label if shown != group.label else "")]
     if group.note:
         parts.append(svg.text(0, top + 31, group.note, "label muted"))
@@ -103,7 +111,8 @@ def _group(group: DotGroup, scale: svg.Scale, factor: float, top: float, row_hei
     return parts
 
 
-def _shortened(label: str) -> str:
+def shortened(label: str) -> str:
+    """A label as far as its column holds it."""
     return label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"
 
 
@@ -120,20 +129,24 @@ def _value_axis(scale: svg.Scale, top: float, bottom: float, axis: DotAxis) -> M
     return svg.tag("g", *parts)
 
 
-def panel(title: str, unit: str, curves: Sequence[Curve], include: tuple[float, ...] = ()) -> Markup:
-    """Curves over optimizer steps; the unit of the value stands beside the title."""
+def panel(
+    title: str, unit: str, curves: Sequence[Curve], include: tuple[float, ...] = (), marks: Sequence[Mark] = ()
+) -> Markup:
+    """Curves over optimizer steps; the unit of the value stands beside the title, alarms at their steps."""
     width, height, left, right, top, bottom = 340, 236, 50, 332, 34, 196
     points = [point for curve in curves for point in curve.points]
     across = svg.Scale(*svg.domain([x for x, _ in points], include=(0,)), left, right)
     up = svg.Scale(*svg.domain([y for _, y in points], include=include), bottom, top)
     parts = [svg.text(0, 15, title, "label strong"), svg.text(right, 15, unit, "label muted", "end")]
-    parts += [_panel_axes(across, up)]
+    parts += [value_axis_line(across, up)]
     parts.append(svg.text((left + right) / 2, height - 5, "optimizer step", "label muted", "middle"))
+    parts += _marks([mark for mark in marks if across.low <= mark.step <= across.high], across, up)
     parts += [_curve(curve, across, up) for curve in sorted(curves, key=lambda curve: curve.split)]
     return svg.drawing(width, height, f"{title}, {unit}, over optimizer steps", *parts)
 
 
-def _panel_axes(across: svg.Scale, up: svg.Scale) -> Markup:
+def value_axis_line(across: svg.Scale, up: svg.Scale) -> Markup:
+    """The axes of a panel: a line below, rounded values on both, a strong line at zero."""
     left, right, bottom = across.start, across.end, up.start
     parts = [svg.line(left, bottom, right, bottom, "axis")]
     rows, columns = svg.ticks(up.low, up.high, 6), svg.ticks(across.low, across.high, 5)
@@ -146,6 +159,25 @@ def _panel_axes(across: svg.Scale, up: svg.Scale) -> Markup:
         parts.append(svg.line(x, bottom, x, bottom + 4, "axis"))
         parts.append(svg.text(x, bottom + 18, label, "label tick", "middle"))
     return svg.tag("g", *parts)
+
+
+def _marks(marks: Sequence[Mark], across: svg.Scale, up: svg.Scale) -> list[Markup]:
+    """A dashed line a step; numbers that would touch are written together."""
+    parts: list[Markup] = []
+    groups: list[list[Mark]] = []
+    for mark in sorted(marks):
+        if groups and across.at(mark.step) - across.at(groups[-1][0].step) < 16:
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    for group in groups:
+        x = across.at(group[0].step)
+        numbers = [str(number) for number in sorted({mark.number for mark in group})]
+        said = ",".join(numbers[:3]) + ("…" if len(numbers) > 3 else "")
+        tip = "\n".join(f"alarm {mark.number}, step {mark.step:g}: {mark.tip}" for mark in group)
+        parts.append(svg.line(x, up.end, x, up.start, "mark"))
+        parts.append(svg.text(x, up.end - 3, f"⚠{said}", "label mark-number", "middle", tip))
+    return parts
 
 
 def _curve(curve: Curve, across: svg.Scale, up: svg.Scale) -> Markup:
@@ -167,7 +199,7 @@ def bars(label: str, rows: Sequence[Bar], caption: str) -> Markup:
     parts = [_value_axis(scale, top, bottom, DotAxis(caption))]
     for index, row in enumerate(rows):
         y = top + row_height * index
-        parts.append(svg.text(0, y + 16.5, _shortened(row.label), "label", tip=row.label))
+        parts.append(svg.text(0, y + 16.5, shortened(row.label), "label", tip=row.label))
         parts.append(svg.tag("rect", x=left, y=y + 4, width=scale.at(row.value) - left, height=16, class_="bar"))
         parts.append(svg.text(scale.at(row.value) + 7, y + 16.5, row.text, "label"))
     parts.append(svg.line(left, top, left, bottom, "axis"))

@@ -7,27 +7,17 @@ the page prints in the section that would have shown it. Refuses to know how any
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
-
-from pydantic import ValidationError
+from typing import NamedTuple, get_args
 
 from limbeck.errors import InputError
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
+from limbeck.records_alarms import Alarm
 from limbeck.records_audit import Audit
-from limbeck.records_verdict import Verdict
-from limbeck.store import AnyRecord, first_problem, read_records
-
-Part = Literal["pairs", "training", "replies", "cost", "recipe"]
-
-
-class Gap(NamedTuple):
-    """A file that was looked for in vain, and the part of the page that misses it."""
-
-    part: Part
-    path: str
+from limbeck.records_verdict import Preference, Verdict
+from limbeck.stages.report.reading import Gap, OptionalFiles, whole
 
 
 class HeldOut(NamedTuple):
@@ -45,20 +35,25 @@ class ReplyKey(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What one model replied, and what each judge said of it."""
+    """What one model replied, what each judge said of it, and whether it was preferred to the baseline's reply."""
 
     replies: tuple[Reply, ...]
     judgements: dict[Judge, dict[ReplyKey, Judgement]]
+    preferences: dict[ReplyKey, Preference]
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """A run folder as the page sees it. `metrics` is by unit (`sft`, `dpo/ARM` ...), `answers` by model."""
+    """A run folder as the page sees it. `metrics` is by unit (`sft`, `dpo/ARM` ...), `answers` by model.
+
+    `alarms`: those of the pairs first, then of every unit in the order of the run, the verdict's last.
+    """
 
     recipe: Recipe
     recipe_text: str | None
     verdict: Verdict
     audit: Audit | None
+    alarms: tuple[Alarm, ...]
     manifests: dict[str, Manifest]
     metrics: dict[str, tuple[Metric, ...]]
     prompts: tuple[HeldOut, ...]
@@ -66,72 +61,52 @@ class Gathered:
     gaps: tuple[Gap, ...]
 
 
-def gather(run_folder: Path, recipe: Recipe) -> Gathered:
-    """Read a run folder.
+def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathered:
+    """Read a run folder; without `answers`, leave replies and judgements unread.
 
     Raises:
         InputError: where there is no verdict, or a file is malformed (naming file, line and field).
         RunFolderError: where a manifest is damaged.
     """
-    reader = _Reader(run_folder)
+    reader = _Reader(OptionalFiles(run_folder))
     verdict = _read_verdict(run_folder / "verdict" / "verdict.json")
-    recipe_path = run_folder / "recipe.toml"
+    audit = reader.audit() if recipe.arms else None
     return Gathered(
         recipe=recipe,
-        recipe_text=recipe_path.read_text(encoding="utf-8", errors="replace")
-        if reader.has("recipe", "recipe.toml")
-        else None,
+        recipe_text=reader.files.text("recipe", "recipe.toml"),
         verdict=verdict,
-        audit=reader.audit() if recipe.arms else None,
+        audit=audit,
+        alarms=(*(audit.alarms if audit else ()), *reader.alarms(recipe)),
         manifests=reader.manifests(recipe),
         metrics=reader.metrics(recipe),
         prompts=reader.prompts(recipe),
-        answers={score.model: reader.answers(score.model) for score in verdict.scores},
-        gaps=tuple(reader.gaps),
+        answers={score.model: reader.answers(score.model, recipe) for score in verdict.scores if answers},
+        gaps=tuple(reader.files.gaps),
     )
 
 
 def _read_verdict(path: Path) -> Verdict:
     if not path.is_file():
         raise InputError(f"{path} does not exist: a report needs a verdict; finish the run first (`limbeck run`)")
-    return _whole(path, Verdict)
-
-
-def _whole(path: Path, kind: type[AnyRecord]) -> AnyRecord:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}") from error
+    return whole(path, Verdict)
 
 
 class _Reader:
-    """Reads optional files and remembers, in `gaps`, those that are not there."""
+    """What lies where in a run folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.gaps: list[Gap] = []
-
-    def has(self, part: Part, path: str) -> bool:
-        """Whether the file is there; if not, that is remembered as a gap."""
-        found = (self.root / path).is_file()
-        if not found:
-            self.gaps.append(Gap(part, path))
-        return found
-
-    def records(self, part: Part, path: str, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
-        """The records of a file, none where it is absent."""
-        return tuple(read_records(self.root / path, kind)) if self.has(part, path) else ()
+    def __init__(self, files: OptionalFiles) -> None:
+        self.files = files
 
     def manifests(self, recipe: Recipe) -> dict[str, Manifest]:
         """Manifests by unit, in the order of a run and its models; a unit folder without one is a gap."""
         found = {}
         for name in _units(recipe):
-            folder = self.root / name
+            folder = self.files.root / name
             if not folder.is_dir():
                 continue
             manifest = read_manifest(folder)
             if manifest is None:
-                self.gaps.append(Gap("cost", f"{name}/{MANIFEST}"))
+                self.files.gaps.append(Gap("cost", f"{name}/{MANIFEST}"))
             else:
                 found[name] = manifest
         return found
@@ -139,44 +114,75 @@ class _Reader:
     def audit(self) -> Audit | None:
         """What the audit of the pairs found."""
         path = "audit/audit.json"
-        return _whole(self.root / path, Audit) if self.has("pairs", path) else None
+        return whole(self.files.root / path, Audit) if self.files.has("pairs", path) else None
+
+    def alarms(self, recipe: Recipe) -> list[Alarm]:
+        """The alarms that units left; those of the audit stand in its own record."""
+        folders = [unit for unit in _units(recipe) if unit != "audit"]
+        return [alarm for unit in folders for alarm in self.files.where_there(f"{unit}/alarms.jsonl", Alarm)]
 
     def metrics(self, recipe: Recipe) -> dict[str, tuple[Metric, ...]]:
-        """Training curves by unit: SFT, then the recipe's arms, each after its first run where it has one."""
+        """Training curves by unit: SFT, then the recipe's arms, each after its first run, then the reward model."""
         runs = (unit for arm in recipe.arms for unit in (recipe.first_run_unit(arm), recipe.arm_unit(arm)) if unit)
         units = ("sft", *runs)
-        return {unit: self.records("training", f"{unit}/metrics.jsonl", Metric) for unit in units}
+        found = {unit: self.files.records("training", f"{unit}/metrics.jsonl", Metric) for unit in units}
+        reward = self.files.where_there("reward/metrics.jsonl", Metric)
+        return found | ({"reward": reward} if reward else {})
 
     def prompts(self, recipe: Recipe) -> tuple[HeldOut, ...]:
         """Held-out prompts; transfer prompts are missed only where the recipe asks for some."""
         wants_transfer = recipe.corpus.tasks is not None and recipe.corpus.tasks.transfer > 0
-        found = [HeldOut("test", row) for row in self.records("replies", "corpus/test.jsonl", PromptRow)]
-        if wants_transfer or (self.root / "corpus/transfer.jsonl").is_file():
-            rows = self.records("replies", "corpus/transfer.jsonl", PromptRow)
+        found = [HeldOut("test", row) for row in self.files.records("replies", "corpus/test.jsonl", PromptRow)]
+        if wants_transfer or (self.files.root / "corpus/transfer.jsonl").is_file():
+            rows = self.files.records("replies", "corpus/transfer.jsonl", PromptRow)
             found += [HeldOut("transfer", row) for row in rows]
         return tuple(found)
 
-    def answers(self, model: str) -> Answers:
-        """A model's replies and the judgements of every judge that left some."""
+    def answers(self, model: str, recipe: Recipe) -> Answers:
+        """A model's replies, the judgements of every judge that left some, and preferences where two were compared.
+
+        Replies of somebody else's model, which the recipe knows by a file only, are not missed.
+        """
         folder = f"evaluate/{model}"
-        replies = self.records("replies", f"{folder}/replies.jsonl", Reply)
+        if model not in ("base", "sft", *recipe.arms) and not (self.files.root / folder).is_dir():
+            return Answers((), {}, {})
+        replies = self.files.records("replies", f"{folder}/replies.jsonl", Reply)
         judgements: dict[Judge, dict[ReplyKey, Judgement]] = {}
         judge: Judge
         for judge in get_args(Judge):
-            if (self.root / folder / f"judgements_{judge}.jsonl").is_file():
-                lines = self.records("replies", f"{folder}/judgements_{judge}.jsonl", Judgement)
+            lines = self.files.where_there(f"{folder}/judgements_{judge}.jsonl", Judgement)
+            if lines:
                 judgements[judge] = {ReplyKey(line.prompt_id, line.sample_index): line for line in lines}
-        if replies and not judgements:
-            self.gaps.append(Gap("replies", f"{folder}/judgements_*.jsonl"))
-        return Answers(replies, judgements)
+        preferred = self.files.where_there(f"compare/{model}/preferences.jsonl", Preference)
+        preferences = {ReplyKey(line.prompt_id, line.sample_index): line for line in preferred}
+        if replies and not judgements and not preferences and recipe.judged_by() != ("pairwise",):
+            self.files.gaps.append(Gap("replies", f"{folder}/judgements_*.jsonl"))
+        return Answers(replies, judgements, preferences)
 
 
 def _units(recipe: Recipe) -> list[str]:
     """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
     kinds, arms = recipe.pair_kinds(), recipe.arms
-    units = ["corpus", "retain", "sft", *(("mine", "teach") if kinds.keys() - {"human"} else ())]
-    units += [*(("screen", "export") if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
+    units = ["corpus", "retain", "sft", *_mining_units(recipe), *(("screen",) if kinds else ())]
+    units += ["reward"] if "local" in recipe.judged_by() and not recipe.judges.local.is_named else []
+    units += [*(("export",) if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
     for trains in ("dpo", "sft"):
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
         units += [unit for arm in own if (unit := recipe.first_run_unit(arm))] + [recipe.arm_unit(arm) for arm in own]
-    return [*units, *(f"evaluate/{model}" for model in ("base", "sft", *arms)), "verdict"]
+    return [*units, *_judging_units(recipe), "verdict"]
+
+
+def _mining_units(recipe: Recipe) -> list[str]:
+    if not recipe.mines():
+        return []
+    learned_here = recipe.mine.judge not in ("verifier", "nemotron") and not recipe.judges.local.is_named
+    return [*(("reward_mine",) if learned_here else ()), "mine", "teach"]
+
+
+def _judging_units(recipe: Recipe) -> list[str]:
+    models = ("base", "sft", *recipe.arms)
+    against = () if recipe.evaluate.against is None else ("evaluate/against",)
+    units = [*(f"evaluate/{model}" for model in models), *against]
+    if any(arm.trains == "dpo" for arm in recipe.arms.values()):
+        units += [f"heldout_pairs/{model}" for model in models]
+    return units + [f"compare/{model}" for model in models if "pairwise" in recipe.judged_by() and model != "sft"]

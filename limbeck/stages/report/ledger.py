@@ -65,11 +65,42 @@ def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
     )
 
 
-def _totals(manifests: Manifests) -> tuple[Cell, ...]:
-    results = [manifest.result for manifest in manifests.values()]
+def stage_table(manifests: Manifests) -> Table:
+    """Time, tokens and money stage by stage: a stage is the units whose names begin alike, as `--until` has it."""
+    columns = (Column("Stage", "head"), Column("Units"), Column("Time"), Column("Tokens", "text"), Column("Money"))
+    rows = [_stage_row(stage, units) for stage, units in by_stage(manifests).items()]
+    return Table(columns, (*rows, _stage_row("Together", manifests)))
+
+
+def by_stage(manifests: Manifests) -> dict[str, dict[str, Manifest]]:
+    """Units by stage, in the order of a run."""
+    stages: dict[str, dict[str, Manifest]] = {}
+    for unit, manifest in manifests.items():
+        stages.setdefault(unit.partition("/")[0], {})[unit] = manifest
+    return stages
+
+
+def _stage_row(name: str, manifests: Manifests) -> tuple[Cell, ...]:
+    tokens = tokens_of(manifests)
+    return (
+        Cell(name),
+        Cell(wording.count(len(manifests))),
+        Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),
+        Cell(wording.named_counts(tokens)) if tokens else EMPTY,
+        _money(money_usd(manifests)),
+    )
+
+
+def tokens_of(manifests: Manifests) -> Counter[str]:
+    """Tokens of all units together, by what they were."""
     tokens: Counter[str] = Counter()
-    for result in results:
-        tokens.update(result.tokens)
+    for manifest in manifests.values():
+        tokens.update(manifest.result.tokens)
+    return tokens
+
+
+def _totals(manifests: Manifests) -> tuple[Cell, ...]:
+    tokens = tokens_of(manifests)
     return (
         Cell("Together"),
         Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),

@@ -52,6 +52,7 @@ def main_table(verdict: Verdict, judge: Judge) -> Table:
         Column("p, Holm"),
         Column(f"Win rate against {baseline}"),
         Column("Won / tied / lost"),
+        Column("Could have shown"),
         Column("Transfer accuracy"),
     ]
     rewarded = any(score.mean_reward for score in verdict.scores)
@@ -59,8 +60,9 @@ def main_table(verdict: Verdict, judge: Judge) -> Table:
         columns.append(Column("Mean reward"))
     rows = []
     for score in verdict.scores:
-        cells = [Cell(score.model), _share(score.accuracy), *_against(against.get(score.model))]
-        cells.append(_share(score.transfer_accuracy))
+        comparison = against.get(score.model)
+        cells = [Cell(score.model), _share(score.accuracy), *_against(comparison)]
+        cells += [detectable(comparison) if comparison else EMPTY, _share(score.transfer_accuracy)]
         rows.append((*cells, _reward(score.mean_reward)) if rewarded else tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
@@ -100,7 +102,7 @@ def side_table(verdict: Verdict) -> Table:
     """What else may have changed: form, length, and how likely the base model's chat replies still are."""
     baseline = next((score for score in verdict.scores if score.model == baseline_of(verdict)), None)
     before = baseline.retention_nats_per_token if baseline else None
-    columns = ("Unparsable", "Truncated", "Unscored", "Mean response tokens", "Repetition",
+    columns = ("Missing", "Unparsable", "Truncated", "Unscored", "Response tokens", "Repetition", "Prompt echo",
                "Chat retention, nats/token", f"Its change to {baseline_of(verdict)}")  # fmt: skip
     rows = tuple(_side_row(score, before) for score in verdict.scores)
     return Table((Column("Model", "head"), Column("Replies"), *map(Column, columns)), rows)
@@ -111,10 +113,12 @@ def _side_row(score: ModelScore, before: float | None) -> tuple[Cell, ...]:
     return (
         Cell(score.model),
         Cell(wording.count(score.num_replies)),
+        Cell(wording.count(score.missing)),
         *(Cell(wording.count_of(n, score.num_replies)) for n in (score.unparsable, score.truncated)),
         Cell(wording.count(score.unscored)),  # of the judgements of all judges, not of the replies
         EMPTY if score.mean_response_tokens is None else Cell(wording.plain(score.mean_response_tokens, 1)),
         Cell(wording.percent(score.repetition_rate)),
+        EMPTY if score.prompt_echo_rate is None else Cell(wording.percent(score.prompt_echo_rate)),
         Cell(wording.plain(now, 3)) if now is not None else EMPTY,
         Cell(wording.signed(now - before, 3)) if now is not None and before is not None else EMPTY,
     )
@@ -134,40 +138,50 @@ def comparison_table(verdict: Verdict) -> Table:
             holm,
             win_rate,
             tally,
-            _detectable(comparison),
+            detectable(comparison),
         ))  # fmt: skip
     return Table((Column("Model", "head"), Column("Prompts, judge", "text"), *map(Column, columns)), tuple(rows))
 
 
-def _detectable(comparison: Comparison) -> Cell:
+def detectable(comparison: Comparison) -> Cell:
+    """The smallest difference that the prompts of a comparison could have shown."""
     smallest = comparison.minimum_detectable_difference
     if smallest is None:  # no reply differed: nothing says how much replies vary
         return EMPTY
     return Cell(f"{100 * smallest:.1f} points" if comparison.judge == "verifier" else wording.plain(smallest))
 
 
-def difference_figures(verdict: Verdict) -> tuple[Figure, ...]:
-    """For every judge: the paired difference of each model to its baseline, with its interval."""
-    series = series_of(verdict)
-    figures = []
-    for judge in dict.fromkeys(comparison.judge for comparison in verdict.comparisons):
-        chosen = [comparison for comparison in verdict.comparisons if comparison.judge == judge]
-        unit = "points of accuracy" if judge == "verifier" else "reward"
-        groups = tuple(_difference_group(comparison, series) for comparison in chosen)
-        axis = DotAxis(f"candidate minus baseline, {unit}", 100 if judge == "verifier" else 1, (0,), zero_line=True)
-        caption = (
-            f"Paired difference of each model to the model it is compared with, judge {judge}: estimate and "
-            f"{_confidence(verdict)} interval over prompts; p-values are Holm-corrected."
-        )
-        figures.append(Figure((dot_whisker(f"Differences, judge {judge}", groups, axis),), (), caption))
-    return tuple(figures)
+def difference_figure(verdict: Verdict, judge: str) -> Figure | None:
+    """The paired difference of each model to its baseline by one judge, with its interval."""
+    chosen = [comparison for comparison in verdict.comparisons if comparison.judge == judge]
+    if not chosen:
+        return None
+    groups = tuple(_difference_group(comparison, series_of(verdict)) for comparison in chosen)
+    caption = (
+        f"Paired difference of each model to the model it is compared with, judge {judge}: estimate and "
+        f"{_confidence(verdict)} interval over prompts; p-values are Holm-corrected; MDE is the smallest difference "
+        "that the prompts could have shown."
+    )
+    return Figure((dot_whisker(f"Differences, judge {judge}", groups, difference_axis(judge)),), (), caption)
+
+
+def difference_cell(found: Estimate, judge: str) -> Cell:
+    """A paired difference over its interval, in the unit of a judge."""
+    return Cell(wording.difference(found, judge), wording.difference_interval(found, judge))
+
+
+def difference_axis(judge: str) -> DotAxis:
+    """The axis of paired differences, in the unit of a judge."""
+    unit = {"verifier": "points of accuracy", "pairwise": "win minus loss rate"}.get(judge, "reward")
+    return DotAxis(f"candidate minus baseline, {unit}", 100 if judge == "verifier" else 1, (0,), zero_line=True)
 
 
 def _difference_group(comparison: Comparison, series: dict[str, int]) -> DotGroup:
     change = wording.difference(comparison.difference, comparison.judge)
     interval = wording.difference_interval(comparison.difference, comparison.judge)
     p = wording.p_value(comparison.p_value_holm)
-    aside = f"{change.removesuffix(' points')} {interval}, {p}"
+    smallest = detectable(comparison)
+    aside = f"{change.removesuffix(' points')} {interval}, {p}, MDE {smallest.main.removesuffix(' points')}"
     dot = Dot(series.get(comparison.candidate, 0), comparison.difference, f"{change} {interval}, {p}", aside)
     note = f"against {comparison.baseline}, {comparison.split}, n = {wording.count(comparison.difference.n)}"
     return DotGroup(comparison.candidate, note, (dot,))

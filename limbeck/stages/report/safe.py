@@ -35,9 +35,13 @@ def json_block(value: object) -> str:
 
 
 def content_security_policy(script: str, style: str) -> str:
-    """A policy (CSP level 2, source hashes) that allows this script and this style and nothing else."""
+    """A policy (CSP level 2, source hashes) that allows this script and this style and nothing else.
+
+    An empty script is none: the policy then allows no script at all.
+    """
+    allowed = _hash_source(script) if script else "'none'"
     return (
-        f"default-src 'none'; script-src {_hash_source(script)}; style-src {_hash_source(style)}; "
+        f"default-src 'none'; script-src {allowed}; style-src {_hash_source(style)}; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from limbeck.api.answers import Failed
+from limbeck.api.json_replies import ParseFailure
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import meter
 from limbeck.recipe_pairs import MadeKind
 from limbeck.stages.teach.spending import Cost
 from limbeck.stages.teach.tally import Tally
 from limbeck.teachers import Replied, Request, Teacher, ask
-from limbeck.teachers.parsing import ParseFailure
 from limbeck.teachers.rendering import ask_again
 
 Parsed = TypeVar("Parsed")

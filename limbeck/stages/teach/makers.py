@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from limbeck.likeness import same_answer
 from limbeck.recipe_pairs import MadeKind, Teach
-from limbeck.records import Pair, PromptRow, WeakPrompt
+from limbeck.records import Divergence, Pair, PromptRow, WeakPrompt
 from limbeck.seeds import rng
 from limbeck.stages.teach.desk import Desk, Heard, Question
 from limbeck.stages.teach.new_prompts import NewPrompts
@@ -170,15 +170,16 @@ class Revised:
 
 
 class OnPolicy:
-    """`on_policy`: the student's own right reply, or the reference where it has none, against a failing one of its own.
+    """The student's own failing reply, against a right reply of its own (`own`), the reference solution (`reference`),
+    or the first where there is one, else the second (`on_policy`). Nobody is asked.
 
     Which right and which failing reply, the seed decides: a failure of middling badness, not the worst (best against
     worst degrades: Xiao et al. 2025, "Finding the Sweet Spot: Preference Data Construction for Scaling Preference
-    Optimization"). Nobody is asked.
+    Optimization").
     """
 
-    def __init__(self, weak: Sequence[WeakPrompt], seed: int, tally: Tally) -> None:
-        self._tally, self._seed = tally, seed
+    def __init__(self, kind: MadeKind, weak: Sequence[WeakPrompt], seed: int, tally: Tally) -> None:
+        self._kind, self._tally, self._seed = kind, tally, seed
         self._rows = iter(uniform_order(weak, seed, ORDER))
 
     def make(self, number: int) -> list[Pair | None]:
@@ -187,19 +188,47 @@ class OnPolicy:
 
     def _pairs(self) -> Iterator[Pair]:
         for row in self._rows:
-            reference = row.problem.solution if row.problem else row.reference_response
-            own = rng(self._seed, "on_policy", "chosen", row.id).choice(row.successes) if row.successes else None
-            chosen = own or reference
+            own, chosen = self._chosen(row)
             if not row.failures:
-                self._tally.drop("on_policy", "no failing reply")
+                self._tally.drop(self._kind, "no failing reply")
             elif not chosen:
-                self._tally.drop("on_policy", "no reference response")
+                missing = "no right reply of the student's own" if self._kind == "own" else "no reference response"
+                self._tally.drop(self._kind, missing)
             elif not (failures := [text for text in row.failures if not same_answer(chosen, text)]):
-                self._tally.drop("on_policy", "equal answers")
+                self._tally.drop(self._kind, "equal answers")
             else:
                 failure = rng(self._seed, "on_policy", "rejected", row.id).choice(failures)
-                yield _pair("on_policy", row, chosen, failure, teacher="student" if own else "reference",
+                yield _pair(self._kind, row, chosen, failure, teacher="student" if own else "reference",
                             mined_from=row.id)  # fmt: skip
+
+    def _chosen(self, row: WeakPrompt) -> tuple[bool, str | None]:
+        """Whether it is the student's own, and the text."""
+        if row.successes and self._kind != "reference":
+            return True, rng(self._seed, "on_policy", "chosen", row.id).choice(row.successes)
+        if self._kind == "own":
+            return True, None
+        return False, row.problem.solution if row.problem else row.reference_response
+
+
+class Diverging:
+    """`divergence`: a failing reply of the student's, and a right one that begins like it. Nobody is asked."""
+
+    def __init__(self, weak: Sequence[WeakPrompt], found: Sequence[Divergence], seed: int, tally: Tally) -> None:
+        self._tally = tally
+        self._found = {one.prompt_id: one for one in found}
+        self._rows = iter(uniform_order(weak, seed, ORDER))
+
+    def make(self, number: int) -> list[Pair | None]:
+        """Take what is there; a prompt without such a reply is no candidate, but counted."""
+        return list(islice(self._pairs(), number))
+
+    def _pairs(self) -> Iterator[Pair]:
+        for row in self._rows:
+            one = self._found.get(row.id)
+            if one is None:
+                self._tally.drop("divergence", "no right continuation of a failing reply")
+            else:
+                yield _pair("divergence", row, one.correction, one.failure, teacher="student", mined_from=row.id)
 
 
 class Contrasted:

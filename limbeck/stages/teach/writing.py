@@ -14,11 +14,11 @@ from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
-from limbeck.records import Pair, PromptRow, WeakPrompt
+from limbeck.records import Divergence, Pair, PromptRow, WeakPrompt
 from limbeck.screening import Screener
 from limbeck.stages.teach.accepting import Collected, Maker, collect
 from limbeck.stages.teach.desk import Desk
-from limbeck.stages.teach.makers import Contrasted, OnPolicy, OnPrompts, Revised, few_shot, rolling
+from limbeck.stages.teach.makers import Contrasted, Diverging, OnPolicy, OnPrompts, Revised, few_shot, rolling
 from limbeck.stages.teach.spending import usd_spent
 from limbeck.stages.teach.tally import Tally
 from limbeck.store import AnyRecord, read_records, write_records
@@ -40,6 +40,7 @@ class Tables:
     random: list[WeakPrompt]
     fresh: list[PromptRow]
     human: list[Pair]
+    divergences: list[Divergence]
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
@@ -63,6 +64,7 @@ def teach_pairs(
         random=_read(inputs, "random", WeakPrompt),
         fresh=_read(inputs, "fresh", PromptRow),
         human=_read(inputs, "human", Pair),
+        divergences=_read(inputs, "divergences", Divergence),
     )
     templates = Templates(inputs.get("templates"))
     templates.check()
@@ -131,12 +133,19 @@ class _Office:
                                templates=self._templates)  # fmt: skip
             case "revise":
                 return Revised(self._desk, tables.weak, seed, self._templates)
-            case "on_policy":
-                return OnPolicy(tables.weak, seed, self._desk.tally)
             case "contrast":
                 if self._weaker is None:
                     raise RecipeError("contrast pairs need a weaker model: name one as teach.contrast_with")
                 return Contrasted(self._desk, self._weaker, tables.weak, seed)
+            case "on_policy" | "own" | "reference" | "divergence":
+                return self._unasked(kind)
+
+    def _unasked(self, kind: MadeKind) -> Maker:
+        """Of the kinds for which no teacher is asked."""
+        weak, seed, tally = self._tables.weak, self._recipe.seed, self._desk.tally
+        if kind == "divergence":
+            return Diverging(weak, self._tables.divergences, seed, tally)
+        return OnPolicy(kind, weak, seed, tally)
 
     @cached_property
     def _stream(self) -> list[Pair]:

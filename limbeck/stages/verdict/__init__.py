@@ -2,8 +2,8 @@
 
 Reads: `test`, `transfer` (prompts) and, for each model, `<model>/replies`, `<model>/judgements_<judge>`,
 `<model>/retention`.
-Writes: `verdict.json`.
-Start reading at: `assembly.run`; then `models.py`, `scoring.py`, `comparing.py`, `wording.py`.
+Writes: `verdict.json`, `alarms.jsonl`.
+Start reading at: `assembly.run`; then `models.py`, `scoring.py`, `comparing.py`, `wording.py`, `alarms.py`.
 """
 
 from limbeck.stages.verdict.assembly import run

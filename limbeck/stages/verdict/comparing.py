@@ -1,75 +1,74 @@
-"""Two models on the same prompts: difference, win rate, what could be chance and what could not have been seen."""
+"""Every model compared with the baseline, and with somebody else's responses, on the same prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from limbeck import seeds
 from limbeck.recipe import Recipe
-from limbeck.records import Estimate, HeldOutSplit, PromptRow
+from limbeck.records import HeldOutSplit
 from limbeck.records_verdict import Comparison
-from limbeck.stages.verdict.models import BASELINE, Model, scores_of
-from limbeck.statistics import (
-    holm,
-    mcnemar_exact,
-    minimum_detectable_difference,
-    paired_difference,
-    sign_test,
-    win_rate,
+from limbeck.stages.verdict.models import (
+    AGAINST,
+    BASELINE,
+    EXACT,
+    PAIRWISE,
+    Asked,
+    Model,
+    lengths_of,
+    preferences_of,
+    scores_of,
 )
+from limbeck.stages.verdict.paired import Named, PairedRows, Terms, compare
+from limbeck.statistics import holm
 
 
 def compare_all(
-    models: Sequence[Model], judge: str, split: HeldOutSplit, rows: Sequence[PromptRow], recipe: Recipe
+    models: Sequence[Model], judge: str, split: HeldOutSplit, asked: Asked, recipe: Recipe
 ) -> list[Comparison]:
-    """Every model against the baseline on the same prompts; p-values of the arms are corrected together (Holm 1979).
+    """Every model against SFT, then against somebody else's responses where there are some.
 
-    The base model is compared as well, but it is no arm: it does not take part in the correction.
+    Each is a family of its own, whose p-values are corrected together (Holm 1979): the arms against SFT, and SFT and
+    the arms against the responses. The base model is compared as well, but it is no arm: it does not take part.
     """
-    baseline = next(model for model in models if model.name == BASELINE)
-    others = [model for model in models if model.name != BASELINE]
-    found = [c for model in others if (c := _compare(baseline, model, judge, split, rows, recipe)) is not None]
-    arms = [comparison for comparison in found if comparison.candidate in recipe.arms]
-    corrected = dict(zip((c.candidate for c in arms), holm([comparison.p_value for comparison in arms]), strict=True))
-    return [c.model_copy(update={"p_value_holm": corrected.get(c.candidate, c.p_value)}) for c in found]
+    by_name = {model.name: model for model in models}
+    arms = [name for name in by_name if name in recipe.arms]
+    main = judge == recipe.judged_by()[0] and split == "test"
+    found: list[Comparison] = []
+    for baseline, family in ((BASELINE, arms), (AGAINST, [BASELINE, *arms])):
+        if baseline not in by_name or (judge == PAIRWISE and baseline != BASELINE):
+            continue  # a pairwise judge is shown the baseline's replies beside each model's, and no others
+        seed = seeds.derive(recipe.seed, "verdict", judge, split)
+        compared = []
+        for model in models:
+            if model.name in (baseline, AGAINST):
+                continue
+            family_size = len(family) if model.name in family else 1
+            terms = Terms(seed, recipe.evaluate.ties, recipe.evaluate.confidence, family_size)
+            rows = rows_of(by_name[baseline], model, judge, asked)
+            compared.append(compare(rows, Named(model.name, baseline, judge, split), terms, by_topic=main))
+        found += corrected([c for c in compared if c is not None], family)
+    return found
 
 
-def _compare(
-    baseline: Model, candidate: Model, judge: str, split: HeldOutSplit, rows: Sequence[PromptRow], recipe: Recipe
-) -> Comparison | None:
-    before, after = scores_of(baseline, judge, rows), scores_of(candidate, judge, rows)
-    both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
-    if not both:
-        return None
-    b, a = [x for x, _ in both], [y for _, y in both]
-    confidence = recipe.evaluate.confidence
-    seed = seeds.derive(recipe.seed, "verdict", judge, split)
-    difference = paired_difference(b, a, seed=seed, confidence=confidence)
-    wins = win_rate(before, after, seed=seed, ties=recipe.evaluate.ties, confidence=confidence)
-    exact = judge == "verifier"
-    p_value = mcnemar_exact(b, a).p_value if exact else sign_test(b, a).p_value
-    return Comparison(
-        candidate=candidate.name,
-        baseline=baseline.name,
-        judge=judge,
-        split=split,
-        difference=Estimate(
-            estimate=difference.estimate, low=difference.low, high=difference.high, n=difference.num_prompts
-        ),
-        win_rate=Estimate(estimate=wins.estimate, low=wins.low, high=wins.high, n=wins.num_prompts),
-        wins=wins.wins,
-        ties=wins.ties,
-        losses=wins.losses,
-        unscored=wins.unscored,
-        p_value=p_value,
-        p_value_holm=p_value,
-        minimum_detectable_difference=minimum_detectable_difference(
-            len(both), **_spread(b, a, exact=exact), alpha=(1 - confidence) / max(len(recipe.arms), 1)
-        ),
+def corrected(found: Sequence[Comparison], family: Collection[str]) -> list[Comparison]:
+    """The comparisons, with the p-values of the candidates in `family` corrected for their number (Holm 1979)."""
+    members = [comparison for comparison in found if comparison.candidate in family]
+    adjusted = dict(zip((c.candidate for c in members), holm([c.p_value for c in members]), strict=True))
+    return [c.model_copy(update={"p_value_holm": adjusted.get(c.candidate, c.p_value)}) for c in found]
+
+
+def rows_of(baseline: Model, candidate: Model, judge: str, asked: Asked) -> PairedRows:
+    """What a judge says of two models, row by row. Of a pairwise judge: 1, 0 or -1 for the candidate, 0 beside it."""
+    if judge == PAIRWISE:
+        after = preferences_of(candidate, asked)
+        before: list[float | None] = [None if points is None else 0.0 for points in after]
+    else:
+        before, after = scores_of(baseline, judge, asked), scores_of(candidate, judge, asked)
+    return PairedRows(
+        baseline=before,
+        candidate=after,
+        baseline_lengths=lengths_of(baseline, asked),
+        candidate_lengths=lengths_of(candidate, asked),
+        prompts=asked.prompts,
+        topics=asked.topics,
+        exact=judge == EXACT,
     )
-
-
-def _spread(b: Sequence[float], a: Sequence[float], *, exact: bool) -> dict[str, float]:
-    differences = [y - x for x, y in zip(b, a, strict=True)]
-    if exact:
-        return {"discordant_rate": sum(d != 0 for d in differences) / len(differences)}
-    mean = sum(differences) / len(differences)
-    return {"sd": (sum((d - mean) ** 2 for d in differences) / max(len(differences) - 1, 1)) ** 0.5}

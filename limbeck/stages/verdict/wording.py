@@ -1,33 +1,83 @@
-"""The verdict in one sentence."""
+"""The verdict in one sentence: did it work, by how much, how sure, by whose judgement, at what cost."""
 
 from collections.abc import Sequence
 
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison, ModelScore
-from limbeck.stages.verdict.models import BASELINE
+from limbeck.records_verdict import Comparison, JudgeCard, ModelScore
+from limbeck.stages.verdict.judge_cards import NOT_MEASURED
+from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE
 
 
-def say_verdict(scores: Sequence[ModelScore], comparisons: Sequence[Comparison], recipe: Recipe) -> str:
-    """One sentence: from base to SFT, then the best arm against SFT, and how many arms helped or harmed."""
+def say_verdict(
+    scores: Sequence[ModelScore],
+    comparisons: Sequence[Comparison],
+    recipe: Recipe,
+    cards: Sequence[JudgeCard] = (),
+    cost_usd: float | None = None,
+) -> str:
+    """One sentence: from base to SFT, the best arm against SFT, how many arms helped or harmed, and what qualifies it.
+
+    An arm helped only where its corrected p-value is below alpha and its interval leaves zero out.
+    """
     judge = recipe.judged_by()[0]
-    arms = [c for c in comparisons if c.judge == judge and c.split == "test" and c.candidate in recipe.arms]
-    parts = [_say_sft(scores)] if judge == "verifier" else []
-    helped = [c for c in arms if c.difference.low > 0 and c.p_value_holm < 1 - recipe.evaluate.confidence]
-    harmed = [c for c in arms if c.difference.high < 0 and c.p_value_holm < 1 - recipe.evaluate.confidence]
+    own = [c for c in comparisons if c.judge == judge and c.split == "test"]
+    arms = [c for c in own if c.baseline == BASELINE and c.candidate in recipe.arms]
+    parts = [_say_sft(scores)] if judge == EXACT else []
     if arms:
-        best = max(arms, key=lambda c: c.difference.estimate)
-        verb = "improved on" if best in helped else "did worse than" if best in harmed else "did not clearly improve on"
-        parts.append(
-            f"the best of {len(arms)} {_training(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} "
-            f"SFT ({_say_difference(best)})"
-        )
-    if len(arms) > 1:
-        parts.append(f"{len(helped)} of {len(arms)} arms helped, {len(harmed)} harmed")
-    if recipe.mines() and recipe.judged_by() == (recipe.mine.judge,) and judge != "verifier":
+        parts += _say_arms(arms, recipe)
+    elif judge != EXACT:
+        parts += [_say_sft_by_wins(c, recipe) for c in own if c.baseline == BASELINE and c.candidate == "base"]
+    parts += _say_against([c for c in own if c.baseline == AGAINST], arms)
+    parts += _say_judge(cards[0]) if cards and own else []
+    if recipe.mined_alone():
         parts.append(f"the judge that found the weak prompts, {judge}, is the only judge of this result")
-    sentence = "; ".join(parts) or "no comparison was asked for"
+    if cost_usd is not None:
+        parts.append(f"the teacher cost ${cost_usd:,.2f}")
+    sentence = "; ".join(parts) or "no comparison could be made"
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def helped(found: Comparison, alpha: float) -> bool:
+    """Whether a candidate is better beyond chance: the corrected p-value, the interval and the wins all say so."""
+    return found.p_value_holm < alpha and found.difference.low > 0 and found.wins > found.losses
+
+
+def harmed(found: Comparison, alpha: float) -> bool:
+    """Whether a candidate is worse beyond chance."""
+    return found.p_value_holm < alpha and found.difference.high < 0 and found.wins < found.losses
+
+
+def only_by_length(found: Comparison) -> bool:
+    """Whether a difference that is beyond chance is not one at equal lengths. A verifier does not look at length."""
+    even = found.length_controlled_win_rate
+    return found.judge != EXACT and even is not None and even.low <= 0.5 <= even.high
+
+
+def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
+    alpha = round(1 - recipe.evaluate.confidence, 12)  # 1 - 0.95 is a little above 0.05
+    better, worse = [c for c in arms if helped(c, alpha)], [c for c in arms if harmed(c, alpha)]
+    best = max(arms, key=_gain)
+    verb = "improved on" if best in better else "did worse than" if best in worse else "did not clearly improve on"
+    parts = [
+        f"the best of {len(arms)} {_training(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} "
+        f"SFT ({_say_figures(best)})"
+    ]
+    if best not in better and best not in worse and (unseen := _say_unseen(best)):
+        parts.append(unseen)
+    if (best in better or best in worse) and only_by_length(best):
+        even = best.length_controlled_win_rate
+        parts.append(f"at equal lengths that is not clear: the win rate would be {_say_share(even)}" if even else "")
+    if len(arms) > 1:
+        parts.append(f"{len(better)} of {len(arms)} arms helped, {len(worse)} harmed")
+    return parts
+
+
+def _gain(found: Comparison) -> float:
+    """What the best arm is the best by: accuracy; for learned judges the share won less the share lost."""
+    if found.judge == EXACT:
+        return found.difference.estimate
+    return (found.wins - found.losses) / (found.wins + found.ties + found.losses)
 
 
 def _training(recipe: Recipe) -> str:
@@ -44,11 +94,61 @@ def _say_sft(scores: Sequence[ModelScore]) -> str:
     return f"SFT took accuracy from {_say_share(base)} to {_say_share(sft)} on {sft.n} held-out problems"
 
 
+def _say_sft_by_wins(base: Comparison, recipe: Recipe) -> str:
+    """SFT against the base model, from the base's comparison with SFT turned round."""
+    rows, won = base.wins + base.ties + base.losses, base.losses
+    if recipe.evaluate.ties == "loss":  # the interval is of another share then: the base's wins
+        return (
+            f"SFT wins {100 * won / rows:.1f} % against the base model, n = {base.win_rate.n}, judged by {base.judge}"
+        )
+    rate = base.win_rate
+    turned = Estimate(estimate=1 - rate.estimate, low=1 - rate.high, high=1 - rate.low, n=rate.n)
+    return f"SFT wins {_say_share(turned)} against the base model, n = {turned.n}, judged by {base.judge}"
+
+
+def _say_against(against: Sequence[Comparison], arms: Sequence[Comparison]) -> list[str]:
+    """The win rates of SFT and of the best arm against somebody else's responses."""
+    best = max(arms, key=_gain).candidate if arms else None
+    rates = {c.candidate: c.win_rate for c in against}
+    told = [
+        f"{'SFT' if name == BASELINE else name} {_say_share(rates[name])}" for name in (BASELINE, best) if name in rates
+    ]
+    return [f"win rate against the given responses: {', '.join(told)}"] if told else []
+
+
+def _say_judge(card: JudgeCard) -> list[str]:
+    """What is known of how often a learned judge is right, where it is too little."""
+    if card.judge == EXACT:
+        return []
+    if card.accuracy is None:
+        return [f"{card.judge} is a learned judge, and {NOT_MEASURED}"]
+    if card.longer_is_chosen is not None and card.accuracy.low <= card.longer_is_chosen.estimate:
+        return [f"the accuracy of {card.judge} itself, {_say_share(card.accuracy)}, is not clearly above that of "
+                f"choosing the longer response, {100 * card.longer_is_chosen.estimate:.1f} %"]  # fmt: skip
+    return [f"{card.judge} itself is right on {_say_share(card.accuracy)} of {card.accuracy.n} held-out pairs"]
+
+
+def _say_unseen(found: Comparison) -> str:
+    """What a comparison that shows nothing could not have shown."""
+    if found.judge == EXACT:
+        least = found.minimum_detectable_difference
+        return "" if least is None else f"a true difference under {100 * least:.1f} points would mostly go unseen here"
+    least = found.minimum_detectable_win_rate
+    return (
+        "" if least is None else f"a true win rate within {100 * least:.1f} points of 50 % would mostly go unseen here"
+    )
+
+
 def _say_share(found: Estimate) -> str:
     return f"{100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def _say_difference(found: Comparison) -> str:
-    scale, unit = (100, "points") if found.judge == "verifier" else (1, "reward")
-    d = found.difference
-    return f"{scale * d.estimate:+.1f} {unit} [{scale * d.low:+.1f}, {scale * d.high:+.1f}], n = {d.n}"
+def _say_figures(found: Comparison) -> str:
+    d, rows = found.difference, found.wins + found.ties + found.losses
+    n = f"n = {d.n}" + (f" prompts, {rows} replies" if rows > d.n else "")
+    if found.judge == EXACT:
+        return f"{100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {n}"
+    told = f"win rate {_say_share(found.win_rate)}, "
+    if found.judge != PAIRWISE:
+        told += f"{d.estimate:+.2f} reward [{d.low:+.2f}, {d.high:+.2f}], "
+    return f"{told}{n}, judged by {found.judge}"

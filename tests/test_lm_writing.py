@@ -13,7 +13,7 @@ from tiny_models import random_ids, tiny_folder, tiny_model
 from limbeck.errors import ModelError
 from limbeck.lm.generate import PromptIds, Sample, Sampling, generate
 from limbeck.lm.load import LanguageModel
-from limbeck.teachers.writing import Writer
+from limbeck.lm.writing import Writer
 
 SAMPLING = Sampling(24, temperature=1.0, seed=5, slots=4)
 

@@ -1,21 +1,23 @@
-"""The budget of a teacher: what must be said before money is spent."""
+"""The budget of a teacher or judge: what must be said before money is spent."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from limbeck.api.budget import Budget
+from limbeck.api.costs import Terms, budget_of
 from limbeck.api.prices import Price
 from limbeck.errors import RecipeError
 from limbeck.recipe_pairs import Teach
-from limbeck.teachers.costs import budget_of
 
 OWN = {"base_url": "http://localhost:8000/v1"}
 
 
-def teach(**settings: Any) -> Teach:
-    return Teach.model_validate({"teacher": "openai:m"} | settings)
+def teach(**settings: Any) -> Terms:
+    found = Teach.model_validate({"teacher": "openai:m"} | settings)
+    return Terms("teach.budget", found.budget, found.endpoint, found.prices, found.batch)
 
 
 def test_a_provider_is_asked_within_a_budget_only() -> None:
@@ -23,6 +25,9 @@ def test_a_provider_is_asked_within_a_budget_only() -> None:
         budget_of("gpt-4o", teach(), True)
     with pytest.raises(RecipeError, match=r"with teach\.budget\.tokens how much"):
         budget_of("some-new-model", teach(), True)
+    judge = replace(teach(), field="judges.pairwise.budget")
+    with pytest.raises(RecipeError, match=r"judges\.pairwise\.budget\.usd or judges\.pairwise\.budget\.tokens"):
+        budget_of("gpt-4o", judge, True)
     assert budget_of("gpt-4o", teach(budget={"usd": 5}), True) == Budget(5, None, Price(input=2.5, output=10))
 
 

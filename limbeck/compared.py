@@ -1,0 +1,165 @@
+"""What `limbeck compare` is given: files or folders of judged replies, or whole runs of several seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck import pipeline
+from limbeck.errors import InputError, RunFolderError
+from limbeck.recipe import Recipe
+from limbeck.records import Judgement, PromptRow, Reply
+from limbeck.run_folder import RECIPE_FILE, recipe_of
+from limbeck.stages.verdict.models import BASELINE, EXACT, Key, read_model
+from limbeck.stages.verdict.paired import PairedRows
+from limbeck.stages.verdict.pooling import FinishedRun
+from limbeck.store import read_json_lines, read_records
+
+REPLIES = "replies.jsonl"
+_JUDGED = "judgements_"
+_SOLVED, _SCORE = EXACT, "score"  # what the judge of a plain file is called, by what its lines hold
+
+
+@dataclass(frozen=True)
+class Side:
+    """Scores by judge and by (prompt, sample), None where unscored, and the lengths of replies whose text is known."""
+
+    name: str
+    scores: Mapping[str, Mapping[Key, float | None]]
+    lengths: Mapping[Key, float]
+
+
+def read_side(path: Path) -> Side:
+    """Read a folder that `limbeck evaluate` wrote, or a JSON Lines file of judged replies.
+
+    Raises:
+        InputError: where it is neither, or a line of it is not as it should be.
+    """
+    if path.is_file():
+        return _side_of_file(path)
+    for folder in (path, path / "evaluate" / "model"):
+        if (folder / REPLIES).is_file():
+            return _side_of_folder(folder, path.name)
+    raise InputError(f"{path}: expected a folder that `limbeck evaluate` wrote, or a JSON Lines file with a prompt_id "
+                     "and a score (or solved) a line")  # fmt: skip
+
+
+def _side_of_folder(folder: Path, name: str) -> Side:
+    scores: dict[str, dict[Key, float | None]] = {}
+    for file in sorted(folder.glob(f"{_JUDGED}*.jsonl")):
+        judge = file.stem.removeprefix(_JUDGED)
+        scores[judge] = {(j.prompt_id, j.sample_index): _score(j, judge) for j in read_records(file, Judgement)}
+    if not scores:
+        raise InputError(f"{folder} holds replies that no judge has scored: {_JUDGED}*.jsonl is missing")
+    replies = read_records(folder / REPLIES, Reply)
+    return Side(name, scores, {(r.prompt_id, r.sample_index): float(len(r.text)) for r in replies})
+
+
+def _score(judgement: Judgement, judge: str) -> float | None:
+    if judge == EXACT:
+        return None if judgement.solved is None else float(judgement.solved)
+    return judgement.score
+
+
+def _side_of_file(path: Path) -> Side:
+    scores: dict[str, dict[Key, float | None]] = {}
+    lengths: dict[Key, float] = {}
+    for number, line in read_json_lines(path):
+        where = f"{path}, line {number}"
+        key = (_text(line, "prompt_id", where), _index(line, where))
+        judge = _SOLVED if "solved" in line else _SCORE
+        of_judge = scores.setdefault(judge, {})
+        if key in of_judge:
+            raise InputError(f"{where}: prompt {key[0]!r} has a sample {key[1]} already; number them by sample_index")
+        of_judge[key] = _value(line, "solved" if judge == _SOLVED else "score", where)
+        if "text" in line:
+            lengths[key] = float(len(_text(line, "text", where)))
+    if not scores:
+        raise InputError(f"{path} is empty: there is no score to compare")
+    return Side(path.stem, scores, lengths)
+
+
+def _text(line: Mapping[str, Any], field: str, where: str) -> str:
+    value = line.get(field)
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {field} should be a text, found {value!r}")
+    return value
+
+
+def _index(line: Mapping[str, Any], where: str) -> int:
+    value = line.get("sample_index", 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InputError(f"{where}: sample_index should be a number from 0 up, found {value!r}")
+    return value
+
+
+def _value(line: Mapping[str, Any], field: str, where: str) -> float | None:
+    value = line.get(field)
+    right = value is None or isinstance(value, bool) or (field == "score" and isinstance(value, int | float))
+    if not right or field not in line:
+        kind = "a number, or null where unscored" if field == "score" else "true, false, or null where unscored"
+        raise InputError(f"{where}: {field} should be {kind}, found {value!r}")
+    return None if value is None else float(value)
+
+
+def paired_sides(baseline: Side, candidate: Side, judge: str) -> PairedRows:
+    """The rows of two sides, every one that either has; what the other lacks is unscored there.
+
+    Raises:
+        InputError: where they have no prompt in common.
+    """
+    before, after = baseline.scores[judge], candidate.scores[judge]
+    if not {prompt for prompt, _ in before} & {prompt for prompt, _ in after}:
+        raise InputError(f"{baseline.name} and {candidate.name} have no prompt in common: their prompt_id differ")
+    keys = list(dict.fromkeys([*before, *after]))
+    return PairedRows(
+        baseline=[before.get(key) for key in keys],
+        candidate=[after.get(key) for key in keys],
+        baseline_lengths=[baseline.lengths.get(key) for key in keys],
+        candidate_lengths=[candidate.lengths.get(key) for key in keys],
+        prompts=[prompt for prompt, _ in keys],
+        topics=[""] * len(keys),
+        exact=judge == EXACT,
+    )
+
+
+def common_judges(sides: Sequence[Side]) -> list[str]:
+    """The judges that scored every side, in the baseline's order.
+
+    Raises:
+        InputError: where there is none.
+    """
+    found = [judge for judge in sides[0].scores if all(judge in side.scores for side in sides)]
+    if not found:
+        told = "; ".join(f"{side.name} by {', '.join(side.scores)}" for side in sides)
+        raise InputError(f"no judge scored all of them: {told}")
+    return found
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a whole run, which has an SFT model's evaluation."""
+    return (path / RECIPE_FILE).is_file() and (path / "evaluate" / BASELINE).is_dir()
+
+
+def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
+    """Read what a run's models left.
+
+    Raises:
+        RunFolderError: where its evaluation is not finished.
+    """
+    recipe = recipe_of(folder)
+    (unit,) = [unit for unit in pipeline.units(recipe, folder) if unit.name == "verdict"]
+    names = (BASELINE, *recipe.arms)
+    inputs = {name: folder / path for name, path in unit.inputs.items() if name == "test" or _is_needed(name, names)}
+    missing = [path for path in inputs.values() if not path.exists()]
+    if missing:
+        raise RunFolderError(f"{folder} cannot be compared yet: {missing[0]} is missing; `limbeck run` makes it")
+    models = {name: read_model(name, inputs, recipe) for name in names}
+    rows = read_records(inputs["test"], PromptRow)
+    return recipe, FinishedRun(str(folder), rows, models, recipe.evaluate.samples_per_prompt)
+
+
+def _is_needed(name: str, models: Sequence[str]) -> bool:
+    """Whether an input of the verdict is a reply or a judgement of one of these models."""
+    model, _, kind = name.rpartition("/")
+    return model in models and (kind in {"replies", "preferences"} or kind.startswith(_JUDGED))

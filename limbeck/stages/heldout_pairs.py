@@ -1,0 +1,94 @@
+"""How likely one model finds both responses of the pairs that no arm trains on (paper step 7: preference replication).
+
+Reads: `model` (a served one may have no weights here), `heldout_pairs/<arm>` (Pair): every DPO arm's validation pairs.
+Writes: `pair_logps.jsonl` (PairLogps), each pair once.
+Start reading at: `run`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from limbeck.errors import InputError
+from limbeck.lm import logps_cache
+from limbeck.lm.chat import chat_of
+from limbeck.lm.items import pair_items
+from limbeck.lm.load import load_model, load_tokenizer
+from limbeck.lm.machine import place
+from limbeck.lm.packing import Item
+from limbeck.lm.pull import cache_folder
+from limbeck.lm.reference_logps import Reference, Scored, reference_logps
+from limbeck.manifest import StageResult
+from limbeck.recipe import Recipe
+from limbeck.records import Pair
+from limbeck.records_verdict import PairLogps
+from limbeck.store import read_records, write_records
+
+PAIRS = "heldout_pairs/"
+NO_WEIGHTS = "not measured: the model's weights are not on this machine"
+
+
+def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
+    """Score every held-out pair under one model, called `model`, by the path that training takes.
+
+    Scores are kept by content (decision 8), so that the SFT model's are those that DPO computed for its reference, and
+    a further arm's pairs are the only ones that other models are asked for.
+
+    Raises:
+        InputError: where two arms call different pairs by one id.
+    """
+    pairs = each_once(
+        (name, pair) for name, path in inputs.items() if name.startswith(PAIRS) for pair in read_records(path, Pair)
+    )
+    if "model" not in inputs:
+        write_records(out / "pair_logps.jsonl", [])
+        return StageResult(counts_in={"pairs": len(pairs)}, drops={NO_WEIGHTS: len(pairs)} if pairs else {})
+    folder = inputs["model"]
+    items = pair_items(chat_of(load_tokenizer(str(folder)), str(folder)), pairs, recipe.model)
+    scored = _score(recipe, folder, items.items, out, f"held-out pairs, {model}")
+    by_id = {pair.id: pair for pair in pairs}
+    write_records(out / "pair_logps.jsonl", (_record(by_id[item.id], item, scored) for item in items.items))
+    return StageResult(
+        counts_in={"pairs": len(pairs)},
+        counts_out={"pairs": len(items.items)},
+        drops=items.drops,
+        tokens={"scored": scored.facts["tokens"]},
+        facts=scored.facts,
+    )
+
+
+def each_once(named: Iterable[tuple[str, Pair]]) -> list[Pair]:
+    """Each pair once, in order of first appearance: arms share the pairs that they hold out.
+
+    Raises:
+        InputError: where an id names different pairs.
+    """
+    found: dict[str, Pair] = {}
+    for name, pair in named:
+        known = found.setdefault(pair.id, pair)
+        if (known.prompt, known.chosen, known.rejected) != (pair.prompt, pair.chosen, pair.rejected):
+            raise InputError(f"{name}: the pair {pair.id!r} is another one elsewhere; ids must be distinct")
+    return list(found.values())
+
+
+def _score(recipe: Recipe, folder: Path, items: Sequence[Item], out: Path, label: str) -> Scored:
+    device, dtype = place(recipe.model)
+    scorer = Reference(folder, device, dtype, lambda: load_model(str(folder), device, dtype))
+    cache, kept = cache_folder() / logps_cache.FILE_NAME, out / ".logps.jsonl"
+    scored = reference_logps(scorer, items, recipe.dpo.micro_batch_tokens, kept, cache, label, role="model")
+    kept.unlink()
+    return scored
+
+
+def _record(pair: Pair, item: Item, scored: Scored) -> PairLogps:
+    chosen_logps, rejected_logps = scored.logps[pair.id]
+    chosen, rejected = item.responses
+    return PairLogps(
+        id=pair.id,
+        source=pair.source,
+        chosen_logps=chosen_logps,
+        rejected_logps=rejected_logps,
+        chosen_tokens=len(chosen),
+        rejected_tokens=len(rejected),
+        chosen_characters=len(pair.chosen),
+        rejected_characters=len(pair.rejected),
+    )

@@ -1,0 +1,59 @@
+"""Files that may be absent, and which part of a page then misses them. Refuses to know what they hold."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from limbeck.errors import InputError
+from limbeck.store import AnyRecord, first_problem, read_records
+
+Part = Literal["pairs", "training", "replies", "cost", "recipe"]
+
+
+class Gap(NamedTuple):
+    """A file that was looked for in vain, and the part of the page that misses it."""
+
+    part: Part
+    path: str
+
+
+def whole(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """A file that is one record.
+
+    Raises:
+        InputError: naming file and field, where it is not.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}") from error
+
+
+class OptionalFiles:
+    """Reads the files of a folder, and remembers in `gaps` those that were looked for and are not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.gaps: list[Gap] = []
+
+    def has(self, part: Part, path: str) -> bool:
+        """Whether the file is there; if not, that is remembered as a gap."""
+        found = (self.root / path).is_file()
+        if not found:
+            self.gaps.append(Gap(part, path))
+        return found
+
+    def text(self, part: Part, path: str) -> str | None:
+        """A text file, whatever bytes it holds; None and a gap where it is absent."""
+        if not self.has(part, path):
+            return None
+        return (self.root / path).read_text(encoding="utf-8", errors="replace")
+
+    def records(self, part: Part, path: str, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
+        """The records of a file; none, and a gap, where it is absent."""
+        return tuple(read_records(self.root / path, kind)) if self.has(part, path) else ()
+
+    def where_there(self, path: str, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
+        """The records of a file that nobody misses: none where it is absent."""
+        return tuple(read_records(self.root / path, kind)) if (self.root / path).is_file() else ()

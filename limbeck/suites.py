@@ -1,0 +1,104 @@
+"""Other people's test files, one after the other: each evaluated in a folder of its own, and what came of it shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from limbeck.alone import MODEL, pairs_input, prompts_input, recipe_for, run_alone
+from limbeck.cli_options import asked_model
+from limbeck.console import show
+from limbeck.errors import InputError, RecipeError
+from limbeck.evaluated import show_failures, show_judgements, show_pairs
+
+
+class Settings(NamedTuple):
+    """What all suites of a command share."""
+
+    model: str | None
+    judge: str
+    out: Path
+    seed: int
+    overrides: tuple[str, ...]
+
+
+class Suite(NamedTuple):
+    """A file and how it is evaluated."""
+
+    name: str
+    path: Path
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the command's."""
+        return f"{self.name}_{self.path.name.partition('.')[0]}"
+
+
+def parse_suites(words: Sequence[str]) -> list[Suite]:
+    """Read `NAME=PATH`, each.
+
+    Raises:
+        RecipeError: where one is anything else, names no suite there is, or two would share a folder.
+        InputError: where a file is missing.
+    """
+    found: list[Suite] = []
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not (equals and path and name in SUITES):
+            raise RecipeError(f"--suite {word!r}: expected NAME=PATH, with NAME one of {', '.join(SUITES)}")
+        suite = Suite(name, Path(path).expanduser())
+        if not suite.path.is_file():
+            raise InputError(f"--suite {name}: {path} does not exist")
+        if suite.folder in {other.folder for other in found}:
+            raise RecipeError(
+                f"--suite {word!r}: two files of that name; rename one, or evaluate it with another --out"
+            )
+        found.append(suite)
+    return found
+
+
+def run_suites(suites: Sequence[Suite], settings: Settings) -> None:
+    """Evaluate a model on each suite and print how it did.
+
+    Raises:
+        RecipeError: before anything is asked, where a suite cannot be judged so.
+    """
+    for suite in suites:
+        if suite.name == "mt_bench" and settings.judge == "verifier":
+            raise RecipeError("--suite mt_bench: its prompts have no exact answer; give --judge nemotron or local")
+        if suite.name == "pairs" and settings.model is None:
+            raise RecipeError("--suite pairs: log-probabilities need the model's weights; give --model")
+    for suite in suites:
+        show(f"{suite.name} ({suite.path})")
+        SUITES[suite.name](suite, settings)
+
+
+def _ask(suite: Suite, settings: Settings, judge: str) -> float:
+    """Sample, judge and print; returns the confidence of what is printed."""
+    data: dict[str, Any] = {"seed": settings.seed, "evaluate": {"judges": [judge]}}
+    inputs = prompts_input(data, suite.path, "test")
+    recipe = recipe_for("evaluate", data, settings.overrides)
+    asked: Mapping[str, Path] = {**asked_model("model", settings.model, recipe), **inputs}
+    folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
+    show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
+    return recipe.evaluate.confidence
+
+
+def _gsm8k(suite: Suite, settings: Settings) -> None:
+    confidence = _ask(suite, settings, "verifier")
+    show_failures(settings.out.expanduser() / suite.folder / "evaluate" / MODEL, "verifier", confidence)
+
+
+def _mt_bench(suite: Suite, settings: Settings) -> None:
+    _ask(suite, settings, settings.judge)
+
+
+def _pairs(suite: Suite, settings: Settings) -> None:
+    data: dict[str, Any] = {"seed": settings.seed}
+    pairs = pairs_input(data, suite.path, "heldout_pairs/file")
+    recipe = recipe_for("evaluate", data, settings.overrides)
+    inputs = {**asked_model("model", settings.model, recipe), **pairs}
+    folder = run_alone(recipe, "heldout_pairs", inputs, settings.out / suite.folder, MODEL)
+    show_pairs(folder / "pair_logps.jsonl", recipe.evaluate.confidence)
+
+
+SUITES: dict[str, Callable[[Suite, Settings], None]] = {"gsm8k": _gsm8k, "mt_bench": _mt_bench, "pairs": _pairs}

@@ -1,0 +1,145 @@
+r"""Word problems from files, as GSM8K's: a question, a worked answer that ends in `#### N`, and exact numbers compared.
+
+A number is read from a reply after its last `####`, else from its last `\boxed{}`, else after its last "answer is",
+else it is the last one there is. Nothing is rounded: 33.3 is not 100/3. Bounded in time on any input.
+"""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from limbeck.likeness import said
+from limbeck.records import Problem
+from limbeck.tasks.answers import TAIL_CHARS
+
+GSM8K = "gsm8k"
+MARK = "####"
+STATED_CHARS = 200  # how far behind "the answer is" a number may stand, and how long a `####` line is read
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator: not meant to be written by a model
+_DECORATION = re.compile(r"[$€£¥₹*`°]|\\[!,;$ ]|\\text\s?\{[^{}]{0,40}\}|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)|\\(?=%)")
+_FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
+_BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
+_SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|was|would be|will be)\b|\s*[:=])")
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
+_NUMBER = re.compile(
+    rf"(?<![\w.])(?P<sign>[-+]\s?|)(?:(?P<whole>\d{{1,9}})\s(?=\d{{1,9}}\s?/\s?\d))?"
+    rf"(?P<number>{_DIGITS}(?:\.\d{{1,30}})?(?:[eE][-+]?\d{{1,2}}(?!\w))?|\.\d{{1,30}})"
+    r"(?:\s?/\s?(?P<below>\d{1,18})(?![\d.]))?(?P<percent>\s?(?:%|percent\b))?"
+)
+_SEPARATORS = str.maketrans("", "", ",\u202f\u00a0")
+
+
+class Number(NamedTuple):
+    """A number as it was written. `percent`: `60%` is 60 to some data sets and 0.6 to others, and equals both."""
+
+    value: Fraction
+    percent: bool = False
+
+    def equals(self, key: Fraction) -> bool:
+        """Exactly, in either reading of a percentage."""
+        return self.value == key or (self.percent and self.value == 100 * key)
+
+
+class Worked(NamedTuple):
+    """A data set's answer: the text without calculator notes, and its number where it has one."""
+
+    text: str
+    number: Fraction | None
+
+
+def read_answer(answer: str) -> Worked:
+    """Read an answer as GSM8K has it: its number stands alone behind the last `####`, or is all there is."""
+    text = _CALCULATOR.sub("", answer)
+    _, mark, last = text.rpartition(MARK)
+    if mark and "\n" in last.strip():
+        return Worked(text, None)
+    number = _alone(last if mark else text)
+    return Worked(text, number.value if number and not number.percent else None)
+
+
+def problem_of(question: str, answer: Worked) -> Problem | None:
+    """The problem behind a row of a file; None where its answer is no number.
+
+    What makes it the same problem is what it says: words, numbers and signs, without case and punctuation.
+    """
+    if answer.number is None:
+        return None
+    key = written(answer.number)
+    solution = answer.text if MARK in answer.text else f"{MARK} {key}"
+    return Problem(
+        family=GSM8K,
+        question=question,
+        answer=key,
+        metadata={"worded": True},
+        solution=solution,
+        content=f"{GSM8K} {' '.join(token.replace(',', '') for token in said(question))}",
+    )
+
+
+def final_number(reply: str) -> Number | None:
+    """The number that a reply ends up with; None where there is none."""
+    tail = reply[-TAIL_CHARS:]
+    if (at := reply.rfind(MARK)) >= 0:
+        line = reply[at + len(MARK) : at + len(MARK) + STATED_CHARS].strip().split("\n", 1)[0]
+        if (found := _result(line)) is not None:
+            return found
+    for stated in (_BOXED.findall(_FRACTION.sub(r"\1/\2", tail)), _behind_the_last(tail)):
+        if stated and (found := _result(stated[-1])) is not None:
+            return found
+    return next(reversed(_numbers(tail)), None)
+
+
+def key_of(problem: Problem) -> Fraction | None:
+    """The number that is right; None where a damaged file has none."""
+    number = _alone(problem.answer)
+    return number.value if number else None
+
+
+def written(value: Fraction) -> str:
+    """A number as a key: whole or decimal where that is exact, else a fraction."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    exact = format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
+    return exact if rest == 1 and Fraction(exact) == value else f"{value.numerator}/{value.denominator}"
+
+
+def _behind_the_last(text: str) -> list[str]:
+    found = list(_SAYS.finditer(text))
+    return [text[found[-1].end() : found[-1].end() + STATED_CHARS].split("\n\n", 1)[0]] if found else []
+
+
+def _result(stated: str) -> Number | None:
+    """Of `5 + 3 = 8 apples` the 8: what stands behind the last equals sign, and there the first number."""
+    numbers = _numbers(stated.rpartition("=")[2]) or _numbers(stated)
+    return numbers[0] if numbers else None
+
+
+def _alone(text: str) -> Number | None:
+    """The number that is all of `text` but for its decoration."""
+    plain = _plain(text).strip().rstrip(".")
+    match = _NUMBER.fullmatch(plain)
+    return _value(match) if match else None
+
+
+def _numbers(text: str) -> list[Number]:
+    found = (_value(match) for match in _NUMBER.finditer(_plain(text)))
+    return [number for number in found if number is not None]
+
+
+def _plain(text: str) -> str:
+    return _DECORATION.sub("", _FRACTION.sub(r"\1/\2", text.replace("−", "-")))
+
+
+def _value(match: re.Match[str]) -> Number | None:
+    value = Fraction(Decimal(match["number"].translate(_SEPARATORS)))
+    if match["below"]:
+        if not int(match["below"]):
+            return None
+        value /= int(match["below"])
+    value += int(match["whole"] or 0)
+    return Number(-value if match["sign"].startswith("-") else value, bool(match["percent"]))

@@ -1,0 +1,230 @@
+"""The watch: which curves raise which alarm, at which point, and how often."""
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.diagnosis import Training, Watch
+from limbeck.diagnosis.loss_rules import deviation, turns
+from limbeck.recipe_alarms import Alarms
+from limbeck.records import Metric
+from limbeck.records_alarms import Alarm
+
+RUN = Training(steps=40, warmup_steps=4, batch_size=16, num_rows=640, trained={"human": 640}, heldout={"human": 100})
+TWO = Training(40, 4, 16, 640, trained={"few_shot": 640}, heldout={"human": 100, "few_shot": 100})
+EVEN = {"loss": 0.7, "preference_loss": 0.69, "accuracy": 0.7}
+
+
+def held(step: int, **values: float) -> Metric:
+    return Metric(step=step, split="validation", values={**EVEN, **values})
+
+
+def step(at: int, **values: float) -> Metric:
+    return Metric(step=at, split="train", values={**EVEN, **values})
+
+
+def steps(number: int, **values: float) -> list[Metric]:
+    return [step(at, **values) for at in range(1, number + 1)]
+
+
+def sft(at: int, loss: float, split: str = "validation", **sources: float) -> Metric:
+    values = {"loss": loss, **{f"loss/{source}": value for source, value in sources.items()}}
+    return Metric.model_validate({"step": at, "split": split, "values": values})
+
+
+def raised(points: Sequence[Metric], run: Training = RUN, **rules: object) -> list[Alarm]:
+    watch = Watch("dpo/arm", Alarms.model_validate(rules), run)
+    return [alarm for point in points for alarm in watch.see(point)]
+
+
+def fields(points: Sequence[Metric], run: Training = RUN, **rules: object) -> list[tuple[str, int | None]]:
+    return [(alarm.field.removeprefix("alarms."), alarm.step) for alarm in raised(points, run, **rules)]
+
+
+def test_accuracy_at_chance_is_said_once_at_the_second_settled_validation() -> None:
+    points = [held(at, accuracy=0.0 if at == 0 else 0.5) for at in range(0, 41, 5)]
+    (found,) = raised(points)
+    assert (found.about, found.field, found.step) == ("dpo/arm", "alarms.min_heldout_accuracy", 15)  # 5 is not settled
+    assert (found.value, found.threshold) == (0.5, 0.5)
+    assert found.sentence == (
+        "dpo/arm, step 15: held-out accuracy on pairs is stuck at or under 0.5: 0.50 [0.40, 0.60] of 100, and no "
+        "higher at the last 2 validations."
+    )
+    assert fields([held(10, accuracy=0.5), held(15, accuracy=0.51), held(20, accuracy=0.5)]) == []
+
+
+@pytest.mark.parametrize(("right", "pairs", "is_alarm"), [(12, 24, False), (11, 24, True), (2, 8, True), (3, 8, False)])
+def test_few_pairs_are_no_alarm_where_a_run_that_learns_could_be_as_low(right: int, pairs: int, is_alarm: bool) -> None:
+    """P(X <= 11 | 24, 0.65) = 0.042 and P(X <= 12) = 0.094; P(X <= 2 | 8) = 0.025 and P(X <= 3) = 0.106."""
+    run = Training(40, 4, 16, 640, {"human": 640}, {"human": pairs})
+    points = [held(at, accuracy=right / pairs) for at in (10, 15)]
+    assert bool(fields(points, run)) == is_alarm
+
+
+def test_the_advice_depends_on_whether_the_pairs_trained_on_are_told_apart() -> None:
+    chance = [held(10, accuracy=0.45), held(15, accuracy=0.45)]
+    (low,) = [a for a in raised([*steps(10, accuracy=0.5), *chance]) if "stuck" in a.sentence]
+    (high,) = [a for a in raised([*steps(10, accuracy=0.9), *chance]) if "stuck" in a.sentence]
+    assert "raise dpo.learning_rate" in low.advice
+    assert "fewer epochs" in high.advice
+
+
+def by_source(at: int, human: float, few_shot: float) -> Metric:
+    both: Mapping[str, float] = {"accuracy/human": human, "accuracy/few_shot": few_shot}
+    return Metric(step=at, split="validation", values={**EVEN, "accuracy": (human + few_shot) / 2, **both})
+
+
+def test_a_source_below_chance_that_the_run_does_not_train_on_is_being_forgotten() -> None:
+    found = raised([by_source(at, 0.3, 0.9) for at in (10, 15)], TWO)
+    (stuck,) = [alarm for alarm in found if alarm.field == "alarms.min_heldout_accuracy"]
+    assert "on human pairs is stuck" in stuck.sentence
+    assert "is being forgotten" in stuck.sentence
+    assert "sequential" in stuck.advice
+
+
+def test_a_source_trained_on_that_stays_at_chance_is_refused() -> None:
+    run = Training(40, 4, 16, 640, {"few_shot": 320, "human": 320}, {"human": 100, "few_shot": 100})
+    found = raised([by_source(at, 0.49, 0.9) for at in (10, 15)], run)
+    assert ["refuses to learn" in alarm.sentence for alarm in found] == [True]
+
+
+def test_a_fall_from_the_best_must_be_wide_certain_and_last() -> None:
+    def falls(*accuracies: float) -> list[str]:
+        return [f for f, _ in fields([held(5 * at, accuracy=a) for at, a in enumerate(accuracies)])]
+
+    assert falls(0.0, 0.8, 0.6, 0.6) == ["max_heldout_fall"]
+    assert falls(0.0, 0.8, 0.6, 0.8) == []  # one dip
+    assert falls(0.0, 0.8, 0.66, 0.66) == []  # narrower than the threshold
+    few = Training(40, 4, 16, 640, {"human": 640}, {"human": 10})
+    assert fields([held(5 * at, accuracy=a) for at, a in enumerate((0.0, 0.8, 0.6, 0.6))], few) == []  # of ten pairs
+
+
+def test_a_gap_between_training_and_held_out_of_the_same_source() -> None:
+    points = [*steps(20, accuracy=0.95), held(15, accuracy=0.56), held(20, accuracy=0.56)]
+    (found,) = raised(points)
+    assert (found.field, found.value) == ("alarms.max_accuracy_gap", pytest.approx(0.39))
+    assert "0.95 in training and 0.56 [0.46, 0.65] of 100 held out" in found.sentence
+    assert fields([*steps(20, accuracy=0.95), held(15, accuracy=0.65), held(20, accuracy=0.65)]) == []  # up to 0.74
+
+
+def test_the_same_fault_is_said_again_only_when_it_is_worse_by_half() -> None:
+    points = [
+        held(at, chosen_logps_change_per_token=-fall) for at, fall in ((5, 0.25), (10, 0.3), (15, 0.4), (20, 0.5))
+    ]
+    found = raised(points)
+    assert [(alarm.step, alarm.value) for alarm in found] == [(5, -0.25), (15, -0.4)]
+
+
+def test_chosen_responses_that_become_less_likely_are_said_with_the_rejected_ones() -> None:
+    (found,) = raised([held(5, chosen_logps_change_per_token=-0.3, rejected_logps_change_per_token=-0.9)])
+    assert (
+        "less likely: -0.30 nats a token against the reference, threshold -0.2; rejected ones -0.90" in found.sentence
+    )
+    assert fields([held(5, chosen_logps_change_per_token=-0.19)]) == []
+
+
+def test_drift_counts_from_where_training_began_as_the_reference_may_be_another_model() -> None:
+    assert fields([held(0, drift=1.5), held(5, drift=2.4)]) == []
+    assert fields([held(0, drift=1.5), held(5, drift=2.6)]) == [("max_drift_nats", 5)]
+
+
+def test_pairs_all_told_apart_before_any_was_seen_twice_are_too_easy() -> None:
+    assert fields(steps(10, accuracy=1.0)) == [("easy_accuracy", 5)]  # steps 2 to 5: 64 pairs
+    assert fields([*steps(10, accuracy=0.9), *[step(at, accuracy=1.0) for at in range(11, 41)]]) == []  # later
+    again = Training(40, 4, 16, 32, {"human": 32}, {"human": 100})
+    assert fields(steps(10, accuracy=1.0), again) == []  # from step 3 on they are seen again
+
+
+def test_the_length_rule_is_asked_at_the_end() -> None:
+    points = [held(at, accuracy=0.6, longer_is_chosen=0.2) for at in (35, 40)]
+    (found,) = raised(points)
+    assert (found.step, found.value) == (40, pytest.approx(0.2))
+    assert "'the shorter is chosen' tells 0.80 of the held-out pairs apart, the model 0.60" in found.sentence
+
+
+def noisy(mean: float, spread: float, number: int = 30, slope: float = 0.0) -> list[Metric]:
+    draw = random.Random(3)
+    return [step(at, preference_loss=mean + slope * at + draw.gauss(0, spread)) for at in range(1, number + 1)]
+
+
+def test_a_training_loss_that_swings_and_does_not_fall_oscillates() -> None:
+    start = held(0, accuracy=0.0, preference_loss=0.693)
+    (found,) = raised([start, *noisy(1.2, 0.4)])
+    assert found.field == "alarms.max_loss_swing"
+    assert found.value > 0.3
+    assert fields([start, *noisy(0.45, 0.3)]) == []  # a small batch of a run that learns
+    assert fields([start, *noisy(0.75, 0.03)]) == []
+
+
+def test_one_spike_is_no_oscillation() -> None:
+    points = noisy(0.69, 0.02)
+    points[20] = step(21, preference_loss=40.0)
+    assert fields([held(0, accuracy=0.0), *points]) == []
+
+
+def test_deviation_is_that_of_normal_values_whatever_the_trend() -> None:
+    draw = random.Random(1)
+    values = [0.01 * at + draw.gauss(0, 2.0) for at in range(20_000)]
+    assert deviation(values) == pytest.approx(2.0, rel=0.03)
+
+
+def test_a_held_out_loss_that_goes_up_and_down_twice_oscillates_and_one_that_turns_once_does_not() -> None:
+    def curve(*losses: float) -> list[str]:
+        return [f for f, _ in fields([held(5 * at, preference_loss=x) for at, x in enumerate(losses)])]
+
+    assert curve(0.7, 1.0, 0.6, 0.9, 0.6) == ["max_loss_swing"]
+    assert curve(0.7, 0.5, 0.4, 0.6, 0.8) == []
+    assert curve(0.7, 0.75, 0.7, 0.75, 0.7, 0.75) == []  # 7 %
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.floats(0.1, 5))
+def test_turns_alternate_by_at_least_the_least(values: list[float], least: float) -> None:
+    found = turns(values, least)
+    assert set(found) <= set(values)
+    for at in range(1, len(found)):
+        assert abs(found[at] - found[at - 1]) >= least
+    signs = [found[at] > found[at - 1] for at in range(1, len(found))]
+    assert all(first != second for first, second in pairwise(signs))
+
+
+@given(st.lists(st.floats(0, 10), min_size=2, max_size=30))
+def test_a_curve_that_only_falls_never_turns(values: list[float]) -> None:
+    assert turns(sorted(values, reverse=True), 0.1) == []
+
+
+def test_overfitting_of_sft_is_a_held_out_loss_that_rises_and_a_gap() -> None:
+    losses = {0: 2.0, 10: 1.0, 15: 1.04, 20: 1.06, 25: 1.1}
+    points = [*[sft(at, 0.4, "train") for at in range(1, 26)], *[sft(at, loss) for at, loss in losses.items()]]
+    found = raised(points)
+    assert [(alarm.field, alarm.step) for alarm in found] == [
+        ("alarms.max_loss_gap_nats", 15),
+        ("alarms.max_loss_rise", 25),
+    ]
+    assert "1.100, 10% above its lowest, 1.000 at step 10" in found[1].sentence
+
+
+def test_a_source_whose_loss_rises_while_the_whole_falls_is_not_learnt() -> None:
+    run = Training(40, 4, 16, 640, {"tasks": 640}, {"tasks": 50, "chat": 50})
+    points = [sft(at, 2 - at / 20, tasks=2 - at / 10, chat=1 + at / 100) for at in (0, 10, 15, 20)]
+    (found,) = raised(points, run)
+    assert (found.field, found.step) == ("alarms.max_loss_rise", 15)
+    assert "chat is forgotten, being not trained on: its held-out loss rose from 1.000 to 1.150" in found.sentence
+
+
+def test_the_same_points_give_the_same_alarms_wherever_the_run_was_cut() -> None:
+    points = [
+        *steps(20, accuracy=0.95),
+        held(15, accuracy=0.5),
+        held(20, accuracy=0.45, chosen_logps_change_per_token=-1),
+    ]
+    whole = raised(points)
+    assert len(whole) > 2
+    for cut in range(len(points)):
+        first, second = Watch("dpo/arm", Alarms(), RUN), Watch("dpo/arm", Alarms(), RUN)
+        before = [alarm for point in points[:cut] for alarm in first.see(point)]
+        assert [alarm for point in points[:cut] for alarm in second.see(point)] == before
+        assert [*before, *(alarm for point in points[cut:] for alarm in second.see(point))] == whole

@@ -1,0 +1,108 @@
+"""Who mines, by which rule, and whose pairs train a judge: what a recipe leaves out is chosen by what there is."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from limbeck import pipeline
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe
+
+TASKS = {"tasks": {"pool": 10, "test": 10}}
+PROMPTS = {"prompts": [{"path": "p.jsonl"}]}
+HUMAN = {"preferences": [{"path": "h.jsonl"}]}
+JUDGING = {"judging": [{"path": "j.jsonl"}]}
+OWN = {"demonstrations": [{"path": "d.jsonl"}], "evaluation": [{"path": "e.jsonl"}]}
+
+
+def recipe(*corpora: dict[str, Any], arm: dict[str, int] | None = None, **sections: Any) -> Recipe:
+    corpus = {name: rows for given in corpora for name, rows in given.items()}
+    arms = {"a": arm or {"zero_shot": 40}}
+    return Recipe.model_validate({"name": "x", "corpus": corpus, "arms": arms} | sections)
+
+
+def named(model: str = "folder") -> dict[str, Any]:
+    return {"local": {"model": model}}
+
+
+@pytest.mark.parametrize(
+    ("found", "mining", "models"),
+    [
+        (recipe(TASKS), ("failed", "verifier"), ()),
+        (recipe(TASKS, PROMPTS, OWN), ("failed", "verifier"), ()),
+        (recipe(OWN, PROMPTS), ("all", None), ("reward",)),
+        (recipe(OWN, HUMAN), (None, "local"), ("reward", "reward_mine")),
+        (recipe(OWN, PROMPTS, JUDGING), (None, "local"), ("reward", "reward_mine")),
+        # The only judge of the result mines only where the recipe says so.
+        (recipe(OWN, PROMPTS, judges=named()), ("all", None), ()),
+        (recipe(OWN, HUMAN, judges=named()), ("all", None), ()),
+        (recipe(OWN, PROMPTS, judges=named(), evaluate={"same_judge": True}), (None, "local"), ()),
+        (recipe(OWN, PROMPTS, judges=named(), evaluate={"judges": ["nemotron"]}), (None, "local"), ()),
+        (recipe(OWN, HUMAN, evaluate={"judges": ["nemotron"]}), (None, "local"), ("reward_mine",)),
+        # What is said wins, and the other half follows from it.
+        (recipe(OWN, HUMAN, mine={"rule": "all"}), ("all", None), ("reward",)),
+        (recipe(OWN, HUMAN, mine={"rule": "gap"}), ("gap", "local"), ("reward", "reward_mine")),
+        (recipe(OWN, PROMPTS, mine={"judge": "nemotron"}), (None, "nemotron"), ("reward",)),
+        (recipe(TASKS, mine={"judge": "verifier"}), ("failed", "verifier"), ()),
+        (recipe(OWN, HUMAN, arm={"human": 9}), ("failed", "verifier"), ("reward",)),  # nothing is mined
+    ],
+)
+def test_what_is_left_out_follows_from_what_there_is(
+    found: Recipe, mining: tuple[str | None, str | None], models: tuple[str, ...]
+) -> None:
+    assert found.mining() == mining
+    assert found.reward_units() == models
+    assert found.mined_alone() is (found.evaluate.same_judge)
+
+
+@pytest.mark.parametrize(
+    ("corpora", "mine", "words"),
+    [
+        ((OWN, PROMPTS), {"rule": "gap"}, "and there is none before mining: give [[corpus.judging]] or"),
+        ((OWN, PROMPTS), {"judge": "local"}, "and there is none before mining"),
+        ((OWN, HUMAN), {"rule": "failed", "judge": "local"}, "mine.rule 'failed' goes with the judge 'verifier'"),
+        ((OWN, HUMAN), {"rule": "all", "judge": "local"}, "mine.rule 'all' asks no judge, and mine.judge is 'local'"),
+        ((OWN, HUMAN), {"judge": "pairwise"}, "'pairwise' compares two replies and scores none, so it cannot mine"),
+        ((OWN, PROMPTS), {"weak_below_pass_rate": 0.5}, "goes with rule 'failed' only, and rule is 'all'"),
+    ],
+)
+def test_what_cannot_mine_is_a_sentence(corpora: tuple[dict[str, Any], ...], mine: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        recipe(*corpora, mine=mine)
+    assert words in str(refused.value)
+
+
+def test_the_teacher_is_asked_for_the_judges_pairs_too_and_never_for_more_than_the_arms_get() -> None:
+    many = recipe(OWN, PROMPTS, mix={"heldout_pairs": 5})
+    assert many.accept("zero_shot") == 40 + 5 + 40
+    few = recipe(OWN, PROMPTS, mix={"heldout_pairs": 5}, reward={"pairs": 12})
+    assert few.accept("zero_shot") == 40 + 5 + 12
+    # Kinds on the same prompts cost each other what is set aside of each, as they do what is held out.
+    two = recipe(OWN, PROMPTS, arm={"zero_shot": 40, "revise": 6}, mix={"heldout_pairs": 5}, reward={"pairs": 20})
+    assert (two.judging_pairs("zero_shot"), two.judging_pairs("revise")) == (10, 6)
+    assert two.accept("zero_shot") == 40 + 2 * 5 + 10 + 6
+    assert recipe(OWN, HUMAN).judging_pairs("zero_shot") == 0
+
+
+def test_a_quota_that_leaves_the_judge_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"besides the 24 that are held out and the 40 that train the judge"):
+        recipe(OWN, PROMPTS, teach={"accept": {"zero_shot": 70}})
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            recipe(OWN, PROMPTS, arm={"random": 40, "rolling": 2}),
+            "rolling pairs would be written along some",
+        ),
+        (
+            Recipe.model_validate({"name": "x", "corpus": OWN}),
+            "the judge 'local' is trained from preference pairs",
+        ),
+    ],
+)
+def test_a_judge_without_pairs_of_its_own_is_refused_before_anything_runs(found: Recipe, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        pipeline.check(found)

@@ -1,0 +1,164 @@
+"""Where a failing reply goes wrong: steps, continuations from the last backwards, and the pairs that come of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import tiny_folder, tiny_model
+
+from limbeck import tasks
+from limbeck.errors import InputError, RecipeError
+from limbeck.lm.generate import Sampling
+from limbeck.lm.replies import ask
+from limbeck.recipe import Model, Recipe
+from limbeck.recipe_branch import Branch
+from limbeck.records import Divergence, Pair, PromptRow, Reply, WeakPrompt, user_prompt
+from limbeck.stages import branch, teach
+from limbeck.stages.branch import _Failed, find_divergences, step_ends
+from limbeck.store import read_records, write_records
+
+PROBLEMS = tasks.draw_splits({"pool": 4}, families=["chain_sum"], seed=5)["pool"]
+
+
+def weak(row: PromptRow, *failures: str) -> WeakPrompt:
+    return WeakPrompt(**dict(row), failures=failures)
+
+
+def failed(row: PromptRow, text: str) -> _Failed:
+    return _Failed(weak(row, text), text, step_ends(text)[::-1])
+
+
+class Scripted:
+    """Continues each reply with what the script has for that beginning, and remembers what was asked."""
+
+    def __init__(self, script: Mapping[str, str]) -> None:
+        self.script, self.asked = script, list[str]()
+
+    def __call__(self, rows: Sequence[WeakPrompt], begun: Mapping[str, str], _attempt: int) -> list[Reply]:
+        self.asked += begun.values()
+        texts = [(row.id, begun[row.id] + self.script.get(begun[row.id], "#### wrong")) for row in rows]
+        return [Reply(prompt_id=id_, text=text, finish_reason="stop", num_tokens=1) for id_, text in texts]
+
+
+def test_steps_end_where_lines_do_and_the_last_has_no_end() -> None:
+    assert step_ends("one\ntwo\n\nthree\n") == (4, 9)
+    assert step_ends("one line") == ()
+    assert step_ends("\n\nlate") == ()
+
+
+def test_in_a_single_line_steps_are_sentences_and_the_space_belongs_to_the_next() -> None:
+    text = "First this. Then 3.5 of that! So 7"
+    assert [text[:end] for end in step_ends(text)] == ["First this.", "First this. Then 3.5 of that!"]
+
+
+@given(st.text("ab.\n ", max_size=40))
+def test_every_step_end_leaves_words_on_both_sides(text: str) -> None:
+    assert all(text[:end].strip() and text[end:].strip() for end in step_ends(text))
+
+
+def test_the_latest_step_with_a_right_continuation_is_taken() -> None:
+    row = PROBLEMS[0]
+    right = f"#### {row.problem.answer}" if row.problem else ""
+    go_on = Scripted({"a\n": f"good\n{right}", "a\nb\n": f"better\n{right}"})
+    (found,) = find_divergences([failed(row, "a\nb\nc\n#### wrong")], go_on, Branch(), seed=1)
+    assert found == Divergence(
+        prompt_id=row.id, failure="a\nb\nc\n#### wrong", correction=f"a\nb\nbetter\n{right}", shared_characters=4
+    )
+    assert go_on.asked == ["a\nb\nc\n", "a\nb\n"]  # from the end backwards, and no further than needed
+
+
+def test_a_reply_without_any_right_continuation_is_left_out_and_most_steps_bounds_the_search() -> None:
+    go_on = Scripted({})
+    found = find_divergences([failed(PROBLEMS[0], "a\nb\nc\nd\n#### wrong")], go_on, Branch(most_steps=2), seed=1)
+    assert (found, len(go_on.asked)) == ([], 2)
+
+
+def test_replies_that_were_cut_are_no_right_continuation() -> None:
+    row = PROBLEMS[0]
+    right = f"#### {row.problem.answer}" if row.problem else ""
+
+    def cut(rows: Sequence[WeakPrompt], begun: Mapping[str, str], _: int) -> list[Reply]:
+        text = begun[rows[0].id] + right
+        return [Reply(prompt_id=rows[0].id, text=text, finish_reason="length", num_tokens=1)]
+
+    assert find_divergences([failed(row, "a\n#### wrong")], cut, Branch(), seed=1) == []
+
+
+def test_a_begun_reply_goes_on_as_the_whole_prompt_would_and_holds_its_beginning(tmp_path: Path) -> None:
+    model = tiny_model(tiny_folder(tmp_path / "model", "qwen2"))
+    row = PromptRow(id="p", prompt=user_prompt("Say something"), source="s")
+    sampling = Sampling(max_new_tokens=12, temperature=0.0)
+    whole = ask(model, [row], sampling, Model(), tmp_path / "a.jsonl", "x").replies[0]
+    begun = whole.text[: len(whole.text) // 2]
+    ids = model.chat.response_ids(begun)[:-1]
+    went_on = ask(model, [row], sampling, Model(), tmp_path / "b.jsonl", "x", 1, {"p": begun}).replies[0]
+    assert went_on.text.startswith(begun)
+    assert (went_on.num_tokens or 0) <= sampling.max_new_tokens - len(ids)
+
+
+def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model", "qwen2")
+    rows = [weak(PROBLEMS[0], "a\nb\n#### wrong"), weak(PROBLEMS[1], "one step"), weak(PROBLEMS[2])]
+    write_records(tmp_path / "weak.jsonl", rows)
+    recipe = Recipe.model_validate(
+        {"name": "x", "model": {"dtype": "fp32"}, "branch": {"max_new_tokens": 4, "samples_per_step": 2}}
+    )
+    inputs = {"student": tmp_path / "model", "weak": tmp_path / "weak.jsonl"}
+    out = tmp_path / "out"
+    out.mkdir()
+    result = branch.run(recipe, inputs, out)
+    assert result.drops == {
+        "no whole failing reply, or no problem": 1,
+        "a reply of one step": 1,
+        "no right continuation": 1,
+    }
+    assert result.facts["continuations"] == 4  # two steps, two samples each
+    again = branch.run(recipe, inputs, out)
+    assert again.counts_out == result.counts_out
+
+
+def test_what_cannot_be_branched_is_one_sentence(tmp_path: Path) -> None:
+    chat = WeakPrompt(id="c", prompt=user_prompt("Hello?"), source="s", failures=("a\nb",))
+    write_records(tmp_path / "weak.jsonl", [chat])
+    inputs = {"student": tmp_path, "weak": tmp_path / "weak.jsonl"}
+    with pytest.raises(InputError, match="no continuation can be called right"):
+        branch.run(Recipe(name="x"), inputs, tmp_path)
+    served = Recipe.model_validate({"name": "x", "servers": {"sft": {"base_url": "http://h/v1", "model": "m"}}})
+    with pytest.raises(RecipeError, match=r"servers\.sft: divergence pairs need the built-in engine"):
+        branch.run(served, inputs, tmp_path)
+
+
+def taught(folder: Path, kind: str, rows: Sequence[WeakPrompt], found: Sequence[Divergence] = ()) -> list[Pair]:
+    write_records(folder / "weak.in", rows)
+    write_records(folder / "divergences.in", found)
+    recipe = Recipe.model_validate({"name": "x", "arms": {"a": {kind: 1}}, "mix": {"heldout_pairs": 0}})
+    inputs = {"weak": folder / "weak.in", "divergences": folder / "divergences.in"}
+    teach.run(recipe, inputs, folder / "out")
+    return read_records(folder / "out" / f"{kind}.jsonl", Pair)
+
+
+def test_own_reference_and_divergence_pairs_differ_in_what_is_chosen(tmp_path: Path) -> None:
+    row = WeakPrompt(**dict(PROBLEMS[0]), failures=("a\nbad",), successes=("a\nmine",))
+    solution = row.problem.solution if row.problem else ""
+    found = [Divergence(prompt_id=row.id, failure="a\nbad", correction="a\ngood", shared_characters=2)]
+    chosen = {kind: taught(tmp_path, kind, [row], found)[0] for kind in ("own", "reference", "on_policy", "divergence")}
+    assert {kind: pair.chosen for kind, pair in chosen.items()} == {
+        "own": "a\nmine",
+        "reference": solution,
+        "on_policy": "a\nmine",
+        "divergence": "a\ngood",
+    }
+    assert {pair.rejected for pair in chosen.values()} == {"a\nbad"}
+    assert {kind: pair.teacher for kind, pair in chosen.items()} == {
+        "own": "student",
+        "reference": "reference",
+        "on_policy": "student",
+        "divergence": "student",
+    }
+
+
+def test_own_pairs_need_a_right_reply_of_the_students(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no right reply of the student's own"):
+        taught(tmp_path, "own", [weak(PROBLEMS[0], "a\nbad")])
