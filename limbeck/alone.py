@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from limbeck import conductor, pipeline
+from limbeck import conductor, pipeline, tracking
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.judges import preflight
@@ -44,6 +44,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
     """
     out = out.expanduser()
     lora.check_installed(recipe)
+    tracking.check_installed(recipe.track)
     served.check_names(recipe, (MODEL,) if stage in _ASKING else (), f"limbeck {stage}")
     for name, path in inputs.items():
         if not _made_here(path) and not path.exists():

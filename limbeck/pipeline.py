@@ -7,6 +7,7 @@ and its outputs have the digests that its manifest names; only stale ones run (c
 from pathlib import Path
 from typing import Any, get_args
 
+from limbeck import tracking
 from limbeck.errors import RecipeError
 from limbeck.judges import check_judge
 from limbeck.lm import embedding, lora
@@ -40,6 +41,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
     """
     lora.check_installed(recipe)
+    tracking.check_installed(recipe.track)
     embedding.encoder_folder(recipe.screen.embedder)
     served.check_names(recipe, (BASE, SFT, *recipe.arms))
     corpus, kinds = recipe.corpus, recipe.pair_kinds()
@@ -169,7 +171,7 @@ def part_alone(recipe: Recipe, stage: str) -> dict[str, Any]:
 
 
 def _all_of(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude={"servers"}) | served.part_of(recipe, *recipe.servers)
+    return recipe.model_dump(mode="json", exclude={"servers", "track"}) | served.part_of(recipe, *recipe.servers)
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Section, without_secrets
 from limbeck.recipe_mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
+from limbeck.recipe_track import Track
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
@@ -85,6 +86,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()
+    track: Track = Track()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
 

@@ -15,6 +15,7 @@ _CHANGES_NOTHING: Any = {
     "judges": {"nemotron": {"endpoint": PACE, "budget": True}, "pairwise": {"endpoint": PACE, "budget": True}},
     "reward": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "servers": True,
+    "track": True,
 }
 
 

@@ -63,6 +63,7 @@ GROUND = {
     "recipe_mine",
     "recipe_pairs",
     "recipe_part",
+    "recipe_track",
     "recipe_training",
     "recipe_verdict",
     "manifest",
@@ -88,6 +89,7 @@ FLOOR = (
         "api": 3,
         "diagnosis": 2,
         "statistics": 1,
+        "tracking": 1,
     }
     | dict.fromkeys(GROUND, 0)
 )
@@ -172,6 +174,7 @@ def test_only_the_language_model_knows_torch_and_only_the_api_speaks_http() -> N
     naming_its_errors = {arrow.file for arrow in ARROWS if arrow.module == "httpx" and room(arrow.file) == "stages"}
     assert naming_its_errors == {"stages/corpus/hub.py"}  # what the hub's library raises when there is no network
     assert users("reasoning_gym") <= {"tasks"}
+    assert users("tensorboard") == users("trackio") == users("wandb") == {"tracking"}
 
 
 def test_start_up_imports_nothing_heavy() -> None:

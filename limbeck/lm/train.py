@@ -32,6 +32,7 @@ from limbeck.recipe_alarms import Alarms
 from limbeck.recipe_training import Optimisation
 from limbeck.records import Metric
 from limbeck.store import RecordStream, atomic_path, write_json, write_records
+from limbeck.tracking import Tracking
 
 CHECKPOINT = ".checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -124,11 +125,13 @@ class Trainer:
         label: str,
         alarms: Alarms | None = None,
         about: str = "",
+        tracking: Tracking | None = None,
     ) -> None:
         if objective.num_rows == 0:
             raise TrainingError(f"{label}: no training row is left; see the drops in the manifests of earlier stages")
         self.model, self.objective, self.settings = model, objective, settings
         self.folder, self.label = folder, label
+        self.tracking = tracking
         self.steps = num_steps(settings, objective.num_rows)
         refuse_impossible(model.network, device_memory(model.device), label)
         self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
@@ -152,6 +155,7 @@ class Trainer:
             recomputing(self.model.network) if recompute else nullcontext(),
             RecordStream(self.folder / METRICS, Metric) as metrics,
             self.watch.opened(metrics.done),
+            self.tracking.following(self.folder / METRICS) if self.tracking is not None else nullcontext(),
             meter(self.label, self.steps, "steps") as bar,
         ):
             bar.skip(self.progress.step)
@@ -326,6 +330,7 @@ def training_result(
             "training_seconds": round(progress.seconds, 1),
             "gradient_checkpointing": progress.recompute,
             "memory": asdict(trainer.estimate) if trainer.estimate is not None else {},
+            "tracking": trainer.tracking.facts() if trainer.tracking is not None else {},
         },
     )
 

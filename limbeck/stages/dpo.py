@@ -24,6 +24,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
+from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -45,7 +46,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)
     about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
-    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about)
+    tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
+    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about, tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

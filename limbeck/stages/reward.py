@@ -27,6 +27,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import Reward
 from limbeck.records import Pair
 from limbeck.store import read_records, refuse_repeated, write_json
+from limbeck.tracking import Tracking
 
 JUDGES = "reward"  # the reward model that judges the result
 # Of the prompts that are trained on: the checkpoint is chosen by these, so that what measures it chose nothing.
@@ -74,7 +75,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     adapters = attach(model, settings.lora, recipe.seed)
     model.head.requires_grad_(True)  # beside adapters too: a head drawn at random has everything to learn
     objective = RewardObjective(items.train.items, items.validation.items, settings, recipe.seed)
-    trainer = Trainer(model, objective, settings, out, "reward model")
+    tracking = Tracking.of(recipe, out, out.name, settings.model_dump(mode="json"))
+    trainer = Trainer(model, objective, settings, out, "reward model", tracking=tracking)
     trainer.run()
     if adapters is not None:
         adapters.merge()

@@ -18,6 +18,7 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.store import read_records
+from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None = None) -> StageResult:
@@ -40,7 +41,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     about = f"{out.parent.name}/{arm}" if arm else "sft"
-    trainer = Trainer(model, objective, settings, out, f"SFT {arm}" if arm else "SFT", recipe.alarms, about)
+    tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
+    label = f"SFT {arm}" if arm else "SFT"
+    trainer = Trainer(model, objective, settings, out, label, recipe.alarms, about, tracking)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")
