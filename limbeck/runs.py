@@ -6,16 +6,22 @@ from limbeck import conductor, pipeline
 from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
-from limbeck.summary import show_verdict
+from limbeck.summary import read_verdict, show_verdict
+from limbeck.verdict_tables import show_published
 
 
 def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     """Run a recipe and print what came of it."""
-    from limbeck.stages.report import REPORT
+    from limbeck.stages.report import REPORT, TABLE
+    from limbeck.stages.report.published import rows_of
 
     folder = folder.expanduser()
     pipeline.check(recipe)
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
-        show_verdict(folder / "verdict" / "verdict.json")
+        verdict = folder / "verdict" / "verdict.json"
+        show_verdict(verdict)
+        if (beside := rows_of(recipe, read_verdict(verdict))) is not None:
+            show_published(beside)
+            show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
         show(f"Report: {(folder / 'report' / REPORT).resolve()}")

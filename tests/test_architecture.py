@@ -63,6 +63,7 @@ GROUND = {
     "recipe_mine",
     "recipe_pairs",
     "recipe_part",
+    "recipe_published",
     "recipe_training",
     "recipe_verdict",
     "manifest",

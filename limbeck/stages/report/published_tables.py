@@ -1,0 +1,152 @@
+"""A published table with this run's columns, its figures from this run's curves: for the page and for pasting.
+
+Refuses to match or to compare anything: `published.py` did.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from limbeck.recipe_published import PublishedFigure
+from limbeck.records import Estimate, Metric
+from limbeck.stages.report import wording
+from limbeck.stages.report.curves import SPLITS, Curves, bin_size, binned, marks_of, points_of, run_name
+from limbeck.stages.report.figures import Curve, legend_entry, panel
+from limbeck.stages.report.published import Beside, Row, Rows
+from limbeck.stages.report.results import Figure
+from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
+from limbeck.stages.report.trust import NumberedAlarm
+from limbeck.statistics import Ties
+
+TIES: dict[Ties, str] = {"half": "a tie is half a win", "loss": "a tie is no win"}
+_PLACES = {
+    "inside": "published: inside",
+    "above": "published: outside, above it",
+    "below": "published: outside, below it",
+}
+_TITLE_CHARACTERS = 34  # of a panel's title, what stands beside its unit
+
+
+def table_of(found: Rows) -> Table:
+    """The published table, every published column followed by ours."""
+    columns = [
+        Column("Model", "head"),
+        Column(f"Win rate against {found.baseline}, published"),
+        Column(f"Ours, {TIES[found.published.ties]}"),
+        Column(f"Ours, {TIES[found.other_ties]}"),
+        Column("Prompts"),
+        Column("Ties"),
+        Column("Unscored"),
+    ]
+    if found.has_reward:
+        columns += [Column("Average reward, published"), Column("Ours")]
+    if found.has_against:
+        columns += [
+            Column("Win rate against given responses, published"),
+            Column(f"Ours, {TIES[found.published.ties]}"),
+        ]
+    return Table(tuple(columns), tuple(_cells(row, found) for row in found.rows))
+
+
+def _cells(row: Row, found: Rows) -> tuple[Cell, ...]:
+    compared = row.comparison
+    cells = [Cell(row.model), _published_rate(row.win_rate), _our_rate(row.win_rate), _rate(row.other_ties)]
+    if compared is None:
+        cells += [EMPTY, EMPTY, EMPTY]
+    else:
+        rows = compared.wins + compared.ties + compared.losses
+        cells += [Cell(wording.count(compared.win_rate.n)), Cell(wording.count_of(compared.ties, rows)),
+                  Cell(wording.count(compared.unscored))]  # fmt: skip
+    if found.has_reward:
+        cells += [_number(row.reward.published), _our_reward(row.reward)]
+    if found.has_against:
+        cells += [_published_rate(row.against), _our_rate(row.against)]
+    return tuple(cells)
+
+
+def _published_rate(found: Beside) -> Cell:
+    if found.published is None:
+        return EMPTY
+    interval = found.interval
+    note = f"{wording.percent_interval(interval)}\nn = {wording.count(interval.n)}" if interval else ""
+    return Cell(wording.percent(found.published), note)
+
+
+def _our_rate(found: Beside) -> Cell:
+    cell = _rate(found.ours)
+    return cell if found.place is None else Cell(cell.main, f"{cell.note}\n{_PLACES[found.place]}")
+
+
+def _rate(found: Estimate | None) -> Cell:
+    return EMPTY if found is None else Cell(wording.percent(found.estimate), wording.percent_interval(found))
+
+
+def _number(value: float | None) -> Cell:
+    return EMPTY if value is None else Cell(wording.plain(value))
+
+
+def _our_reward(found: Beside) -> Cell:
+    ours = found.ours
+    if ours is None:
+        return EMPTY
+    bounds = f"[{wording.plain(ours.low)}, {wording.plain(ours.high)}]"
+    return Cell(wording.plain(ours.estimate), f"{bounds}\n{_PLACES[found.place]}" if found.place else bounds)
+
+
+def caption_of(found: Rows) -> str:
+    """What the table's figures are, and what they cannot say."""
+    said = (
+        f"{found.published.title}. Published: {found.published.source}. Ours: this run, judge {found.judge}; brackets "
+        f"hold {100 * found.confidence:g}% intervals over prompts, each by itself. Inside and outside say where the "
+        "published figure lies, seen from our interval, ties counted as published."
+    )
+    if not found.has_reward:
+        return said
+    by = f" (ours by {found.reward_judge})" if found.reward_judge else ""
+    return f"{said} Average rewards{by} compare only where reward model and prompts are the same."
+
+
+def notes_of(found: Rows) -> tuple[str, ...]:
+    """The notes of rows, by their model, then those of the table."""
+    return (*(f"{row.model}: {row.note}" for row in found.rows if row.note), *found.published.notes)
+
+
+def outside_of(found: Rows) -> str:
+    """How many published figures lie outside our intervals, in a sentence."""
+    places = [beside.place for row in found.rows for beside in (row.win_rate, row.against, row.reward)]
+    known = [place for place in places if place is not None]
+    if not known:
+        return "No published figure has one of this run beside it."
+    outside = sum(place != "inside" for place in known)
+    return f"{outside} of {len(known)} published figures lie outside this run’s intervals."
+
+
+def figure_of(
+    found: Rows,
+    metrics: Mapping[str, tuple[Metric, ...]],
+    series: Mapping[str, int],
+    alarms: Sequence[NumberedAlarm] = (),
+) -> Curves:
+    """The published figures from our curves, a panel each; and a sentence on each that cannot be drawn."""
+    drawings, told, notes = [], [], []
+    names: dict[str, int] = {}
+    for wanted in found.published.figures:
+        name = run_name(wanted.unit)
+        curves = _curves(wanted, metrics.get(wanted.unit, ()), name, series.get(name, 1))
+        if not curves:
+            notes.append(f"{wanted.title}: {wanted.unit} logged no {wanted.value}.")
+            continue
+        include = (0.5,) if wanted.value.partition("/")[0] == "accuracy" else ()
+        title = wanted.title if len(wanted.title) <= _TITLE_CHARACTERS else f"{wanted.title[: _TITLE_CHARACTERS - 1]}…"
+        drawings.append(panel(title, wanted.value, curves, include, marks_of((wanted.unit,), alarms)))
+        told.append(f"{wanted.title} ({wanted.value} of {name})")
+        names[name] = series.get(name, 1)
+    if not drawings:
+        return Curves(None, tuple(notes))
+    caption = f"{'; '.join(told)}. Thin lines are training batches, strong lines with marks are held-out pairs."
+    legend = tuple(legend_entry(number, name) for name, number in names.items())
+    return Curves(Figure(tuple(drawings), legend, caption), tuple(notes))
+
+
+def _curves(wanted: PublishedFigure, metrics: Sequence[Metric], name: str, series: int) -> list[Curve]:
+    found = {split: points_of(metrics, wanted.value, split) for split in SPLITS}
+    sizes = {"train": bin_size(len(found["train"])), "validation": 1}
+    return [Curve(series, name, split, binned(points, sizes[split])) for split, points in found.items() if points]
