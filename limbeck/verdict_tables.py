@@ -179,27 +179,27 @@ def _share(found: Estimate) -> str:
 
 
 def show_published(found: "Rows") -> None:
-    """Print published figures beside the run's own; `not in` marks one that lies outside the run's interval."""
+    """Print published figures beside the run's own; one that lies outside the run's interval is called so."""
     tied = {"half": "tie\n= half", "loss": "tie\n= no win"}
     title = (
         f"{found.published.title}: win rate against {found.baseline} in %, judged by {found.judge}, and average "
-        f"reward.\nBelow each figure of ours its {100 * found.confidence:.0f} % interval; `not in`: it holds not the "
-        "published figure."
+        f"reward.\nBelow each figure of ours its {100 * found.confidence:.0f} % interval; `outside`: the published "
+        "figure is not in it."
     )
     table = _table(escape(visible(title)), "model")
     for heading in ("pub-\nlished", f"ours,\n{tied[found.published.ties]}", f"ours,\n{tied[found.other_ties]}",
-                    "W/T/L", "reward,\npubl.", "reward,\nours"):  # fmt: skip
+                    "W/T/L", "reward,\npub.", "reward,\nours"):  # fmt: skip
         table.add_column(heading, justify="right")
     for row in found.rows:
         c, rate, reward = row.comparison, row.win_rate, row.reward
         table.add_row(
             escape(visible(row.model)),
-            "-" if rate.published is None else f"{100 * rate.published:.1f}",
-            _percent(rate.ours) + _outside(rate),
+            "-" if rate.published is None else f"{100 * rate.published:.1f}{_outside(rate)}",
+            _percent(rate.ours),
             _percent(row.other_ties),
             "-" if c is None else f"{c.wins}/{c.ties}/{c.losses}" + (f"\n{c.unscored} unscored" if c.unscored else ""),
-            "-" if reward.published is None else f"{reward.published:.2f}",
-            _mean(reward.ours) + _outside(reward),
+            "-" if reward.published is None else f"{reward.published:.1f}{_outside(reward)}",
+            _mean(reward.ours),
         )
     results.print()
     results.print(table)
@@ -211,8 +211,8 @@ def show_published(found: "Rows") -> None:
 
 
 def _outside(found: "Beside") -> str:
-    return "\nnot in" if found.place in ("above", "below") else ""
+    return "\noutside" if found.place in ("above", "below") else ""
 
 
 def _mean(found: Estimate | None) -> str:
-    return "-" if found is None else f"{found.estimate:.2f}\n\\[{found.low:.2f}, {found.high:.2f}]"
+    return "-" if found is None else f"{found.estimate:.2f}\n\\[{found.low:.1f}, {found.high:.1f}]"

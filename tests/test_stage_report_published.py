@@ -9,6 +9,8 @@ from report_fixture import MODELS, build_run, recipe
 from report_page import Page, make
 from report_published import PUBLISHED, REWARD, build_published_run, published_recipe
 
+from limbeck.api.reply_store import Cost, ReplyStore
+from limbeck.judges.books import run_store
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
 from limbeck.stages import report
@@ -87,7 +89,7 @@ def test_the_page_opens_with_the_published_table_and_says_in_words_what_lies_out
     tables = [at for at, (tag, _) in enumerate(page.tags) if tag == "table"]
     first = page.text.index("Win rate against sft, published")
     assert first < page.text.index("Difference to sft") and tables
-    for said in ("60.0%", "[57.8, 62.1]", "published: outside, above it", "published: inside", "A first try gave .10.",
+    for said in ("60.0%", "[57.8, 62.1]", "outside ours", "inside ours", "on 2,000 prompts", "A first try gave .10.",
                  "−27.90", "58.5%", "a tie is no win", "a tie is half a win", "A note *on* the table."):  # fmt: skip
         assert said in page.text, said
     assert "3 of 5 published figures lie outside this run’s intervals." in page.text
@@ -164,7 +166,7 @@ def test_the_first_table_lies_beside_the_page_as_markdown(run_folder: Path) -> N
     assert lines[0] == r"### Table 1 \<b\>of\</b\> \| a paper"
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 4 and len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
-    assert r"| random+zero\_shot | 37.0% \[34.9, 39.1\]; n = 2,000 |" in rows[4]
+    assert r"| random+zero\_shot | 37.0% [34.9, 39.1]; inside ours |" in rows[4]
     assert r"- random: A first try gave .10." in lines
 
 
@@ -178,8 +180,9 @@ def test_without_published_figures_the_markdown_is_the_main_table(tmp_path: Path
 def test_markdown_shows_signs_that_would_act_as_they_are_and_keeps_a_cell_on_its_line() -> None:
     table = Table((Column("a|b", "head"), Column("n")), ((Cell("x\ny", "<i>\nz"), Cell("1", "[0, 2]")),))
     assert markdown("T", table, "said").splitlines()[2:5] == [
-        r"| a\|b | n |", "|---|---:|", r"| x y; \<i\>; z | 1 \[0, 2\] |",
+        r"| a\|b | n |", "|---|---:|", r"| x y; \<i\>; z | 1 [0, 2] |",
     ]  # fmt: skip
+    assert escaped("[x](http://y) [z]") == r"[x\](http://y) [z]"
     assert escaped("a\u202eb `c` *d*") == r"a⟪U+202E⟫b \`c\` \*d\*"
 
 
@@ -197,3 +200,24 @@ def test_published_figures_decide_no_result_but_the_report() -> None:
 def test_mean_rewards_stand_beside_the_published_ones(rows: dict[str, Row]) -> None:
     assert rows["random+zero_shot"].reward == Beside(-1.0, None, REWARD)
     assert rows["random"].reward.place == "below" and rows["random"].note == PUBLISHED["table"]["random"]["note"]
+
+
+def test_what_a_judge_cost_is_in_the_money_on_top_and_in_a_row_of_its_own(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    with ReplyStore(run_store("nemotron", run)) as store:
+        attempt = store.begin("key", "reward", "{}", Cost(900, 100, 5_000_000_000))
+        assert attempt is not None
+        store.settle(attempt, Cost(800, 20, 1_250_000_000))
+    with ReplyStore(run_store("pairwise", run)) as store:
+        store.begin("key", "pairwise", "{}", Cost(30, 10))
+    page = Page(make(run)).text
+    assert "Money$1.32 teacher $0.07, nemotron $1.25, pairwise 40 tokens, price not known" in page
+    assert page.count("judge nemotron820 tokens in its books") == 2 and page.count("price not known") == 3
+    assert page.count("$1.32") == 3  # on top, and where stages and units are added up
+
+
+def test_a_judge_that_was_asked_nothing_is_not_listed(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    with ReplyStore(run_store("nemotron", run)):
+        pass
+    assert gather(run, recipe()).judges_paid == {}

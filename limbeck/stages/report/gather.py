@@ -168,7 +168,7 @@ def _units(recipe: Recipe) -> list[str]:
     """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
     kinds, arms = recipe.pair_kinds(), recipe.arms
     units = ["corpus", "retain", "sft", *_mining_units(recipe), *(("screen",) if kinds else ())]
-    units += ["reward"] if "local" in recipe.judged_by() and not recipe.judges.local.is_named else []
+    units += ["reward"] if "reward" in recipe.reward_units() else []
     units += [*(("export",) if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
     for trains in ("dpo", "sft"):
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
@@ -179,8 +179,9 @@ def _units(recipe: Recipe) -> list[str]:
 def _mining_units(recipe: Recipe) -> list[str]:
     if not recipe.mines():
         return []
-    learned_here = recipe.mine.judge not in ("verifier", "nemotron") and not recipe.judges.local.is_named
-    return [*(("reward_mine",) if learned_here else ()), "mine", "teach"]
+    learned_here = ("reward_mine",) if "reward_mine" in recipe.reward_units() else ()
+    branching = ("branch",) if "divergence" in recipe.pair_kinds() else ()
+    return [*learned_here, "mine", *branching, "teach"]
 
 
 def _judging_units(recipe: Recipe) -> list[str]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from limbeck.stages.report.tables import Cell, Table
 from limbeck.untrusted import visible
 
-_ACTIVE = re.compile(r"([\\`*_{}\[\]<>|~#$&!])")
+# A bracket is a link's only where another sign follows it: those of intervals stay as they are.
+_ACTIVE = re.compile(r"([\\`*_<>|~$&]|\](?=[(\[:]))")
 
 
 def markdown(title: str, table: Table, caption: str, notes: Sequence[str] = ()) -> str:

@@ -3,7 +3,7 @@
 Refuses to match or to compare anything: `published.py` did.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from limbeck.recipe_published import PublishedFigure
 from limbeck.records import Estimate, Metric
@@ -17,11 +17,7 @@ from limbeck.stages.report.trust import NumberedAlarm
 from limbeck.statistics import Ties
 
 TIES: dict[Ties, str] = {"half": "a tie is half a win", "loss": "a tie is no win"}
-_PLACES = {
-    "inside": "published: inside",
-    "above": "published: outside, above it",
-    "below": "published: outside, below it",
-}
+_PLACES = {"inside": "inside ours", "above": "outside ours", "below": "outside ours"}
 _TITLE_CHARACTERS = 34  # of a panel's title, what stands beside its unit
 
 
@@ -48,55 +44,49 @@ def table_of(found: Rows) -> Table:
 
 def _cells(row: Row, found: Rows) -> tuple[Cell, ...]:
     compared = row.comparison
-    cells = [Cell(row.model), _published_rate(row.win_rate), _our_rate(row.win_rate), _rate(row.other_ties)]
+    cells = [Cell(row.model), _published(row.win_rate, wording.percent), _rate(row.win_rate.ours),
+             _rate(row.other_ties)]  # fmt: skip
     if compared is None:
         cells += [EMPTY, EMPTY, EMPTY]
     else:
         rows = compared.wins + compared.ties + compared.losses
-        cells += [Cell(wording.count(compared.win_rate.n)), Cell(wording.count_of(compared.ties, rows)),
+        cells += [Cell(wording.count(compared.win_rate.n)),
+                  Cell(wording.count(compared.ties), wording.percent(compared.ties / rows)),
                   Cell(wording.count(compared.unscored))]  # fmt: skip
     if found.has_reward:
-        cells += [_number(row.reward.published), _our_reward(row.reward)]
+        cells += [_published(row.reward, wording.plain), _reward(row.reward.ours)]
     if found.has_against:
-        cells += [_published_rate(row.against), _our_rate(row.against)]
+        cells += [_published(row.against, wording.percent), _rate(row.against.ours)]
     return tuple(cells)
 
 
-def _published_rate(found: Beside) -> Cell:
+def _published(found: Beside, written: Callable[[float], str]) -> Cell:
+    """A published figure; below it its own interval, and whether it lies inside ours."""
     if found.published is None:
         return EMPTY
-    interval = found.interval
-    note = f"{wording.percent_interval(interval)}\nn = {wording.count(interval.n)}" if interval else ""
-    return Cell(wording.percent(found.published), note)
-
-
-def _our_rate(found: Beside) -> Cell:
-    cell = _rate(found.ours)
-    return cell if found.place is None else Cell(cell.main, f"{cell.note}\n{_PLACES[found.place]}")
+    notes = [wording.percent_interval(found.interval)] if found.interval else []
+    notes += [_PLACES[found.place]] if found.place else []
+    return Cell(written(found.published), "\n".join(notes))
 
 
 def _rate(found: Estimate | None) -> Cell:
     return EMPTY if found is None else Cell(wording.percent(found.estimate), wording.percent_interval(found))
 
 
-def _number(value: float | None) -> Cell:
-    return EMPTY if value is None else Cell(wording.plain(value))
-
-
-def _our_reward(found: Beside) -> Cell:
-    ours = found.ours
-    if ours is None:
+def _reward(found: Estimate | None) -> Cell:
+    if found is None:
         return EMPTY
-    bounds = f"[{wording.plain(ours.low)}, {wording.plain(ours.high)}]"
-    return Cell(wording.plain(ours.estimate), f"{bounds}\n{_PLACES[found.place]}" if found.place else bounds)
+    bounds = f"[{wording.plain(found.low)}, {wording.plain(found.high)}]"
+    return Cell(wording.plain(found.estimate), bounds)
 
 
 def caption_of(found: Rows) -> str:
     """What the table's figures are, and what they cannot say."""
+    resting = f", on {wording.count(found.published.prompts)} prompts" if found.published.prompts else ""
     said = (
-        f"{found.published.title}. Published: {found.published.source}. Ours: this run, judge {found.judge}; brackets "
-        f"hold {100 * found.confidence:g}% intervals over prompts, each by itself. Inside and outside say where the "
-        "published figure lies, seen from our interval, ties counted as published."
+        f"Published: {found.published.source}{resting}. Ours: this run, judge {found.judge}; brackets hold "
+        f"{100 * found.confidence:g}% intervals over prompts, each by itself. Whether a published figure lies inside "
+        "or outside ours goes by our interval, ties counted as published."
     )
     if not found.has_reward:
         return said
