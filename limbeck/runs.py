@@ -12,16 +12,22 @@ from limbeck.verdict_tables import show_published
 
 def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     """Run a recipe and print what came of it."""
-    from limbeck.stages.report import REPORT, TABLE
-    from limbeck.stages.report.published import rows_of
-
     folder = folder.expanduser()
     pipeline.check(recipe)
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
-        verdict = folder / "verdict" / "verdict.json"
-        show_verdict(verdict)
-        if (beside := rows_of(recipe, read_verdict(verdict))) is not None:
-            show_published(beside)
-            show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
-        show(f"Report: {(folder / 'report' / REPORT).resolve()}")
+        show_end(recipe, folder)
+
+
+def show_end(recipe: Recipe, folder: Path) -> None:
+    """Print a finished run's verdict, published figures beside its own, and where its report is."""
+    from limbeck.stages.report import REPORT, TABLE
+    from limbeck.stages.report.published import rows_of
+
+    path = folder / "verdict" / "verdict.json"
+    show_verdict(path)
+    beside = rows_of(recipe, read_verdict(path))
+    if beside is not None:
+        show_published(beside)
+        show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
+    show(f"Report: {(folder / 'report' / REPORT).resolve()}")

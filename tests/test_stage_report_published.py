@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_fixture import MODELS, build_run, recipe
+from report_fixture import MODELS, SENTENCE, build_run, recipe
 from report_page import Page, make
 from report_published import PUBLISHED, REWARD, build_published_run, published_recipe
 
@@ -13,6 +13,7 @@ from limbeck.api.reply_store import Cost, ReplyStore
 from limbeck.judges.books import run_store
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
+from limbeck.runs import show_end
 from limbeck.stages import report
 from limbeck.stages.report.gather import Gathered, gather
 from limbeck.stages.report.markdown import escaped, markdown
@@ -221,3 +222,14 @@ def test_a_judge_that_was_asked_nothing_is_not_listed(tmp_path: Path) -> None:
     with ReplyStore(run_store("nemotron", run)):
         pass
     assert gather(run, recipe()).judges_paid == {}
+
+
+def test_a_run_ends_with_the_published_table_where_there_is_one(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_end(published_recipe(), run_folder)
+    told = capsys.readouterr().out
+    assert told.index(SENTENCE[:40]) < told.index("Table 1 <b>of</b> | a paper: win rate") < told.index("As Markdown:")
+    show_end(recipe(), run_folder)
+    told = capsys.readouterr().out
+    assert "Table 1" not in told and "As Markdown" not in told and "report.html" in told

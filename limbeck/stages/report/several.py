@@ -1,7 +1,8 @@
 """Several runs side by side: what each achieved, where, how it trained, what it cost, and what their recipes differ in.
 
-Nothing is pooled or tested across runs: each run's figures are its own verdict's. What makes them hard to compare
-(other test prompts, another judge, another student) is said first. Refuses to read a run folder: `gather.py` read.
+Nothing is pooled or tested across runs: each run's figures are its own verdict's (of means, see `over_seeds.py`). What
+makes them hard to compare (other test prompts, another judge, another student) is said first. Refuses to read a run
+folder: `gather.py` read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
