@@ -125,6 +125,7 @@ def test_published_figures_are_drawn_from_this_runs_curves_and_what_was_not_logg
     assert "DPO loss, loss, over optimizer steps" in labels
     assert any(label.startswith("Accuracy of a run with a very lon…, accuracy") for label in labels)
     assert "Nothing: dpo/on_policy logged no surprise." in page.text
+    assert page.text.count("Chance is an accuracy of one half") == 2  # there, and with the curves of every arm
     assert "Accuracy of a run with a very long title indeed (accuracy of random+zero_shot)" in page.text
 
 

@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from limbeck.recipe_published import PublishedFigure
 from limbeck.records import Estimate, Metric
 from limbeck.stages.report import wording
-from limbeck.stages.report.curves import SPLITS, Curves, bin_size, binned, marks_of, points_of, run_name
+from limbeck.stages.report.curves import (
+    SPLITS,
+    START_OF_ACCURACY,
+    Curves,
+    bin_size,
+    binned,
+    kinds_of_line,
+    marks_of,
+    points_of,
+    run_name,
+)
 from limbeck.stages.report.figures import Curve, legend_entry, panel
 from limbeck.stages.report.published import Beside, Row, Rows
 from limbeck.stages.report.results import Figure
@@ -117,26 +127,32 @@ def figure_of(
 ) -> Curves:
     """The published figures from our curves, a panel each; and a sentence on each that cannot be drawn."""
     drawings, told, notes = [], [], []
-    names: dict[str, int] = {}
+    drawn: dict[str, tuple[Metric, ...]] = {}  # by name
     for wanted in found.published.figures:
-        name = run_name(wanted.unit)
-        curves = _curves(wanted, metrics.get(wanted.unit, ()), name, series.get(name, 1))
+        name, points = run_name(wanted.unit), metrics.get(wanted.unit, ())
+        curves = _curves(wanted, points, series.get(name, 1))
         if not curves:
             notes.append(f"{wanted.title}: {wanted.unit} logged no {wanted.value}.")
             continue
-        include = (0.5,) if wanted.value.partition("/")[0] == "accuracy" else ()
+        include = (0.5,) if _is_accuracy(wanted) else ()
         title = wanted.title if len(wanted.title) <= _TITLE_CHARACTERS else f"{wanted.title[: _TITLE_CHARACTERS - 1]}…"
         drawings.append(panel(title, wanted.value, curves, include, marks_of((wanted.unit,), alarms)))
         told.append(f"{wanted.title} ({wanted.value} of {name})")
-        names[name] = series.get(name, 1)
+        drawn[name] = points
     if not drawings:
         return Curves(None, tuple(notes))
-    caption = f"{'; '.join(told)}. Thin lines are training batches, strong lines with marks are held-out pairs."
-    legend = tuple(legend_entry(number, name) for name, number in names.items())
+    start = f" {START_OF_ACCURACY}" if any(map(_is_accuracy, found.published.figures)) else ""
+    caption = f"{'; '.join(told)}. {kinds_of_line(drawn)}{start}"
+    legend = tuple(legend_entry(series.get(name, 1), name) for name in drawn)
     return Curves(Figure(tuple(drawings), legend, caption), tuple(notes))
 
 
-def _curves(wanted: PublishedFigure, metrics: Sequence[Metric], name: str, series: int) -> list[Curve]:
+def _is_accuracy(wanted: PublishedFigure) -> bool:
+    return wanted.value.partition("/")[0] == "accuracy"
+
+
+def _curves(wanted: PublishedFigure, metrics: Sequence[Metric], series: int) -> list[Curve]:
     found = {split: points_of(metrics, wanted.value, split) for split in SPLITS}
     sizes = {"train": bin_size(len(found["train"])), "validation": 1}
+    name = run_name(wanted.unit)
     return [Curve(series, name, split, binned(points, sizes[split])) for split, points in found.items() if points]
