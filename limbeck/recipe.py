@@ -16,6 +16,7 @@ from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Section, without_secrets
 from limbeck.recipe_mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
+from limbeck.recipe_published import Published, see_published
 from limbeck.recipe_track import Track
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
@@ -89,6 +90,7 @@ class Recipe(Section):
     track: Track = Track()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
+    published: Published | None = Field(None, description="Published figures to set beside the run's own.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -102,6 +104,9 @@ class Recipe(Section):
         self._see_own_settings()
         self._see_quotas()
         self._see_rolling()
+        if self.published is not None:
+            given = () if self.evaluate.against is None else (AGAINST,)
+            see_published(self.published, ("base", "sft", *self.arms, *given), self.training_units())
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
             if self.servers and section.weights == "int8":
                 server = next(iter(self.servers))
@@ -300,6 +305,11 @@ class Recipe(Section):
         """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
         own = self.arms[arm].sft if arm in self.arms else {}
         return Sft.model_validate(self.sft.model_dump() | own) if own else self.sft
+
+    def training_units(self) -> tuple[str, ...]:
+        """The folders, in a run, that hold the curves of a student's training."""
+        runs = (unit for arm in self.arms for unit in (self.first_run_unit(arm), self.arm_unit(arm)) if unit)
+        return ("sft", *runs)
 
     def arm_unit(self, arm: str) -> str:
         """The folder, in a run, in which an arm's model is trained."""

@@ -73,8 +73,8 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
 def _nearest(location: list[str]) -> str:
     known = sorted(_known_keys(Recipe))
     *section, key = location
-    if section[:1] in (["arms"], ["servers"]) and len(section) == 2:
-        section = section[:1]  # the second part is the arm's or the model's own name
+    if section[:-1] in (["arms"], ["servers"], ["published", "table"]):
+        section = section[:-1]  # the last part is the arm's or the model's own name
     siblings = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == ".".join(section)]
     for pool in (siblings, known):
         match = difflib.get_close_matches(key, pool, n=1, cutoff=0.6)

@@ -16,12 +16,14 @@ _CHANGES_NOTHING: Any = {
     "reward": {"checkpoint_every_minutes", "gradient_checkpointing"},
     "servers": True,
     "track": True,
+    "published": True,
 }
 
 
 def deciding_part(recipe: Recipe, sections: Set[str] | None = None) -> dict[str, Any]:
     """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
-    written, what is computed twice to save memory, how fast and for how much a server is asked.
+    written, what is computed twice to save memory, how fast and for how much a server is asked, and with
+    what somebody published the result is compared.
     """
     include = None if sections is None else set(sections)
     # Alarms that are only said change nothing either: other thresholds are no reason to train again.

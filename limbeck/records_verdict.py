@@ -50,7 +50,9 @@ class Comparison(Record):
     A row is one sample of one prompt: `wins`, `ties`, `losses` and `unscored` count rows, the n of an estimate prompts.
     `p_value` is of the test that `test` names, `p_value_permutation` of the paired permutation test.
     `length_controlled_win_rate`: what the win rate would be at equal lengths in characters (Dubois et al. 2024), ties
-    always half; None where no length is known. `minimum_detectable_win_rate`: in win rate above one half.
+    always half; None where no length is known. `win_rate_other_ties`: the win rate where a tie counts the other way (as
+    half a win instead of none, or none instead of half); None in verdicts of earlier versions.
+    `minimum_detectable_win_rate`: in win rate above one half.
     """
 
     candidate: str
@@ -59,6 +61,7 @@ class Comparison(Record):
     split: HeldOutSplit
     difference: Estimate
     win_rate: Estimate
+    win_rate_other_ties: Estimate | None = None
     length_controlled_win_rate: Estimate | None = None
     wins: int
     ties: int

@@ -6,18 +6,31 @@ from limbeck import conductor, pipeline
 from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
-from limbeck.summary import show_verdict
+from limbeck.summary import read_verdict, show_verdict
 from limbeck.units_verdict import steps_of
+from limbeck.verdict_tables import show_published
 
 
 def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     """Run a recipe and print what came of it."""
-    from limbeck.stages.report import REPORT
-
     folder = folder.expanduser()
     pipeline.check(recipe)
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
-        show_verdict(folder / steps_of(recipe).verdict / "verdict.json")
-    if until is None and recipe.evaluate.on == "test":
-        show(f"Report: {(folder / 'report' / REPORT).resolve()}")
+        show_end(recipe, folder)
+
+
+def show_end(recipe: Recipe, folder: Path) -> None:
+    """Print a finished run's verdict, published figures beside its own, and where its report is."""
+    from limbeck.stages.report import REPORT, TABLE
+    from limbeck.stages.report.published import rows_of
+
+    path = folder / steps_of(recipe).verdict / "verdict.json"
+    show_verdict(path)
+    if recipe.evaluate.on == "validation":
+        return
+    beside = rows_of(recipe, read_verdict(path))
+    if beside is not None:
+        show_published(beside)
+        show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
+    show(f"Report: {(folder / 'report' / REPORT).resolve()}")

@@ -1,4 +1,5 @@
-"""Tables of a verdict on the console, each within 80 columns: comparisons, pooled seeds, strengths, pairs, judges."""
+"""Tables of a verdict on the console, each within 80 columns: comparisons, pooled seeds, strengths, pairs, judges,
+and published figures beside the run's own."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from limbeck.records_verdict import Agreement, Comparison, JudgeCard, PairAccura
 from limbeck.untrusted import visible
 
 if TYPE_CHECKING:
+    from limbeck.stages.report.published import Beside, Rows
     from limbeck.stages.verdict.pooling import Pooled
 
 EXACT = "verifier"
@@ -174,3 +176,43 @@ def show_judges(cards: Sequence[JudgeCard], agreements: Sequence[Agreement]) -> 
 
 def _share(found: Estimate) -> str:
     return f"{100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def show_published(found: "Rows") -> None:
+    """Print published figures beside the run's own; one that lies outside the run's interval is called so."""
+    tied = {"half": "tie\n= half", "loss": "tie\n= no win"}
+    title = (
+        f"{found.published.title}: win rate against {found.baseline} in %, judged by {found.judge}, and average "
+        f"reward.\nBelow each figure of ours its {100 * found.confidence:.0f} % interval; `outside`: the published "
+        "figure is not in it."
+    )
+    table = _table(escape(visible(title)), "model")
+    for heading in ("pub-\nlished", f"ours,\n{tied[found.published.ties]}", f"ours,\n{tied[found.other_ties]}",
+                    "W/T/L", "reward,\npub.", "reward,\nours"):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for row in found.rows:
+        c, rate, reward = row.comparison, row.win_rate, row.reward
+        table.add_row(
+            escape(visible(row.model)),
+            "-" if rate.published is None else f"{100 * rate.published:.1f}{_outside(rate)}",
+            _percent(rate.ours),
+            _percent(row.other_ties),
+            "-" if c is None else f"{c.wins}/{c.ties}/{c.losses}" + (f"\n{c.unscored} unscored" if c.unscored else ""),
+            "-" if reward.published is None else f"{reward.published:.1f}{_outside(reward)}",
+            _mean(reward.ours),
+        )
+    results.print()
+    results.print(table)
+    for row in found.rows:
+        if row.note:
+            show(f"  {row.model}: {row.note}")
+    for note in found.published.notes:
+        show(f"  {note}")
+
+
+def _outside(found: "Beside") -> str:
+    return "\noutside" if found.place in ("above", "below") else ""
+
+
+def _mean(found: Estimate | None) -> str:
+    return "-" if found is None else f"{found.estimate:.2f}\n\\[{found.low:.1f}, {found.high:.1f}]"

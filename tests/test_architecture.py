@@ -64,6 +64,7 @@ GROUND = {
     "recipe_pairs",
     "recipe_part",
     "recipe_track",
+    "recipe_published",
     "recipe_training",
     "recipe_verdict",
     "manifest",

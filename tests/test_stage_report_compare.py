@@ -17,7 +17,8 @@ from limbeck.recipe_file import write_recipe
 from limbeck.records import user_prompt
 from limbeck.stages import report
 from limbeck.stages.report import several
-from limbeck.stages.report.gather import gather
+from limbeck.stages.report.gather import Gathered, gather
+from limbeck.stages.report.over_seeds import groups_of, seeds_table
 
 
 def other_recipe() -> Recipe:
@@ -167,3 +168,47 @@ def test_prompts_decide_whether_tests_are_the_same_whatever_they_are_called(runs
     changed = tuple(held._replace(row=held.row.model_copy(update=other)) for held in first.prompts)
     assert several.cautions({"a": first, "b": replace(first, prompts=renamed)})[0].startswith("All runs")
     assert "0 are in all" in several.cautions({"a": first, "b": replace(first, prompts=changed)})[0]
+
+
+def reseeded(run: Gathered, seed: int, by: float = 0.0) -> Gathered:
+    """The same run under another seed, whose differences are larger by so much, and win rates by half of it."""
+    moved = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update={"estimate": c.difference.estimate + by}),
+                             "win_rate": c.win_rate.model_copy(update={"estimate": c.win_rate.estimate + by / 2})})
+        for c in run.verdict.comparisons
+    )  # fmt: skip
+    made = run.recipe.model_copy(update={"name": f"r{seed}", "seed": seed})
+    return replace(run, recipe=made, verdict=run.verdict.model_copy(update={"comparisons": moved}))
+
+
+def test_seeds_of_one_recipe_have_their_mean_their_spread_and_their_ends(runs: several.Runs) -> None:
+    first = runs["first"]
+    table = seeds_table({"a": reseeded(first, 1), "b": reseeded(first, 2, 0.1), "c": reseeded(first, 3, 0.2)})
+    assert table is not None
+    [row] = [row for row in table.rows if (row[0].main, row[2].main) == ("random+zero_shot", "verifier")]
+    assert row[1].main == "3 seeds" and row[1].note == "a, b, c"
+    assert (row[3].main, row[3].note) == ("+25.0 points", "sd 10.0\n+15.0 to +35.0")  # 15, 25 and 35 points
+    assert (row[4].main, row[4].note) == ("62.5%", "sd 5.0\n57.5 to 67.5")
+
+
+def test_other_recipes_and_the_same_seed_again_are_not_averaged(runs: several.Runs, page: Path) -> None:
+    first, second = runs["first"], runs["second"]  # of another beta
+    assert groups_of({"first": first, "second": second}) == ()
+    assert groups_of({"a": first, "again": replace(first)}) == ()
+    both = {"a": reseeded(first, 1), "x": reseeded(second, 1), "b": reseeded(first, 2), "y": reseeded(second, 5)}
+    assert groups_of(both) == (("a", "b"), ("x", "y"))
+    assert "Means over the seeds" not in page.read_text(encoding="utf-8")
+
+
+def test_a_comparison_that_one_seed_lacks_is_not_averaged(runs: several.Runs) -> None:
+    first = runs["first"]
+    fewer = first.verdict.model_copy(update={"comparisons": first.verdict.comparisons[:1]})
+    table = seeds_table({"a": reseeded(first, 1), "b": reseeded(replace(first, verdict=fewer), 2)})
+    assert table is not None and len(table.rows) == 1
+
+
+def test_means_over_seeds_are_on_the_page(folders: dict[Path, Recipe], tmp_path: Path) -> None:
+    one, two = folders
+    made = rich_recipe()
+    report.compare({one: made, two: made.model_copy(update={"seed": 8})}, tmp_path / "page.html")
+    assert "Means over the seeds" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text

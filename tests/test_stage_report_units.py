@@ -14,7 +14,8 @@ def test_the_report_knows_every_unit_of_the_pipeline() -> None:
         "seq": {**mixed, "mixing": "sequential"},
         "told": {**mixed, "mixing": "sequential", "trains": "sft"},
     }
-    for chosen in (arms, {"told": arms["told"]}, {"people": {"human": 4}}, {}):
+    branching = {"branched": {"human": 4, "divergence": 4}}
+    for chosen in (arms, {"told": arms["told"]}, {"people": {"human": 4}}, branching, {}):
         made = Recipe.model_validate({"name": "r", "corpus": {"tasks": {}}, "arms": chosen})
         units = [unit.name for unit in pipeline.units(made, Path("base"))]
         reported = _units(made)

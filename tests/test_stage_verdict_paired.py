@@ -234,3 +234,17 @@ def test_strata_hold_the_number_of_prompts_of_each_seed() -> None:
     held = compared(replace(rows(before, after), strata=[0] * 20 + [1] * 20))
     assert held.difference.low == held.difference.high == held.difference.estimate == 0.5
     assert free.difference.low < 0.4
+
+
+def test_the_win_rate_is_there_under_both_ways_of_counting_ties() -> None:
+    # Hand-derived: of 4 rows 1 is won, 2 are tied, 1 is lost: (1 + 2/2)/4 and 1/4.
+    four = rows([0.0, 1.0, 1.0, 2.0], [1.0, 1.0, 1.0, 0.0])
+    half, loss = compare(four, NAMED, TERMS), compare(four, NAMED, replace(TERMS, ties="loss"))
+    assert half is not None and loss is not None
+    assert (half.win_rate.estimate, loss.win_rate.estimate) == (0.5, 0.25)
+    assert (half.win_rate_other_ties, loss.win_rate_other_ties) == (loss.win_rate, half.win_rate)  # intervals too
+
+
+def test_without_ties_both_ways_of_counting_them_are_one() -> None:
+    found = compare(rows([0.0, 1.0, 1.0], [1.0, 2.0, 0.0]), NAMED, TERMS)
+    assert found is not None and found.win_rate_other_ties == found.win_rate

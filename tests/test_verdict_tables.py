@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.recipe import Recipe
+from limbeck.recipe_pairs import Arm
+from limbeck.recipe_published import Published, PublishedRow
+from limbeck.recipe_verdict import Evaluate
 from limbeck.records import Estimate
 from limbeck.records_verdict import Agreement, Comparison, JudgeCard, ModelScore, PairAccuracy, Strength, Verdict
+from limbeck.stages.report.published import rows_of
 from limbeck.store import write_json
 from limbeck.summary import show_verdict
+from limbeck.verdict_tables import show_published
 
 ARMS = ("sft", "human+zero_shot+interleaved", "b[red]old[/]")
 
@@ -90,3 +96,29 @@ def test_what_is_known_of_a_judge_stands_beside_what_it_says(told: str) -> None:
 
 def test_a_models_name_is_text(told: str) -> None:
     assert "b[red]ol" in told.replace("\n", "")
+
+
+@pytest.fixture
+def beside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "80")
+    arm = "human+zero_shot+interleaved"
+    table = {"sft": PublishedRow(average_reward=-27.9),
+             arm: PublishedRow(win_rate=0.9, average_reward=-10.5, note="A first try gave [b].10[/b].")}  # fmt: skip
+    section = Published(title="Table 1", source="A paper", ties="loss", table=table, notes=("Read with care.",))
+    recipe = Recipe(name="r", arms={arm: Arm(human=4)}, evaluate=Evaluate(judges=("local",)))
+    told = a_verdict()
+    scores = tuple(score.model_copy(update={"mean_reward": estimate(-25.5)}) for score in told.scores)
+    both = tuple(c.model_copy(update={"win_rate_other_ties": estimate(0.5)}) for c in told.comparisons)
+    verdict = told.model_copy(update={"comparisons": both, "scores": scores})
+    found = rows_of(recipe.model_copy(update={"published": section}), verdict)
+    assert found is not None
+    show_published(found)
+    return capsys.readouterr().out
+
+
+def test_published_figures_and_ours_fit_80_columns_and_what_ours_exclude_is_said(beside: str) -> None:
+    assert max(map(len, beside.splitlines())) <= 80 and "…" not in beside
+    for figure in ("90.0", "50.0", "[37.7, 62.3]", "61.2", "-27.9", "-25.50", "[-25.6,", "-25.4]", "1200/345/455",
+                   "17 unscored", "Read with care.", "A first try gave [b].10[/b]."):  # fmt: skip
+        assert figure in beside, figure
+    assert beside.count("outside") == 1 + 3  # the title's, of 90 %, of -27.9 and of -10.5

@@ -1,8 +1,10 @@
 """Where a judge's replies and its books lie: one file a run, so that its budget holds over all of the run's stages."""
 
 from pathlib import Path
+from typing import NamedTuple
 
-from limbeck.api.reply_store import FILE_NAME
+from limbeck.api.prices import NANO
+from limbeck.api.reply_store import FILE_NAME, ReplyStore
 
 _RUN = "recipe.toml"  # what a run folder holds
 _DEPTH = 2  # a stage's folder is `mine` or `evaluate/MODEL`
@@ -21,3 +23,26 @@ def judge_store(name: str, out: Path) -> Path:
 def run_store(name: str, run: Path) -> Path:
     """The same, for the run in the folder `run`."""
     return run / FOLDER / f"{name}.sqlite"
+
+
+class Paid(NamedTuple):
+    """What a judge's replies cost so far, lost requests included; `usd` is None where no price was known."""
+
+    tokens: int
+    usd: float | None
+
+
+def paid(name: str, run: Path) -> Paid | None:
+    """What the judge `name` cost in a run, resumed runs together; None where it was asked nothing there.
+
+    Raises:
+        RunFolderError: the books cannot be read.
+    """
+    path = run_store(name, run)
+    if not path.is_file():
+        return None
+    with ReplyStore(path) as store:
+        spent = store.spent()
+    if not spent.tokens:
+        return None
+    return Paid(spent.tokens, spent.nano_dollars / NANO if spent.nano_dollars else None)

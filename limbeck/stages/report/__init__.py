@@ -1,7 +1,7 @@
 """Report: one self-contained HTML page that says whether a run worked, by how much, and how to repeat it.
 
 Reads: the files of a run folder: recipe, verdict, manifests, metrics, held-out prompts, replies and judgements.
-Writes: `report.html`, one page with no reference to anything outside itself.
+Writes: `report.html`, one page with no reference to anything outside itself, and `table.md`, its first table to paste.
 Start reading at: `run`, then `page.render`; `gather.py` says what is read, `safe.py` why hostile replies stay harmless.
 `compare` sets several runs side by side on a page of the same kind; `several.py` says what it holds.
 """
@@ -14,16 +14,17 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.stages.report.compare_page import render_comparison
 from limbeck.stages.report.gather import gather
-from limbeck.stages.report.page import render
+from limbeck.stages.report.page import render, render_table
 from limbeck.store import write_text
 
-__all__ = ["REPORT", "compare", "run"]
+__all__ = ["REPORT", "TABLE", "compare", "run"]
 
 REPORT = "report.html"
+TABLE = "table.md"
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
-    """Write `out/report.html` from the run folder `inputs["run"]`; what the folder lacks, the page says.
+    """Write `out/report.html` and `out/table.md` from the run folder `inputs["run"]`; what it lacks, the page says.
 
     Raises:
         InputError: where the run folder holds no verdict, or a file of it is malformed.
@@ -32,6 +33,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     gathered = gather(inputs["run"], recipe)
     html = render(gathered)
     write_text(out / REPORT, html)
+    write_text(out / TABLE, render_table(gathered))
     replies = sum(len(answers.replies) for answers in gathered.answers.values())
     return StageResult(
         counts_in={"models": len(gathered.verdict.scores), "prompts": len(gathered.prompts), "replies": replies},

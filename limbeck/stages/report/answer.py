@@ -22,7 +22,8 @@ class Fact(NamedTuple):
 def answer(gathered: Gathered) -> tuple[Fact, ...]:
     """The best arm with its interval, who judged, and what it took."""
     recipe, manifests = gathered.recipe, gathered.manifests
-    seconds, spent = sum(manifest.seconds for manifest in manifests.values()), ledger.money_usd(manifests)
+    seconds, paid = sum(manifest.seconds for manifest in manifests.values()), gathered.judges_paid
+    spent = ledger.money_usd(manifests, paid)
     tokens = sum(ledger.tokens_of(manifests).values())
     return (
         *_best_facts(gathered),
@@ -30,7 +31,11 @@ def answer(gathered: Gathered) -> tuple[Fact, ...]:
         Fact("Student", recipe.model.student, f"seed {recipe.seed}"),
         Fact("Time", wording.duration(seconds) if manifests else wording.NOT_MEASURED),
         Fact("Tokens", wording.count(tokens) if tokens else wording.NOT_MEASURED),
-        Fact("Money", wording.money(spent) if spent is not None else wording.NOT_MEASURED),
+        Fact(
+            "Money",
+            wording.money(spent) if spent is not None else wording.NOT_MEASURED,
+            ledger.money_note(manifests, paid),
+        ),
     )
 
 

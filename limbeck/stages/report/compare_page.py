@@ -2,6 +2,7 @@
 
 from limbeck.stages.report import several
 from limbeck.stages.report.assets import assets, filled
+from limbeck.stages.report.over_seeds import seeds_table
 
 
 def render_comparison(runs: several.Runs) -> str:
@@ -16,6 +17,7 @@ def render_comparison(runs: several.Runs) -> str:
             "cautions": several.cautions(runs),
             "score_figures": several.score_figures(runs),
             "difference_figures": several.difference_figures(runs),
+            "seeds_table": seeds_table(runs),
             "comparison_table": several.comparison_table(runs),
             "alarm_table": several.alarm_table(runs),
             "topic_figure": several.topic_figure(runs),

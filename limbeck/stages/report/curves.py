@@ -49,6 +49,13 @@ REWARD_QUANTITIES = (
 )
 
 
+# Where policy and reference are the same model, which is most often so.
+START_OF_ACCURACY = (
+    "Chance is an accuracy of one half; it starts at 0 where policy and reference are the same model, since no margin "
+    "is above 0 then."
+)
+
+
 class Curves(NamedTuple):
     """A figure where anything could be drawn, and sentences on what could not."""
 
@@ -79,7 +86,10 @@ def sft_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, i
 def dpo_curves(metrics: Mapping[str, tuple[Metric, ...]], series: Mapping[str, int], alarms: Alarms = ()) -> Curves:
     """The curves of preference training, every arm in every panel."""
     arms = {unit: points for unit, points in metrics.items() if unit.partition("/")[0] in ("dpo", "dpo_first")}
-    what = "Preference training (DPO) of every arm; a change of logps is policy minus reference."
+    what = (
+        "Preference training (DPO) of every arm, each on its own held-out pairs; a change of logps is policy minus "
+        f"reference. {START_OF_ACCURACY}"
+    )
     return _curves(_runs(arms, series, alarms), DPO_QUANTITIES, what)
 
 
@@ -138,7 +148,7 @@ def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
         return Curves(None, tuple(notes))
     legend = tuple(legend_entry(runs.series[name], name) for name in known)
     marked = " ⚠ marks the step of an alarm, by its number in the list above." if runs.marks else ""
-    return Curves(Figure(tuple(drawings), legend, f"{what} {_caption(known)}{marked}"), tuple(notes))
+    return Curves(Figure(tuple(drawings), legend, f"{what} {kinds_of_line(known)}{marked}"), tuple(notes))
 
 
 def _curves_of(quantity: Quantity, runs: _Runs) -> list[Curve]:
@@ -152,7 +162,8 @@ def _curves_of(quantity: Quantity, runs: _Runs) -> list[Curve]:
     return curves
 
 
-def _caption(known: Mapping[str, tuple[Metric, ...]]) -> str:
+def kinds_of_line(known: Mapping[str, Sequence[Metric]]) -> str:
+    """What thin and strong lines are, and over how many steps training values are averaged."""
     text = "Thin lines are training batches, strong lines with marks are validation."
     largest = max(bin_size(sum(metric.split == "train" for metric in metrics)) for metrics in known.values())
     return text if largest == 1 else f"{text} Training values are means over up to {largest} logged steps."

@@ -5,11 +5,12 @@ without tasks no verifier); what the recipe or the verdict leads one to expect a
 the page prints in the section that would have shown it. Refuses to know how any of it is shown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from limbeck.errors import InputError
+from limbeck.judges.books import Paid, paid
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Recipe
 from limbeck.recipe_verdict import Judge
@@ -46,6 +47,8 @@ class Answers(NamedTuple):
 class Gathered:
     """A run folder as the page sees it. `metrics` is by unit (`sft`, `dpo/ARM` ...), `answers` by model.
 
+    `judges_paid`: what judges cost that are paid, by their names.
+
     `alarms`: those of the pairs first, then of every unit in the order of the run, the verdict's last.
     """
 
@@ -59,6 +62,7 @@ class Gathered:
     prompts: tuple[HeldOut, ...]
     answers: dict[str, Answers]
     gaps: tuple[Gap, ...]
+    judges_paid: dict[str, Paid] = field(default_factory=dict)
 
 
 def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathered:
@@ -66,7 +70,7 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
 
     Raises:
         InputError: where there is no verdict, or a file is malformed (naming file, line and field).
-        RunFolderError: where a manifest is damaged.
+        RunFolderError: where a manifest, or a judge's books, are damaged.
     """
     reader = _Reader(OptionalFiles(run_folder))
     verdict = _read_verdict(run_folder / "verdict" / "verdict.json")
@@ -82,6 +86,7 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
         prompts=reader.prompts(recipe),
         answers={score.model: reader.answers(score.model, recipe) for score in verdict.scores if answers},
         gaps=tuple(reader.files.gaps),
+        judges_paid={judge: cost for judge in get_args(Judge) if (cost := paid(judge, run_folder)) is not None},
     )
 
 
@@ -123,8 +128,7 @@ class _Reader:
 
     def metrics(self, recipe: Recipe) -> dict[str, tuple[Metric, ...]]:
         """Training curves by unit: SFT, then the recipe's arms, each after its first run, then the reward model."""
-        runs = (unit for arm in recipe.arms for unit in (recipe.first_run_unit(arm), recipe.arm_unit(arm)) if unit)
-        units = ("sft", *runs)
+        units = recipe.training_units()
         found = {unit: self.files.records("training", f"{unit}/metrics.jsonl", Metric) for unit in units}
         reward = self.files.where_there("reward/metrics.jsonl", Metric)
         return found | ({"reward": reward} if reward else {})
@@ -164,7 +168,7 @@ def _units(recipe: Recipe) -> list[str]:
     """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
     kinds, arms = recipe.pair_kinds(), recipe.arms
     units = ["corpus", "retain", "sft", *_mining_units(recipe), *(("screen",) if kinds else ())]
-    units += ["reward"] if "local" in recipe.judged_by() and not recipe.judges.local.is_named else []
+    units += ["reward"] if "reward" in recipe.reward_units() else []
     units += [*(("export",) if kinds else ()), *(f"mix/{arm}" for arm in arms), *(("audit",) if kinds else ())]
     for trains in ("dpo", "sft"):
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
@@ -175,8 +179,9 @@ def _units(recipe: Recipe) -> list[str]:
 def _mining_units(recipe: Recipe) -> list[str]:
     if not recipe.mines():
         return []
-    learned_here = recipe.mine.judge not in ("verifier", "nemotron") and not recipe.judges.local.is_named
-    return [*(("reward_mine",) if learned_here else ()), "mine", "teach"]
+    learned_here = ("reward_mine",) if "reward_mine" in recipe.reward_units() else ()
+    branching = ("branch",) if "divergence" in recipe.pair_kinds() else ()
+    return [*learned_here, "mine", *branching, "teach"]
 
 
 def _judging_units(recipe: Recipe) -> list[str]:

@@ -6,8 +6,10 @@ Refuses to know what any unit does.
 import json
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from limbeck.judges.books import Paid
 from limbeck.manifest import Manifest
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Bar, bars
@@ -16,6 +18,8 @@ from limbeck.stages.report.safe import cut
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
 
 Manifests = Mapping[str, Manifest]
+JudgesPaid = Mapping[str, Paid]  # by the judge's name; one run's books, which all of its stages share
+_NOBODY: JudgesPaid = MappingProxyType({})
 
 
 class _TimeScale(NamedTuple):
@@ -39,7 +43,7 @@ def time_figure(manifests: Manifests) -> Figure | None:
     return Figure((bars("Time by unit of work", rows, scale.name),), (), caption)
 
 
-def cost_table(manifests: Manifests) -> Table:
+def cost_table(manifests: Manifests, paid: JudgesPaid = _NOBODY) -> Table:
     """Counts, drops by reason, tokens and money of every unit, and their totals."""
     columns = (
         Column("Unit", "head"),
@@ -51,7 +55,8 @@ def cost_table(manifests: Manifests) -> Table:
         Column("Money"),
     )
     rows = [_cost_row(unit, manifest) for unit, manifest in manifests.items()]
-    return Table(columns, (*rows, _totals(manifests)))
+    judges = (_judge_row(name, cost, len(columns)) for name, cost in paid.items())
+    return Table(columns, (*rows, *judges, _totals(manifests, paid)))
 
 
 def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
@@ -65,11 +70,22 @@ def _cost_row(unit: str, manifest: Manifest) -> tuple[Cell, ...]:
     )
 
 
-def stage_table(manifests: Manifests) -> Table:
-    """Time, tokens and money stage by stage: a stage is the units whose names begin alike, as `--until` has it."""
+def stage_table(manifests: Manifests, paid: JudgesPaid = _NOBODY) -> Table:
+    """Time, tokens and money stage by stage: a stage is the units whose names begin alike, as `--until` has it.
+
+    What a paid judge cost follows in a row of its own: its books are the run's, not a stage's.
+    """
     columns = (Column("Stage", "head"), Column("Units"), Column("Time"), Column("Tokens", "text"), Column("Money"))
     rows = [_stage_row(stage, units) for stage, units in by_stage(manifests).items()]
-    return Table(columns, (*rows, _stage_row("Together", manifests)))
+    judges = (_judge_row(name, cost, len(columns)) for name, cost in paid.items())
+    return Table(columns, (*rows, *judges, _stage_row("Together", manifests, paid)))
+
+
+def _judge_row(name: str, cost: Paid, width: int) -> tuple[Cell, ...]:
+    """Its tokens as small print: where a stage counted them already, they are not counted again."""
+    said = Cell(f"judge {name}", f"{wording.count(cost.tokens)} tokens in its books")
+    money = Cell("price not known") if cost.usd is None else _money(cost.usd)
+    return (said, *(Cell("") for _ in range(width - 2)), money)
 
 
 def by_stage(manifests: Manifests) -> dict[str, dict[str, Manifest]]:
@@ -80,14 +96,14 @@ def by_stage(manifests: Manifests) -> dict[str, dict[str, Manifest]]:
     return stages
 
 
-def _stage_row(name: str, manifests: Manifests) -> tuple[Cell, ...]:
+def _stage_row(name: str, manifests: Manifests, paid: JudgesPaid = _NOBODY) -> tuple[Cell, ...]:
     tokens = tokens_of(manifests)
     return (
         Cell(name),
         Cell(wording.count(len(manifests))),
         Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),
         Cell(wording.named_counts(tokens)) if tokens else EMPTY,
-        _money(money_usd(manifests)),
+        _money(money_usd(manifests, paid)),
     )
 
 
@@ -99,21 +115,34 @@ def tokens_of(manifests: Manifests) -> Counter[str]:
     return tokens
 
 
-def _totals(manifests: Manifests) -> tuple[Cell, ...]:
+def _totals(manifests: Manifests, paid: JudgesPaid) -> tuple[Cell, ...]:
     tokens = tokens_of(manifests)
     return (
         Cell("Together"),
         Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values()))),
         *(Cell(""), Cell(""), Cell("")),  # what goes in and out differs from unit to unit: sums would mean nothing
         Cell(wording.named_counts(tokens)),
-        _money(money_usd(manifests)),
+        _money(money_usd(manifests, paid)),
     )
 
 
-def money_usd(manifests: Manifests) -> float | None:
-    """What was spent as far as it is known; None where no unit knows."""
+def money_usd(manifests: Manifests, paid: JudgesPaid = _NOBODY) -> float | None:
+    """What teacher and judges were paid as far as it is known; None where neither a unit nor a judge's books know."""
     known = [m.result.money_usd for m in manifests.values() if m.result.money_usd is not None]
+    known += [cost.usd for cost in paid.values() if cost.usd is not None]
     return sum(known) if known else None
+
+
+def money_note(manifests: Manifests, paid: JudgesPaid) -> str:
+    """Who was paid what, where it was not the teacher alone; and whose price is not known."""
+    if not paid:
+        return ""
+    taught = money_usd(manifests)
+    told = [] if taught is None else [f"teacher {wording.money(taught)}"]
+    for name, cost in paid.items():
+        unknown = f"{wording.count(cost.tokens)} tokens, price not known"
+        told.append(f"{name} {unknown if cost.usd is None else wording.money(cost.usd)}")
+    return ", ".join(told)
 
 
 def _money(usd: float | None) -> Cell:

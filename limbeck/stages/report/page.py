@@ -1,19 +1,22 @@
 """The page: everything gathered, laid out once, as one HTML text. Same input, same bytes.
 
-Its order is that of a reader's questions: did it work, by how much and where, is it safe to trust, how did it train,
-what does it say now, what did it cost, how is it repeated. Refuses to read a run folder and to decide anything:
-`gather.py` read, the verdict decided.
+Its order is that of a reader's questions: did it work (and as published, where figures were), by how much and where, is
+it safe to trust, how did it train, what does it say now, what did it cost, how is it repeated. Refuses to read a run
+folder and to decide anything: `gather.py` read, the verdict decided.
 """
 
 from typing import Any, get_args
 
-from limbeck.stages.report import curves, ledger, outcomes, pairs, results, sources, trust
+from limbeck.stages.report import curves, ledger, outcomes, pairs, published_tables, results, sources, trust
 from limbeck.stages.report.answer import answer
 from limbeck.stages.report.assets import assets, filled
 from limbeck.stages.report.gather import Gathered
+from limbeck.stages.report.markdown import markdown
+from limbeck.stages.report.published import rows_of
 from limbeck.stages.report.reading import Part
 from limbeck.stages.report.replies import browser
 from limbeck.stages.report.safe import json_block
+from limbeck.stages.report.samples import samples_of
 
 
 def render(gathered: Gathered) -> str:
@@ -29,6 +32,7 @@ def render(gathered: Gathered) -> str:
             "gaps": {part: [gap.path for gap in gathered.gaps if gap.part == part] for part in get_args(Part)},
             "recipe_text": gathered.recipe_text,
             **assets()._asdict(),
+            "published": _published(gathered, alarms),
             **_results(gathered),
             **_trust(gathered),
             **_pairs(gathered),
@@ -37,6 +41,35 @@ def render(gathered: Gathered) -> str:
             **_ledger(gathered),
         },
     )
+
+
+def render_table(gathered: Gathered) -> str:
+    """The page's first table as Markdown."""
+    found = rows_of(gathered.recipe, gathered.verdict)
+    if found is None:
+        verdict, judge = gathered.verdict, gathered.recipe.judged_by()[0]
+        said = f"{verdict.sentence} Judge {judge}; brackets hold {100 * verdict.confidence:g}% intervals."
+        return markdown(gathered.recipe.name, results.main_table(verdict, judge), said)
+    caption = f"{published_tables.caption_of(found)} {published_tables.outside_of(found)}"
+    table = published_tables.table_of(found)
+    return markdown(found.published.title, table, caption, published_tables.notes_of(found))
+
+
+def _published(gathered: Gathered, alarms: tuple[trust.NumberedAlarm, ...]) -> dict[str, Any] | None:
+    found = rows_of(gathered.recipe, gathered.verdict)
+    if found is None:
+        return None
+    drawn = published_tables.figure_of(found, gathered.metrics, results.series_of(gathered.verdict), alarms)
+    return {
+        "title": found.published.title,
+        "outside": published_tables.outside_of(found),
+        "table": published_tables.table_of(found),
+        "caption": published_tables.caption_of(found),
+        "notes": published_tables.notes_of(found),
+        "figure": drawn.figure,
+        "gaps": drawn.notes,
+        "samples": samples_of(gathered, found.published.samples),
+    }
 
 
 def _results(gathered: Gathered) -> dict[str, Any]:
@@ -100,11 +133,11 @@ def _replies(gathered: Gathered) -> dict[str, Any]:
 
 
 def _ledger(gathered: Gathered) -> dict[str, Any]:
-    manifests = gathered.manifests
+    manifests, paid = gathered.manifests, gathered.judges_paid
     return {
         "time_figure": ledger.time_figure(manifests),
-        "stage_table": ledger.stage_table(manifests),
-        "cost_table": ledger.cost_table(manifests),
+        "stage_table": ledger.stage_table(manifests, paid),
+        "cost_table": ledger.cost_table(manifests, paid),
         "facts_table": ledger.facts_table(manifests),
         "version_table": ledger.version_table(manifests),
         "hash_table": ledger.hash_table(manifests),

@@ -1,12 +1,14 @@
 """Several runs side by side: what each achieved, where, how it trained, what it cost, and what their recipes differ in.
 
-Nothing is pooled or tested across runs: each run's figures are its own verdict's. What makes them hard to compare
-(other test prompts, another judge, another student) is said first. Refuses to read a run folder: `gather.py` read.
+Nothing is pooled or tested across runs: each run's figures are its own verdict's (of means, see `over_seeds.py`). What
+makes them hard to compare (other test prompts, another judge, another student) is said first. Refuses to read a run
+folder: `gather.py` read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from limbeck.judges.books import Paid
 from limbeck.records import Estimate
 from limbeck.records_verdict import Comparison
 from limbeck.stages.report import ledger, wording
@@ -233,17 +235,27 @@ def cost_table(runs: Runs) -> Table:
     stages = {name: ledger.by_stage(run.manifests) for name, run in runs.items()}
     names = dict.fromkeys(stage for of in stages.values() for stage in of)
     rows = [(Cell(stage), *(_cost(stages[name].get(stage, {})) for name in runs)) for stage in names]
-    together = (Cell("Together"), *(_cost(run.manifests) for run in runs.values()))
+    judges = dict.fromkeys(judge for run in runs.values() for judge in run.judges_paid)
+    rows += [(Cell(f"judge {judge}"), *(_judge_cost(run.judges_paid.get(judge)) for run in runs.values()))
+             for judge in judges]  # fmt: skip
+    together = (Cell("Together"), *(_cost(run.manifests, run.judges_paid) for run in runs.values()))
     return Table((Column("Stage", "head"), *map(Column, runs)), (*rows, together))
 
 
-def _cost(manifests: ledger.Manifests) -> Cell:
+def _cost(manifests: ledger.Manifests, paid: ledger.JudgesPaid | None = None) -> Cell:
     if not manifests:
         return EMPTY
-    tokens, spent = sum(ledger.tokens_of(manifests).values()), ledger.money_usd(manifests)
+    tokens, spent = sum(ledger.tokens_of(manifests).values()), ledger.money_usd(manifests, paid or {})
     notes = [f"{wording.count(tokens)} tokens"] if tokens else []
     notes += [wording.money(spent)] if spent is not None else []
     return Cell(wording.duration(sum(manifest.seconds for manifest in manifests.values())), "\n".join(notes))
+
+
+def _judge_cost(paid: Paid | None) -> Cell:
+    if paid is None:
+        return EMPTY
+    said = "price not known" if paid.usd is None else wording.money(paid.usd)
+    return Cell(said, f"{wording.count(paid.tokens)} tokens in its books")
 
 
 def alarm_table(runs: Runs) -> Table | None:

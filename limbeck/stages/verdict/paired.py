@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 from limbeck.records import Estimate, HeldOutSplit
 from limbeck.records_verdict import Comparison, TopicResult
 from limbeck.statistics import (
+    Ties,
+    WinRate,
     length_controlled_win_rate,
     mcnemar_exact,
     minimum_detectable_difference,
@@ -102,10 +104,8 @@ def compare(rows: PairedRows, named: Named, terms: Terms, *, by_topic: bool = Fa
     if not both.prompts:
         return None
     before, after = _numbers(both.baseline), _numbers(both.candidate)
-    wins = win_rate(
-        rows.baseline, rows.candidate, seed=terms.seed, ties=terms.ties, strata=rows.strata, clusters=rows.prompts,
-        resamples=terms.resamples, confidence=terms.confidence,
-    )  # fmt: skip
+    wins = _win_rate(rows, terms, terms.ties)
+    other = _win_rate(rows, terms, "half" if terms.ties == "loss" else "loss") if wins.ties else wins
     tested = _test(both, terms)
     return Comparison(
         candidate=named.candidate,
@@ -113,7 +113,8 @@ def compare(rows: PairedRows, named: Named, terms: Terms, *, by_topic: bool = Fa
         judge=named.judge,
         split=named.split,
         difference=difference_of(both, terms),
-        win_rate=Estimate(estimate=wins.estimate, low=wins.low, high=wins.high, n=wins.num_prompts),
+        win_rate=_estimate(wins),
+        win_rate_other_ties=_estimate(other),
         length_controlled_win_rate=_length_controlled(both, terms),
         wins=wins.wins,
         ties=wins.ties,
@@ -127,6 +128,17 @@ def compare(rows: PairedRows, named: Named, terms: Terms, *, by_topic: bool = Fa
         minimum_detectable_win_rate=_detectable_rate(before, after, both, terms),
         by_topic=_by_topic(rows, terms) if by_topic else (),
     )
+
+
+def _win_rate(rows: PairedRows, terms: Terms, ties: Ties) -> WinRate:
+    return win_rate(
+        rows.baseline, rows.candidate, seed=terms.seed, ties=ties, strata=rows.strata, clusters=rows.prompts,
+        resamples=terms.resamples, confidence=terms.confidence,
+    )  # fmt: skip
+
+
+def _estimate(found: WinRate) -> Estimate:
+    return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
 
 
 def difference_of(both: PairedRows, terms: Terms) -> Estimate:
