@@ -19,3 +19,11 @@ def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     if until is None:
         show_verdict(folder / "verdict" / "verdict.json")
         show(f"Report: {(folder / 'report' / REPORT).resolve()}")
+
+
+def plan_run(recipe: Recipe, folder: Path, until: str | None) -> None:
+    """Print what a run would take; nothing is sent, fetched or written into the run folder."""
+    from limbeck.planning.assembly import plan_of
+    from limbeck.planning.show import show_plan
+
+    show_plan(plan_of(recipe, folder.expanduser(), until))
