@@ -13,6 +13,7 @@ from limbeck.api.client import BYTES_A_TOKEN
 from limbeck.api.costs import Terms, budget_of
 from limbeck.api.prices import NANO, Price
 from limbeck.judges.nemotron import REPLY_TOKENS
+from limbeck.planning.lengths import ASSUMED_PROMPT, ASSUMED_RESPONSE
 from limbeck.planning.pairs import Texts
 from limbeck.planning.ranges import Range, exact
 from limbeck.planning.tables import Tables
@@ -143,7 +144,7 @@ def _stand_ins(tables: Tables, folder: Path) -> dict[str, Path]:
     """Files of rows like those that will be there: samples, each with a number of its own; made-up words where no row
     was read.
     """
-    pool = list(tables["pool"].samples) or [_words("prompt", 100)]
+    pool = list(tables["pool"].samples) or [_words("prompt", ASSUMED_PROMPT)]
     human = [row for row in tables["human"].samples if isinstance(row, Pair)] or [_pair(pool[0])]
     weak = [_weak(pool[place % len(pool)], place) for place in range(_ROWS)]
     stream = [_numbered(human[place % len(human)], place) for place in range(_ROWS)]
@@ -154,13 +155,15 @@ def _stand_ins(tables: Tables, folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.jsonl" for name in rows}
 
 
-def _words(word: str, number: int) -> PromptRow:
-    text = " ".join(f"{word}{place}" for place in range(number))
+def _words(word: str, tokens: Range) -> PromptRow:
+    text, characters = word, round(BYTES_A_TOKEN * tokens.likely)
+    while len(text) < characters:
+        text += f" {word}{len(text)}"
     return PromptRow(id=word, prompt=user_prompt(text), source="plan", reference_response=text)
 
 
 def _pair(row: PromptRow) -> Pair:
-    chosen, rejected = _words("chosen", 150).prompt[0].content, _words("rejected", 150).prompt[0].content
+    chosen, rejected = (_words(side, ASSUMED_RESPONSE).prompt[0].content for side in ("chosen", "rejected"))
     return Pair(id="pair", prompt=row.prompt, source="human", chosen=chosen, rejected=rejected)
 
 
@@ -172,7 +175,7 @@ def _numbered(row: PromptRow, place: int) -> PromptRow:
 
 def _weak(row: PromptRow, place: int) -> WeakPrompt:
     known = _numbered(row, place)
-    failing = row.reference_response or _words("reply", 100).prompt[0].content
+    failing = row.reference_response or _words("reply", ASSUMED_RESPONSE).prompt[0].content
     values = {name: getattr(known, name) for name in PromptRow.model_fields}
     return WeakPrompt(**values, failures=(f"{place} {failing}",))
 

@@ -54,7 +54,8 @@ class ByCharacters:
 class Lengths:
     """Mean tokens of a table's rows: the prompt, the (reference, chosen) response, the rejected one. `longest_prompt`,
     `longest`: of the rows seen, the longest prompt and the longest row. `fit`: the share of rows that is within
-    the limits; means are of those. `seen`: rows that were looked at; none: all is assumed.
+    the limits; means are of those. `variation`: standard deviation of a row's tokens, over their mean. `seen`: rows
+    that were looked at; none: all is assumed.
     """
 
     prompt: Range
@@ -63,6 +64,7 @@ class Lengths:
     longest_prompt: int
     longest: int
     fit: float
+    variation: float
     seen: int
 
 
@@ -80,12 +82,14 @@ def lengths_of(table: Table, counter: Counter, limits: Model) -> Lengths:
         prompt = ASSUMED_PROMPT.capped(limits.max_prompt_tokens)
         response = ASSUMED_RESPONSE.capped(limits.max_response_tokens)
         longest = limits.max_prompt_tokens + limits.max_response_tokens
-        return Lengths(prompt, response, response, limits.max_prompt_tokens, longest, 1.0, 0)
+        return Lengths(prompt, response, response, limits.max_prompt_tokens, longest, 1.0, 0.0, 0)
     whole = table.rows is not None and table.rows.is_exact and table.rows.likely <= len(rows)
     columns = zip(*fit, strict=True)
     prompt, response, rejected = (_mean(list(column), whole, counter.exact) for column in columns)
-    longest = max(sum(row) for row in fit)
-    return Lengths(prompt, response, rejected, max(row.prompt for row in fit), longest, len(fit) / len(rows), len(rows))
+    totals = [sum(row) for row in fit]
+    variation = stdev(totals) / max(fmean(totals), 1) if len(totals) > 1 else 1.0
+    longest_prompt, share = max(row.prompt for row in fit), len(fit) / len(rows)
+    return Lengths(prompt, response, rejected, longest_prompt, max(totals), share, variation, len(rows))
 
 
 def _counted(row: PromptRow, counter: Counter) -> _Row | None:

@@ -68,7 +68,7 @@ class Machine:
     def seconds(self, work: Work, *, recomputed: bool, samples_here: bool = True) -> Range | None:
         """How long a unit takes. None: the speed is unknown."""
         if self.speed is None:
-            return None
+            return None if (work.trained + work.scored + work.sampled).high else ZERO
         training = _TRAINING_RATE * self.speed.trained * (_RECOMPUTING if recomputed else 1.0)
         scoring, sampling = _TRAINING_RATE * self.speed.scored, _SAMPLING_RATE * self.speed.sampled
         here = work.sampled if samples_here else ZERO

@@ -1,5 +1,6 @@
 """How long preference pairs of a kind will be, and the replies they are made of. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -71,8 +72,12 @@ class Texts:
                 return PairLengths(prompt, self.teacher(kind), self.teacher(kind))
 
     def computed(self, counts: Mapping[PairKind, int]) -> Range:
-        """Mean tokens that a step computes of a pair, over a mixture."""
-        return mean_of((count, self.pair(kind).computed) for kind, count in counts.items())
+        """Mean tokens that a step computes of a pair, over a mixture: a draw of so many, with two standard errors."""
+        mean = mean_of((count, self.pair(kind).computed) for kind, count in counts.items())
+        tables = ("human" if kind == "human" else "pool" for kind in counts)
+        variation = max((self.measured[table].variation for table in tables), default=0.0)
+        error = min(2 * variation / math.sqrt(max(sum(counts.values()), 1)), 0.9)
+        return mean * Range(1 - error, 1, 1 + error)
 
 
 def _within(response: Range, most: int) -> Range:

@@ -21,17 +21,19 @@ _WIDTH = 80
 _NEARLY = 0.1  # a range that is narrower is one number, with a sign that says it is about so much
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _TIMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-_GIB = 2**30
 
 
 def show_plan(plan: Plan) -> None:
     """Print it."""
     results.print(_units(plan.units), width=_WIDTH)
     show(_time(plan))
-    for line in (*_memory(plan), *_asked(plan.asked)):
+    for line in _memory(plan):
         show(line)
     if plan.asked:
+        results.print()
         results.print(_requests(plan.asked), width=_WIDTH)
+    for line in _asked(plan.asked):
+        show(line)
     for note in plan.notes:
         show(f"- {note}")
     show("Nothing was sent, fetched or written into the run folder.")
@@ -44,6 +46,13 @@ def amount(value: Range | None) -> str:
     if not value.high:
         return ""
     return _bounds(value, _UNITS)
+
+
+def count(value: Range | None) -> str:
+    """A number of rows or steps, all of its figures; empty: there are none."""
+    if value is None or not value.high:
+        return ""
+    return f"{value.high:,.0f}" if value.is_exact else f"{value.low:,.0f}-{value.high:,.0f}"
 
 
 def duration(seconds: Range | None) -> str:
@@ -98,9 +107,12 @@ def _cells(one: Planned) -> list[str]:
         return ["", "", "", "", "", "fresh"]
     if work.unknown is not None:
         return ["?"] * 6
-    rows = "" if work.rows is None else amount(work.rows)
-    steps = "" if work.steps is None else amount(work.steps)
-    return [rows, steps, *map(amount, (work.trained, work.scored, work.sampled)), duration(one.seconds)]
+    return [
+        count(work.rows),
+        count(work.steps),
+        *map(amount, (work.trained, work.scored, work.sampled)),
+        duration(one.seconds),
+    ]
 
 
 def _time(plan: Plan) -> str:
@@ -124,19 +136,21 @@ def _timed(speed: "Speed", machine: Machine) -> str:
 
 def _memory(plan: Plan) -> list[str]:
     lines = []
+    from limbeck.lm.memory import amount as size
+
     needed = {one.unit.name: one.memory for one in plan.units if one.memory is not None}
     if needed:
         name, most = max(needed.items(), key=lambda one: _peak(one[1]))
         how = "computed again" if most.recomputed else "kept"
         fits = "" if most.estimate.fits(most.recomputed) else "; this may not fit"
         lines.append(
-            f"Memory: training needs at most {_peak(most) / _GIB:.1f} GiB ({name}, activations {how}) of "
-            f"{plan.machine.free_bytes / _GIB:.1f} GiB that are free{fits}"
+            f"Memory: training needs at most {size(_peak(most))} ({name}, activations {how}) of "
+            f"{size(plan.machine.free_bytes)} that are free{fits}"
         )
     cache = max((one.cache_bytes for one in plan.units), default=0)
     if cache:
         lines.append(
-            f"Memory: keys and values of a sampler, at most {cache / _GIB:.1f} GiB beside the weights; where that is "
+            f"Memory: keys and values of a sampler, at most {size(cache)} beside the weights; where that is "
             "more than half of what is free, fewer samples are written at once"
         )
     return lines

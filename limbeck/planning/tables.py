@@ -1,5 +1,5 @@
 """What the corpus will hold, read lightly: rows of local sources are counted and some of them kept, built-in problems
-are drawn for a sample, hub data sets are taken at their `limit` and not looked at.
+are drawn for a sample, hub data sets are taken to hold their `limit` and not looked at.
 
 What the corpus stage drops later (duplicates, prompts that occur in the evaluation) is still among the rows counted.
 """
@@ -119,9 +119,9 @@ def _readers(reader: Reader) -> dict[str, Callable[[str, Sequence[Dataset]], Ite
 def _read(dataset: Dataset, records: Callable[[Sequence[Dataset]], Iterable[PromptRow]]) -> tuple[Table, str | None]:
     """A source's table, and what to say where it could not be read."""
     limit = dataset.limit
-    bound = None if limit is None else Range(0, limit, limit)
+    bound = None if limit is None else exact(limit)
     if not Path(dataset.path).expanduser().exists():
-        rows = f"at most {limit:,} rows (its limit)" if limit else "rows unknown until read"
+        rows = f"taken to hold {limit:,} rows, its limit" if limit else "rows unknown until read"
         return Table(bound), f"{dataset.path} ({dataset.split}): not read for a plan; {rows}"
     whole = dataset.model_copy(update={"limit": None})
     try:

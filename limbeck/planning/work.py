@@ -61,7 +61,10 @@ def training(settings: Optimisation, rows: Range, tokens: Range, heldout: Range)
     seen = rows.each(lambda number: trained_rows(settings, round(number)))
     looks = steps.each(lambda number: validations(settings, round(number)))
     if settings.patience is not None:
-        steps, seen, looks = (Range(0, known.likely, known.high) for known in (steps, seen, looks))
+        # At the earliest it stops when nothing was better than the weights it began with.
+        least = min(steps.low, settings.patience * settings.validate_every_steps)
+        share = least / max(steps.low, 1)
+        steps, seen, looks = (Range(share * known.low, known.likely, known.high) for known in (steps, seen, looks))
     return Work(rows, steps, trained=seen * tokens, scored=looks * heldout, settings=settings)
 
 
@@ -104,10 +107,10 @@ class Works:
         return Texts(self.recipe, self.measured)
 
     def mined_prompts(self) -> Range:
-        """Prompts that the student is asked; at most the recipe's, where nobody knows how many there are."""
+        """Prompts that the student is asked; where nobody knows how many there are, as many as the recipe allows."""
         most = self.recipe.mine.max_prompts
         known = self.rows["pool"]
-        return Range(0, most, most) if known is None else known.capped(most)
+        return exact(most) if known is None else known.capped(most)
 
     def judged_prompts(self) -> Range | None:
         """Held-out prompts, by which models are judged. None: unknown."""
