@@ -20,7 +20,7 @@ from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_file import load_recipe, packaged_recipe
 from limbeck.run_folder import recipe_of
-from limbeck.runs import carry_out
+from limbeck.runs import carry_out, plan_run
 from limbeck.store import write_text
 from limbeck.summary import show_alarms, show_standings
 
@@ -36,6 +36,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field of the recipe.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME of the recipe.")]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Only say what it takes: stages, tokens, memory, hours, money; spend nothing.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, for instance runs/demo.")]
 
 
@@ -44,11 +47,13 @@ def demo(
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 1,
     overrides: Set = None,
     out: Out = None,
+    *,
+    plan: Plan = False,
 ) -> None:
     """Run the whole pipeline on this machine: no key, no GPU, no hub."""
     recipe = load_recipe(packaged_recipe("demo"), (f"seed={seed}", *(overrides or ())))
     name = recipe.name if recipe.seed == 1 else f"{recipe.name}-seed{recipe.seed}"
-    carry_out(recipe, out or Path("runs") / name, None)
+    (plan_run if plan else carry_out)(recipe, out or Path("runs") / name, None)
 
 
 @app.command()
@@ -81,10 +86,12 @@ def run(
     overrides: Set = None,
     out: Out = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    *,
+    plan: Plan = False,
 ) -> None:
     """Carry a recipe out; what is fresh is skipped, what was interrupted is resumed."""
     recipe = load_recipe(recipe_path, tuple(overrides or ()))
-    carry_out(recipe, out or Path("runs") / recipe.name, until)
+    (plan_run if plan else carry_out)(recipe, out or Path("runs") / recipe.name, until)
 
 
 @app.command()

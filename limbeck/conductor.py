@@ -67,19 +67,28 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         TeacherError: where a server that can be at work already is not.
     """
     check(recipe)
-    steps = list(dict.fromkeys(unit.step for unit in units(recipe, base)))
-    if until is not None and until not in steps:
-        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(steps)}")
+    within = steps_until(units(recipe, base), until)
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
-        within = steps[: steps.index(until) + 1] if until else steps
         served.look(_servers_needed(recipe, base, folder, within))
         for name in _judges_needed(recipe, base, folder, within):
             preflight(name, recipe, folder)
         for unit in units(recipe, base):
-            if until is not None and steps.index(unit.step) > steps.index(until):
+            if unit.step not in within:
                 return
             run_unit(unit, recipe, folder)
+
+
+def steps_until(listed: Sequence[Unit], until: str | None) -> list[str]:
+    """The steps of these units, up to and including `until`; None: all of them.
+
+    Raises:
+        RecipeError: where `until` names none of them.
+    """
+    steps = list(dict.fromkeys(unit.step for unit in listed))
+    if until is not None and until not in steps:
+        raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(steps)}")
+    return steps[: steps.index(until) + 1] if until else steps
 
 
 def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:

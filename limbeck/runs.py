@@ -34,3 +34,11 @@ def show_end(recipe: Recipe, folder: Path) -> None:
         show_published(beside)
         show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
     show(f"Report: {(folder / 'report' / REPORT).resolve()}")
+
+
+def plan_run(recipe: Recipe, folder: Path, until: str | None) -> None:
+    """Print what a run would take; nothing is sent, fetched or written into the run folder."""
+    from limbeck.planning.assembly import plan_of
+    from limbeck.planning.show import show_plan
+
+    show_plan(plan_of(recipe, folder.expanduser(), until))

@@ -33,6 +33,7 @@ STREET = {
     "talk",
     "pair_files",
     "pipeline",
+    "planning",
     "unit",
     "units_models",
     "units_pairs",

@@ -48,14 +48,42 @@ class Estimate:
         return self.peak_bytes(recompute) <= USABLE_SHARE * self.available_bytes
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """Bytes as a linear function of tokens."""
 
     at_zero: float
     slope: float
 
     def at(self, tokens: int) -> float:
+        """Bytes of so many tokens."""
         return self.at_zero + self.slope * tokens
+
+
+class Saved(NamedTuple):
+    """What autograd holds between forward and backward of a row: with activations kept, and with layers' inputs alone
+    (None where the network has no layer whose activations can be computed again). `layers`: how many can.
+    """
+
+    kept: Line
+    inputs: Line | None
+    layers: int
+
+
+class Head(NamedTuple):
+    """The output head: bytes of a weight, its two sides, whether it is trained, whether it is the embedding too."""
+
+    width: int
+    words: int
+    hidden: int
+    trained: bool
+    tied: bool
+
+
+class Peaks(NamedTuple):
+    """Bytes at the peak of a step with activations kept, and computed again."""
+
+    kept: int
+    recomputed: int | None
 
 
 def estimate_memory(
@@ -78,19 +106,40 @@ def estimate_memory(
     fixed = stays + 3 * master_bytes
     held = fixed if moments_held else fixed - 2 * master_bytes
     tokens = largest_micro_batch(items, settings)
+    peaks = peaks_of(fixed, saved_by_tokens(model, len(items[0].responses)), head_of(model), tokens)
+    return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+
+
+def peaks_of(fixed: int, saved: Saved, head: Head, tokens: int) -> Peaks:
+    """The peak of a micro-batch of so many tokens, beside `fixed` bytes that are always there. Pure.
+
+    It is in the head or, later, in a layer's backward: there its gradients are taken to be as large as what it kept,
+    and where activations are computed again, its own are there as well.
+    """
+    moment, one_layer = _head_bytes(head, tokens), saved.kept.slope * tokens / max(saved.layers, 1)
+    # A tied head's gradient waits for the embedding's, which is as large.
+    tied = head.width * head.words * head.hidden if head.tied and head.trained else 0
+    kept = fixed + round(saved.kept.at(tokens) + max(moment, one_layer, tied) + tied)
+    if saved.inputs is None:
+        return Peaks(kept, None)
+    return Peaks(kept, fixed + round(saved.inputs.at(tokens) + max(moment, 2 * one_layer, tied) + tied))
+
+
+def saved_by_tokens(model: PackedModel, num_responses: int) -> Saved:
+    """Put two small rows through the model, kept and computed again, each item with so many responses."""
     layers = layers_of(model.network)
-    kept = _saved_bytes_by_tokens(model, items[0])
-    # The peak is in the head or, later, in a layer's backward: there its gradients are taken to be as large as what it
-    # kept, and where activations are computed again, its own are there as well.
-    head, one_layer = _head_bytes(model, tokens), kept.slope * tokens / max(len(layers), 1)
-    tied = _tied_gradient_bytes(model)  # the head's waits for the embedding's, which is as large
-    recomputed = None
-    if layers:
-        with recomputing(model.network):
-            inputs = _saved_bytes_by_tokens(model, items[0])
-        recomputed = fixed + round(inputs.at(tokens) + max(head, 2 * one_layer, tied) + tied)
-    at_peak = fixed + round(kept.at(tokens) + max(head, one_layer, tied) + tied)
-    return Estimate(tokens, fixed, at_peak, recomputed, available_bytes=free_bytes + held)
+    kept = _saved_line(model, num_responses)
+    if not layers:
+        return Saved(kept, None, 0)
+    with recomputing(model.network):
+        return Saved(kept, _saved_line(model, num_responses), len(layers))
+
+
+def head_of(model: PackedModel) -> Head:
+    """What of the model's head decides the peak."""
+    weight = model.head.weight
+    tied = weight is model.network.get_input_embeddings().weight
+    return Head(weight.element_size(), int(weight.shape[0]), int(weight.shape[1]), weight.requires_grad, tied)
 
 
 def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
@@ -117,7 +166,7 @@ def choose(estimate: Estimate, settings: Optimisation, model: PackedModel) -> bo
 def in_words(label: str, estimate: Estimate, recompute: bool) -> str:
     """One line: what is needed, what is there, what is done with activations."""
     how = "computed again (gradient checkpointing)" if recompute else "kept"
-    needed, there = _amount(estimate.peak_bytes(recompute)), _amount(estimate.available_bytes)
+    needed, there = amount(estimate.peak_bytes(recompute)), amount(estimate.available_bytes)
     tokens = f"{estimate.micro_batch_tokens:,} tokens a micro-batch"
     return f"{label}: about {needed} of {there} at {tokens}; activations are {how}"
 
@@ -150,19 +199,19 @@ def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
         least += held * parameter.numel()
     if least > memory.total:
         raise TrainingError(
-            f"{label}: weights, gradients and optimizer alone take {_amount(least)}, and there are "
-            f"{_amount(memory.total)} of memory; a smaller student or LoRA would fit"
+            f"{label}: weights, gradients and optimizer alone take {amount(least)}, and there are "
+            f"{amount(memory.total)} of memory; a smaller student or LoRA would fit"
         )
 
 
-def _saved_bytes_by_tokens(model: PackedModel, like: Item) -> _Line:
+def _saved_line(model: PackedModel, num_responses: int) -> Line:
     few, many = _PROBE_TOKENS
-    less, more = (saved_bytes(model, [_probe(model, tokens, len(like.responses))]) for tokens in _PROBE_TOKENS)
+    less, more = (saved_bytes(model, [probe_item(model, tokens, num_responses)]) for tokens in _PROBE_TOKENS)
     slope = (more - less) / (many - few)
-    return _Line(less - slope * few, slope)
+    return Line(less - slope * few, slope)
 
 
-def _probe(model: PackedModel, num_tokens: int, num_responses: int) -> Item:
+def probe_item(model: PackedModel, num_tokens: int, num_responses: int) -> Item:
     """An item of so many computed tokens, half of them the prompt's."""
     prompt = num_tokens // 2
     length = (num_tokens - prompt) // num_responses
@@ -188,21 +237,12 @@ def saved_bytes(model: PackedModel, items: Sequence[Item]) -> int:
     return sum(found.values())
 
 
-def _head_bytes(model: PackedModel, tokens: int) -> int:
+def _head_bytes(head: Head, tokens: int) -> int:
     """What `lm/logps.py` holds for a moment: a chunk of logits, and the gradients of the head and of its inputs."""
-    weight = model.head.weight
-    width = weight.element_size()
-    of_a_logit = 4 + (width if width < 4 else 0)  # in fp32, and beside that in the weights' own dtype
-    logits = of_a_logit * tokens * min(CHUNK_WORDS, weight.shape[0])
-    gradient = width * int(weight.numel()) if weight.requires_grad else 0
-    return logits + gradient + 4 * tokens * int(weight.shape[1])
-
-
-def _tied_gradient_bytes(model: PackedModel) -> int:
-    """Bytes of the head's gradient where the head is the embedding too, and trained; else 0."""
-    weight = model.head.weight
-    tied = weight is model.network.get_input_embeddings().weight
-    return weight.element_size() * int(weight.numel()) if tied and weight.requires_grad else 0
+    of_a_logit = 4 + (head.width if head.width < 4 else 0)  # in fp32, and beside that in the weights' own dtype
+    logits = of_a_logit * tokens * min(CHUNK_WORDS, head.words)
+    gradient = head.width * head.words * head.hidden if head.trained else 0
+    return logits + gradient + 4 * tokens * head.hidden
 
 
 def _distinct_bytes(tensors: Sequence[Tensor]) -> int:
@@ -214,7 +254,8 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _amount(number: int) -> str:
+def amount(number: float) -> str:
+    """Bytes in words."""
     gibibytes = number / 2**30
     if gibibytes >= 10:
         return f"{gibibytes:.0f} GiB"

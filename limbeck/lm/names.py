@@ -6,7 +6,7 @@ Knows no torch: a run that is fresh must not wait for it.
 from pathlib import Path
 
 from limbeck.errors import ModelError
-from limbeck.lm.pull import KNOWN_MODELS, pull
+from limbeck.lm.pull import KNOWN_MODELS, cache_folder, pull
 
 # No second copy of the weights in other formats.
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -42,3 +42,16 @@ def _hub_snapshot(name: str) -> Path:
         raise ModelError(
             f"the model {name} is no local folder and could not be fetched from the hub: {reason}"
         ) from error
+
+
+def folder_here(name: str) -> Path | None:
+    """Where a model's files lie on this machine already, weights or not; None where they would have to be fetched."""
+    path = cache_folder() / "models" / name if name in KNOWN_MODELS else Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return path.resolve()
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
