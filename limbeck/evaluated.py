@@ -12,7 +12,6 @@ from limbeck.records import Estimate, Judgement, Reply
 from limbeck.records_verdict import PairLogps
 from limbeck.responses import EXTRA, MISSING, REPEATED
 from limbeck.statistics import clustered_proportion, paired_difference, win_rate
-from limbeck.statistics.intervals import wilson
 from limbeck.store import read_records
 from limbeck.turns import conversation_of, turn_number
 
@@ -27,7 +26,7 @@ class Scored(NamedTuple):
     exact: bool
 
     def estimate(self, confidence: float) -> Estimate:
-        """The mean over conversations' rows: solved or not with Wilson's interval, else with a bootstrap."""
+        """The mean over rows, with Wilson's interval where each is 0 or 1, else a bootstrap: by conversation."""
         if self.exact:
             return _clustered(self.values, self.conversations, confidence)
         zeros = [0.0] * len(self.values)
@@ -136,30 +135,28 @@ def show_pairs(path: Path, confidence: float) -> None:
     rows = read_records(path, PairLogps)
     if not rows:
         raise InputError(f"{path}: not one pair could be scored")
-    likelier = _share([row.chosen_logps - row.rejected_logps for row in rows], confidence)
+    prompts = [row.prompt or row.id for row in rows]
+    likelier = _share([row.chosen_logps - row.rejected_logps for row in rows], prompts, confidence)
     per_token = _share(
-        [row.chosen_logps / row.chosen_tokens - row.rejected_logps / row.rejected_tokens for row in rows], confidence
+        [row.chosen_logps / row.chosen_tokens - row.rejected_logps / row.rejected_tokens for row in rows],
+        prompts,
+        confidence,
     )
-    longer = _share([row.chosen_characters - row.rejected_characters for row in rows], confidence)
-    show(f"chosen response likelier than rejected {percent(likelier)}, n = {likelier.n}")
+    longer = _share([row.chosen_characters - row.rejected_characters for row in rows], prompts, confidence)
+    pairs = f" prompts, {len(rows)} pairs" if likelier.n < len(rows) else ""
+    show(f"chosen response likelier than rejected {percent(likelier)}, n = {likelier.n}{pairs}")
     show(f"  likelier per token {percent(per_token)}")
     show(f"  the longer one is chosen {percent(longer)}")
 
 
-def _share(differences: Sequence[float], confidence: float) -> Estimate:
-    """Share of positive differences, a tie as half; Wilson's interval."""
-    wins = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
-    return _estimate(wilson(wins / len(differences), len(differences), confidence))
+def _share(differences: Sequence[float], prompts: Sequence[str], confidence: float) -> Estimate:
+    """Share of positive differences, a tie as half; Wilson's interval, clustered by prompt."""
+    return _clustered([0.5 * ((d > 0) + (d >= 0)) for d in differences], prompts, confidence)
 
 
 def _clustered(values: Sequence[float], conversations: Sequence[str], confidence: float) -> Estimate:
     found = clustered_proportion(values, conversations, confidence)
     return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
-
-
-def _estimate(found: tuple[float, float, float, int]) -> Estimate:
-    estimate, low, high, n = found
-    return Estimate(estimate=estimate, low=low, high=high, n=n)
 
 
 def percent(found: Estimate) -> str:

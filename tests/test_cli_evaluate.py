@@ -124,6 +124,13 @@ def test_a_file_of_pairs_gives_the_implicit_accuracy_beside_that_of_length(base:
     assert longer.startswith("  the longer one is chosen 25.0 % [")  # one of four
 
 
+def test_pairs_that_share_a_prompt_do_not_count_as_many(base: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {n // 2}", "chosen": "x" * (n + 1), "rejected": f"no {n}"} for n in range(6)]
+    file = write_lines(tmp_path / "bench.jsonl", rows)
+    done = evaluate(base, "--suite", f"pairs={file}", "--out", tmp_path / "out").done()
+    assert ", n = 3 prompts, 6 pairs" in done.out
+
+
 def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
