@@ -73,7 +73,7 @@ def test_what_it_takes_to_be_seen_is_said_in_the_judges_unit() -> None:
     assert "; it takes a true difference of 3.1 points to be seen here four times out of five" in exact
     assert "to be seen" not in said(arm())
     nothing = said(arm(p_value_holm=0.5, minimum_detectable_win_rate=None))
-    assert "; too few replies differ here for any difference to be clear" in nothing
+    assert "; too few prompts tell the two apart for any difference to be clear" in nothing
 
 
 def test_where_a_tie_is_no_win_one_half_is_not_taken_for_no_difference() -> None:
@@ -84,6 +84,18 @@ def test_where_a_tie_is_no_win_one_half_is_not_taken_for_no_difference() -> None
     assert "; it takes a true lead of 8.4 points of wins over losses to be seen here four times out of five" in unclear
     theirs = arm("sft", baseline="against", win_rate=estimate(0.3, 0.25, 0.35))
     assert "win rate against the given responses (a tie is no win): SFT 30.0 %" in said(few, theirs, **strict)
+
+
+def test_an_interval_that_leaves_zero_out_is_not_left_alone_beside_a_p_value_that_does_not() -> None:
+    few = arm(judge="verifier", difference=estimate(0.8, 0.6, 1.0, 5), p_value_holm=0.0625, wins=5, losses=0)
+    assert "; not all of its figures agree (p = 0.062 after correction, 5 replies won and 0 lost)" in said(few)
+    skewed = arm(p_value_holm=0.0004, difference=estimate(-0.1, -0.6, 0.4))
+    assert "; not all of its figures agree (p < 0.001 after correction, 120 replies won and 80 lost)" in said(skewed)
+    none = {"difference": estimate(0.0, -0.1, 0.1), "win_rate": estimate(0.5, 0.4, 0.6), "p_value_holm": 0.9}
+    assert "figures agree" not in said(arm(**none))
+    strict = arm(**none | {"win_rate": estimate(0.2, 0.1, 0.3)})  # half of the replies tie
+    assert "figures agree" not in said(strict, evaluate={"ties": "loss"})
+    assert "figures agree" not in said(arm())
 
 
 def test_replies_that_no_judge_scored_stand_beside_those_that_count() -> None:

@@ -83,7 +83,7 @@ def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
         f"SFT ({_say_figures(best, ties)})"
     ]
     if best not in better and best not in worse:
-        parts.append(_say_unseen(best, ties))
+        parts += [*_say_doubt(best, alpha, ties), _say_unseen(best, ties)]
     if (best in better or best in worse) and only_by_length(best):
         even = best.length_controlled_win_rate
         parts.append(f"at equal lengths that is not clear: the win rate would be {_say_share(even)}" if even else "")
@@ -149,12 +149,22 @@ def _say_judge(card: JudgeCard) -> list[str]:
     return [f"{card.judge} itself is right on {_say_share(card.accuracy)} of {card.accuracy.n} held-out pairs"]
 
 
+def _say_doubt(found: Comparison, alpha: float, ties: Ties) -> list[str]:
+    """Why nothing is claimed although the interval that is told, or the p-value that is not, would let a reader."""
+    intervals = [(found.difference, 0.0), (found.win_rate, 0.5)][: 1 if ties == "loss" or found.judge == EXACT else 2]
+    apart = any(not interval.low <= even <= interval.high for interval, even in intervals)
+    if not apart and found.p_value_holm >= alpha:
+        return []
+    p = "p < 0.001" if found.p_value_holm < 0.001 else f"p = {found.p_value_holm:.3f}"
+    return [f"not all of its figures agree ({p} after correction, {found.wins} replies won and {found.losses} lost)"]
+
+
 def _say_unseen(found: Comparison, ties: Ties) -> str:
     """What it would have taken for a comparison that shows nothing to show something, at a power of 80 %."""
     exact = found.judge == EXACT
     least = found.minimum_detectable_difference if exact else found.minimum_detectable_win_rate
     if least is None:
-        return "too few replies differ here for any difference to be clear"
+        return "too few prompts tell the two apart for any difference to be clear"
     needed = f"difference of {100 * least:.1f} points" if exact else f"win rate {100 * least:.1f} points from 50 %"
     if ties == "loss" and not exact:
         needed = f"lead of {200 * least:.1f} points of wins over losses"
