@@ -11,6 +11,8 @@ from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
 from limbeck.units_reward import local_judge
 
+SAID_OF_REPLIES = {"ties", "confidence", "against"}  # fields of `evaluate` that replies and scores do not depend on
+
 
 def _models(recipe: Recipe, base: Path) -> dict[str, Path]:
     trained = {arm: Path(recipe.arm_unit(arm)) / "model" for arm in recipe.arms}
@@ -22,8 +24,7 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     if "local" in recipe.judged_by():
         asked |= local_judge(recipe, "reward")
     judges = judges_part(recipe, *recipe.judged_by())
-    # Ties and confidence belong to the verdict: replies and scores do not depend on them.
-    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against"})
+    settings = recipe.evaluate.model_dump(mode="json", exclude=SAID_OF_REPLIES)
     part = part_of(recipe, "model") | {"evaluate": settings, "judges": judges}
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     units = [

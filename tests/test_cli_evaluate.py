@@ -60,6 +60,21 @@ def test_against_responses_the_win_rate_is_shown_with_its_counts(
     assert len(read_records(Path(folder) / "replies.jsonl", Reply)) == 6
 
 
+def test_other_responses_ties_and_confidence_ask_the_model_nothing_anew(
+    base: Path, problems: Path, tmp_path: Path
+) -> None:
+    words = ("--prompts", problems, "--out", tmp_path / "out")
+    evaluate(base, *words).done()
+    given = responses(problems, tmp_path / "r.jsonl", right=2)
+    first = evaluate(base, *words, "--against", given).done()
+    assert "evaluate/model: fresh" in first.err
+    strict = evaluate(base, *words, "--against", given, "--ties", "loss", "--set", "evaluate.confidence=0.8").done()
+    assert "evaluate/model: fresh" in strict.err
+    assert "evaluate/against: fresh" in strict.err
+    responses(problems, given, right=6)
+    assert "evaluate/against: the recipe or an input changed" in evaluate(base, *words, "--against", given).done().err
+
+
 def test_right_responses_win_every_time(base: Path, problems: Path, tmp_path: Path) -> None:
     given = responses(problems, tmp_path / "r.jsonl", right=6)
     done = evaluate(base, "--prompts", problems, "--against", given, "--out", tmp_path / "out").done()
