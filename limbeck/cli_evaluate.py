@@ -9,7 +9,7 @@ from limbeck import suites
 from limbeck.alone import MODEL, own_file, prompts_input, recipe_for, run_alone
 from limbeck.cli_options import AskedName, Out, Seed, Set, asked_model, done, only_tasks
 from limbeck.errors import RecipeError
-from limbeck.evaluated import show_judgements, show_win_rate
+from limbeck.evaluated import judges_of, show_judgements, show_win_rate
 from limbeck.lm.names import model_folder
 from limbeck.recipe_verdict import AGAINST
 
@@ -59,14 +59,16 @@ def evaluate(
     else:
         inputs = prompts_input(data, prompts, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
+    judges = judges_of(recipe)
     given = {} if against is None else {**inputs, "responses": own_file(against)}
     asked = {**asked_model("model", model, recipe), **inputs}
     if given:  # first: a mistake in the file shows before anything is sampled
         run_alone(recipe, "evaluate", given, out, AGAINST)
     folder = run_alone(recipe, "evaluate", asked, out, MODEL)
-    show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
-    if given:
-        show_win_rate(folder, folder.parent / AGAINST, judge, recipe)
+    for name in judges:
+        show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
+        if given:
+            show_win_rate(folder, folder.parent / AGAINST, name, recipe)
     done(folder)
 
 

@@ -36,6 +36,12 @@ def plan(
     """Say how many held-out prompts a question needs, or what so many can show."""
     if (detect is None) == (prompts is None):
         raise RecipeError("limbeck plan: give either --detect POINTS or --prompts NUMBER")
+    if detect is not None and not 0 < detect < _POINTS:
+        raise RecipeError(f"limbeck plan: --detect should be points between 0 and 100, found {detect:g}")
+    if not 0.5 <= power < 1:
+        raise RecipeError(f"limbeck plan: --power should lie from 0.5 to below 1, found {power:g}")
+    if not 0 < confidence < 1:
+        raise RecipeError(f"limbeck plan: --confidence should lie between 0 and 1, found {confidence:g}")
     rates = _rates(judge, ties_rate, discordant_rate)
     measure: Measure = "accuracy" if judge == "verifier" else "win_rate"
     alpha = 1 - confidence

@@ -37,12 +37,16 @@ def submit(
         show(f"{check}: {submission.check(check.expanduser(), asked, prompts)} responses, as the prompts ask for them")
         return
     given, out = Path(source or "").expanduser(), out.expanduser()
+    submission.see_place(out, [prompts.expanduser(), given])
     if given.is_file():
         found = submission.responses_of_file(given, asked, prompts)
     else:
         recipe = recipe_for("evaluate", {"seed": seed}, tuple(overrides or ()))
         found = submission.responses_of_model(model_folder(source or ""), asked, recipe, out, prompts)
     submission.write_submission(out, asked, found.texts, prompts)
+    if found.extra:
+        say(f"{len(found.extra)} responses of {given} are to other prompts and left out, the first in line "
+            f"{found.extra[0]}")  # fmt: skip
     if found.num_cut:
         say(f"{found.num_cut} of {len(asked)} responses were cut at evaluate.max_new_tokens; raise it with --set")
     show(str(out.resolve()))

@@ -14,6 +14,7 @@ from limbeck.stages.verdict.models import BASELINE, EXACT, Key, read_model
 from limbeck.stages.verdict.paired import PairedRows
 from limbeck.stages.verdict.pooling import FinishedRun
 from limbeck.store import read_json_lines, read_records
+from limbeck.turns import conversation_of
 
 REPLIES = "replies.jsonl"
 _JUDGED = "judgements_"
@@ -62,21 +63,28 @@ def _score(judgement: Judgement, judge: str) -> float | None:
 
 
 def _side_of_file(path: Path) -> Side:
-    scores: dict[str, dict[Key, float | None]] = {}
+    scores: dict[Key, float | None] = {}
     lengths: dict[Key, float] = {}
-    for number, line in read_json_lines(path):
+    lines = list(read_json_lines(path))
+    exact = _says_solved([line for _, line in lines])
+    for number, line in lines:
         where = f"{path}, line {number}"
         key = (_text(line, "prompt_id", where), _index(line, where))
-        judge = _SOLVED if "solved" in line else _SCORE
-        of_judge = scores.setdefault(judge, {})
-        if key in of_judge:
+        if key in scores:
             raise InputError(f"{where}: prompt {key[0]!r} has a sample {key[1]} already; number them by sample_index")
-        of_judge[key] = _value(line, "solved" if judge == _SOLVED else "score", where)
+        scores[key] = _value(line, "solved" if exact else "score", where)
         if "text" in line:
             lengths[key] = float(len(_text(line, "text", where)))
     if not scores:
         raise InputError(f"{path} is empty: there is no score to compare")
-    return Side(path.stem, scores, lengths)
+    return Side(path.stem, {_SOLVED if exact else _SCORE: scores}, lengths)
+
+
+def _says_solved(lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an exact judge wrote the lines; a learned one says `solved: null` on each, beside its score."""
+    if any(line.get("solved") is not None for line in lines):
+        return True
+    return any("solved" in line for line in lines) and not any("score" in line for line in lines)
 
 
 def _text(line: Mapping[str, Any], field: str, where: str) -> str:
@@ -117,7 +125,7 @@ def paired_sides(baseline: Side, candidate: Side, judge: str) -> PairedRows:
         candidate=[after.get(key) for key in keys],
         baseline_lengths=[baseline.lengths.get(key) for key in keys],
         candidate_lengths=[candidate.lengths.get(key) for key in keys],
-        prompts=[prompt for prompt, _ in keys],
+        prompts=[conversation_of(prompt) for prompt, _ in keys],
         topics=[""] * len(keys),
         exact=judge == EXACT,
     )

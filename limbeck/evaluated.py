@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.console import show
-from limbeck.errors import InputError
+from limbeck.errors import InputError, RecipeError
 from limbeck.manifest import read_manifest
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate, Judgement, Reply
 from limbeck.records_verdict import PairLogps
 from limbeck.responses import EXTRA, MISSING, REPEATED
-from limbeck.statistics import paired_difference, proportion, win_rate
-from limbeck.statistics.intervals import wilson
+from limbeck.statistics import clustered_proportion, paired_difference, win_rate
 from limbeck.store import read_records
 from limbeck.turns import conversation_of, turn_number
 
@@ -27,12 +26,24 @@ class Scored(NamedTuple):
     exact: bool
 
     def estimate(self, confidence: float) -> Estimate:
-        """The mean, with Wilson's interval where every value is a trial of its own, else a bootstrap over prompts."""
-        if self.exact and len(set(self.conversations)) == len(self.values):
-            return _estimate(proportion(int(sum(self.values)), len(self.values), confidence))
+        """The mean over rows, with Wilson's interval where each is 0 or 1, else a bootstrap: by conversation."""
+        if self.exact:
+            return _clustered(self.values, self.conversations, confidence)
         zeros = [0.0] * len(self.values)
         found = paired_difference(zeros, self.values, seed=_SEED, clusters=self.conversations, confidence=confidence)
         return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
+
+
+def judges_of(recipe: Recipe) -> tuple[str, ...]:
+    """The judges that score a model's replies by themselves.
+
+    Raises:
+        RecipeError: where one of them compares two models instead.
+    """
+    if "pairwise" in recipe.judged_by():
+        raise RecipeError("limbeck evaluate: 'pairwise' compares the replies of two models and scores none; give "
+                          "--judge verifier, nemotron or local")  # fmt: skip
+    return recipe.judged_by()
 
 
 def score_of(judgement: Judgement) -> float | None:
@@ -73,9 +84,11 @@ def show_failures(folder: Path, judge: str, confidence: float) -> None:
     """Print how many replies hold no answer at all, and how many were cut."""
     judgements = [j for j in read_records(folder / f"judgements_{judge}.jsonl", Judgement) if j.score is not None]
     replies = read_records(folder / "replies.jsonl", Reply)
-    failed = proportion(sum(not judgement.parsed for judgement in judgements), len(judgements), confidence)
+    failed = _clustered(
+        [not j.parsed for j in judgements], [conversation_of(j.prompt_id) for j in judgements], confidence
+    )
     cut = sum(reply.finish_reason == "length" for reply in replies)
-    show(f"no answer found in {percent(_estimate(failed))} of the replies; {cut} of {len(replies)} cut at the limit")
+    show(f"no answer found in {percent(failed)} of the replies; {cut} of {len(replies)} cut at the limit")
 
 
 def show_win_rate(model: Path, given: Path, judge: str, recipe: Recipe) -> None:
@@ -122,25 +135,28 @@ def show_pairs(path: Path, confidence: float) -> None:
     rows = read_records(path, PairLogps)
     if not rows:
         raise InputError(f"{path}: not one pair could be scored")
-    likelier = _share([row.chosen_logps - row.rejected_logps for row in rows], confidence)
+    prompts = [row.prompt or row.id for row in rows]
+    likelier = _share([row.chosen_logps - row.rejected_logps for row in rows], prompts, confidence)
     per_token = _share(
-        [row.chosen_logps / row.chosen_tokens - row.rejected_logps / row.rejected_tokens for row in rows], confidence
+        [row.chosen_logps / row.chosen_tokens - row.rejected_logps / row.rejected_tokens for row in rows],
+        prompts,
+        confidence,
     )
-    longer = _share([row.chosen_characters - row.rejected_characters for row in rows], confidence)
-    show(f"chosen response likelier than rejected {percent(likelier)}, n = {likelier.n}")
+    longer = _share([row.chosen_characters - row.rejected_characters for row in rows], prompts, confidence)
+    pairs = f" prompts, {len(rows)} pairs" if likelier.n < len(rows) else ""
+    show(f"chosen response likelier than rejected {percent(likelier)}, n = {likelier.n}{pairs}")
     show(f"  likelier per token {percent(per_token)}")
     show(f"  the longer one is chosen {percent(longer)}")
 
 
-def _share(differences: Sequence[float], confidence: float) -> Estimate:
-    """Share of positive differences, a tie as half; Wilson's interval."""
-    wins = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
-    return _estimate(wilson(wins / len(differences), len(differences), confidence))
+def _share(differences: Sequence[float], prompts: Sequence[str], confidence: float) -> Estimate:
+    """Share of positive differences, a tie as half; Wilson's interval, clustered by prompt."""
+    return _clustered([0.5 * ((d > 0) + (d >= 0)) for d in differences], prompts, confidence)
 
 
-def _estimate(found: tuple[float, float, float, int]) -> Estimate:
-    estimate, low, high, n = found
-    return Estimate(estimate=estimate, low=low, high=high, n=n)
+def _clustered(values: Sequence[float], conversations: Sequence[str], confidence: float) -> Estimate:
+    found = clustered_proportion(values, conversations, confidence)
+    return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
 
 
 def percent(found: Estimate) -> str:

@@ -31,7 +31,7 @@ from limbeck.units_pairs import (
     written_as,
 )
 from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
-from limbeck.units_verdict import compare_units, evaluate_units, heldout_pairs_units, verdict_unit
+from limbeck.units_verdict import SAID_OF_REPLIES, compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:
@@ -167,6 +167,8 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
 def part_alone(recipe: Recipe, stage: str) -> dict[str, Any]:
     """What decides the result of a stage alone: all of the recipe that can."""
     part = deciding_part(recipe) | served.part_of(recipe, *recipe.servers)
+    if stage == "evaluate":
+        part["evaluate"] = {name: value for name, value in part["evaluate"].items() if name not in SAID_OF_REPLIES}
     return part | (written_as() if stage == "export" else {})
 
 

@@ -9,7 +9,7 @@ Preferred = Literal["candidate", "baseline", "tie"]
 
 
 class ModelScore(Record):
-    """What one model achieved on the held-out prompts. Accuracies are shares of all prompts, truncated ones included.
+    """What one model achieved on the held-out prompts. Accuracies are over all replies scored, truncated ones too.
 
     `retention_nats_per_token`: mean negative log-likelihood of the base model's held-out chat replies.
     `mean_response_tokens`: over the replies whose tokens are known; None where there is none.
@@ -89,7 +89,7 @@ class Strength(Record):
 
 
 class PairAccuracy(Record):
-    """How often a model gives the chosen response of a held-out pair the higher log-probability.
+    """How often a model gives the chosen response of a held-out pair the higher log-probability; n counts prompts.
 
     `against_reference`: the same of its change against the reference (the implicit reward). `longer_is_chosen`: how
     often the longer one is the chosen one: what length alone would reach. `source` is the kind of pair.
@@ -158,9 +158,13 @@ class Preference(Record):
 
 
 class PairLogps(Record):
-    """Summed log-probabilities (nats) that a model gives the two responses of a held-out pair, and their lengths."""
+    """Summed log-probabilities (nats) that a model gives the two responses of a held-out pair, and their lengths.
+
+    `prompt` is the same for pairs of one prompt, which are one piece of evidence; empty where it is not known.
+    """
 
     id: str
+    prompt: str = ""
     source: str
     chosen_logps: float
     rejected_logps: float

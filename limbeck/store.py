@@ -143,13 +143,13 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for every non-empty line of a JSON Lines file.
+    """Yield (line number, object) for every non-empty line of a JSON Lines file; editors' byte order mark is no text.
 
     Raises:
         InputError: naming file and line, where the file is missing or a line is not a JSON object.
     """
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     with file:

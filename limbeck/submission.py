@@ -29,10 +29,14 @@ class Prompt(NamedTuple):
 
 
 class Responses(NamedTuple):
-    """A response a prompt, in order, and how many of them were cut at the limit (of a file that is not known)."""
+    """A response a prompt, in order, and how many of them were cut at the limit (of a file that is not known).
+
+    `extra`: lines of a file that answer none of the prompts.
+    """
 
     texts: list[str]
     num_cut: int
+    extra: Sequence[int] = ()
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -52,6 +56,21 @@ def read_prompts(path: Path) -> list[Prompt]:
     return found
 
 
+def see_place(out: Path, read: Sequence[Path]) -> None:
+    """See that a file can be written at `out`, before anything is sampled.
+
+    Raises:
+        InputError: where a folder stands there, or a file that this command reads, or a file in place of its folder.
+    """
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name the file to write")
+    if any(out.exists() and path.exists() and out.samefile(path) for path in read):
+        raise InputError(f"--out {out} would take the place of a file that is read; name another")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"--out {out}: {above} is a file, not a folder")
+
+
 def responses_of_file(path: Path, prompts: Sequence[Prompt], where: Path) -> Responses:
     """The responses that a file gives to the prompts, whatever their order there.
 
@@ -67,7 +86,7 @@ def responses_of_file(path: Path, prompts: Sequence[Prompt], where: Path) -> Res
     for prompt in prompts:
         if prompt.row.id not in found.by_id:
             raise InputError(f"{path}: no response to the prompt of {_place(prompt, where)}")
-    return Responses([found.by_id[prompt.row.id] for prompt in prompts], 0)
+    return Responses([found.by_id[prompt.row.id] for prompt in prompts], 0, found.extra)
 
 
 def responses_of_model(folder: Path, prompts: Sequence[Prompt], recipe: Recipe, out: Path, where: Path) -> Responses:

@@ -8,7 +8,8 @@ from limbeck.alone import MODEL, pairs_input, prompts_input, recipe_for, run_alo
 from limbeck.cli_options import asked_model
 from limbeck.console import show
 from limbeck.errors import InputError, RecipeError
-from limbeck.evaluated import show_failures, show_judgements, show_pairs
+from limbeck.evaluated import judges_of, show_failures, show_judgements, show_pairs
+from limbeck.recipe import Recipe
 
 
 class Settings(NamedTuple):
@@ -72,20 +73,24 @@ def run_suites(suites: Sequence[Suite], settings: Settings) -> None:
         SUITES[suite.name](suite, settings)
 
 
-def _ask(suite: Suite, settings: Settings, judge: str) -> float:
-    """Sample, judge and print; returns the confidence of what is printed."""
+def _ask(suite: Suite, settings: Settings, judge: str) -> Recipe:
+    """Sample, judge and print; returns on what terms."""
     data: dict[str, Any] = {"seed": settings.seed, "evaluate": {"judges": [judge]}}
     inputs = prompts_input(data, suite.path, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
+    judges = judges_of(recipe)
     asked: Mapping[str, Path] = {**asked_model("model", settings.model, recipe), **inputs}
     folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
-    show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
-    return recipe.evaluate.confidence
+    for name in judges:
+        show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
+    return recipe
 
 
 def _gsm8k(suite: Suite, settings: Settings) -> None:
-    confidence = _ask(suite, settings, "verifier")
-    show_failures(settings.out.expanduser() / suite.folder / "evaluate" / MODEL, "verifier", confidence)
+    recipe = _ask(suite, settings, "verifier")
+    if "verifier" in recipe.judged_by():
+        folder = settings.out.expanduser() / suite.folder / "evaluate" / MODEL
+        show_failures(folder, "verifier", recipe.evaluate.confidence)
 
 
 def _mt_bench(suite: Suite, settings: Settings) -> None:

@@ -12,6 +12,8 @@ from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
 from limbeck.units_reward import local_judge
 
+SAID_OF_REPLIES = {"ties", "confidence", "against", "on"}  # of `evaluate`: no reply and no score depends on them
+
 
 def steps_of(recipe: Recipe) -> "Steps":
     """Where the models are asked, compared and judged."""
@@ -42,8 +44,7 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     if "local" in recipe.judged_by():
         asked |= local_judge(recipe, "reward")
     judges = judges_part(recipe, *recipe.judged_by())
-    # Ties and confidence belong to the verdict: replies and scores do not depend on them.
-    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against", "on"})
+    settings = recipe.evaluate.model_dump(mode="json", exclude=SAID_OF_REPLIES)
     part = part_of(recipe, "model") | {"evaluate": settings, "judges": judges}
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     units = [

@@ -144,7 +144,7 @@ def show_pair_accuracies(found: Sequence[PairAccuracy], confidence: float) -> No
         return
     title = f"Held-out pairs whose chosen response is likelier, %; {100 * confidence:.0f} % interval below"
     table = _table(title, "model")
-    for heading in ("source", "raw", "against\nSFT", "longer is\nchosen", "pairs"):
+    for heading in ("source", "raw", "against\nSFT", "longer is\nchosen", "prompts"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
     for each in found:
         shares = (each.raw, each.against_reference, each.longer_is_chosen)

@@ -13,6 +13,7 @@ from verdict_files import prompt, recipe, write_model, written
 from limbeck import seeds
 from limbeck.compared import read_run
 from limbeck.recipe_file import write_recipe
+from limbeck.records import Judgement
 from limbeck.stages.verdict.paired import Named, PairedRows, Terms, compare
 from limbeck.stages.verdict.pooling import joined, pool, run_rows
 
@@ -95,6 +96,20 @@ def test_folders_of_evaluate_are_compared_by_every_judge_they_share(tmp_path: Pa
     assert "verifier" not in limbeck("compare", tmp_path / "before", tmp_path / "other").done().out
 
 
+def test_what_a_learned_judge_wrote_is_read_as_rewards_and_turns_of_a_conversation_are_one_prompt(
+    tmp_path: Path,
+) -> None:
+    files = []
+    for name, gain in (("before", 0.0), ("after", 1.0)):
+        ids = [f"p{at}{turn}" for at in range(6) for turn in ("", "/turn-2")]
+        judged = [Judgement(prompt_id=id_, score=at + gain, parsed=True) for at, id_ in enumerate(ids)]
+        files.append(written(tmp_path / f"{name}.jsonl", judged))
+    told = limbeck("compare", *files).done().out
+    assert "judged by score" in told
+    assert "12/0/0" in told
+    assert "0.031" in told  # 2 / 2^6: six conversations, not twelve prompts
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
@@ -110,6 +125,7 @@ def test_folders_of_evaluate_are_compared_by_every_judge_they_share(tmp_path: Pa
         ([{"prompt_id": "other", "score": 1}], "have no prompt in common"),
         ([{"prompt_id": "1", "score": None}], "no row is scored on both sides"),
         ([{"prompt_id": "1", "solved": True}], "no judge scored all of them: good by score; bad by verifier"),
+        ([{"prompt_id": "1", "solved": True}, {"prompt_id": "2", "score": 1}], "line 2: solved should be true, false"),
         ([], "is empty: there is no score to compare"),
     ],
 )

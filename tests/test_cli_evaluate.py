@@ -12,6 +12,7 @@ from limbeck import tasks
 from limbeck.api.fake_server import FakeServer, completion
 from limbeck.judges import Verifier
 from limbeck.records import Judgement, PromptRow, Reply
+from limbeck.statistics import clustered_proportion
 from limbeck.store import read_records, write_records
 
 SHORT = settings(*SMALL, "evaluate.max_new_tokens=6")
@@ -59,6 +60,21 @@ def test_against_responses_the_win_rate_is_shown_with_its_counts(
     assert len(read_records(Path(folder) / "replies.jsonl", Reply)) == 6
 
 
+def test_other_responses_ties_and_confidence_ask_the_model_nothing_anew(
+    base: Path, problems: Path, tmp_path: Path
+) -> None:
+    words = ("--prompts", problems, "--out", tmp_path / "out")
+    evaluate(base, *words).done()
+    given = responses(problems, tmp_path / "r.jsonl", right=2)
+    first = evaluate(base, *words, "--against", given).done()
+    assert "evaluate/model: fresh" in first.err
+    strict = evaluate(base, *words, "--against", given, "--ties", "loss", "--set", "evaluate.confidence=0.8").done()
+    assert "evaluate/model: fresh" in strict.err
+    assert "evaluate/against: fresh" in strict.err
+    responses(problems, given, right=6)
+    assert "evaluate/against: the recipe or an input changed" in evaluate(base, *words, "--against", given).done().err
+
+
 def test_right_responses_win_every_time(base: Path, problems: Path, tmp_path: Path) -> None:
     given = responses(problems, tmp_path / "r.jsonl", right=6)
     done = evaluate(base, "--prompts", problems, "--against", given, "--out", tmp_path / "out").done()
@@ -91,6 +107,20 @@ def test_a_gsm8k_file_gives_accuracy_and_the_share_of_no_answer(base: Path, prob
     assert failures.endswith(f"{cut} of 6 cut at the limit")
 
 
+def test_several_replies_a_problem_are_no_certainty_where_none_is_right(
+    base: Path, problems: Path, tmp_path: Path
+) -> None:
+    several = settings("evaluate.samples_per_prompt=3", "evaluate.temperature=1.0")
+    done = evaluate(base, "--suite", f"gsm8k={problems}", *several, "--out", tmp_path / "out").done()
+    _, accuracy, failures = done.out.splitlines()
+    assert accuracy == "accuracy 0.0 % [0.0, 39.0], n = 6; 0 unscored"  # six problems, however often they are asked
+    judged = read_records(
+        tmp_path / "out" / "gsm8k_problems" / "evaluate" / "model" / "judgements_verifier.jsonl", Judgement
+    )
+    slow = clustered_proportion([not j.parsed for j in judged], [j.prompt_id for j in judged])
+    assert f"in {100 * slow.estimate:.1f} % [{100 * slow.low:.1f}, {100 * slow.high:.1f}] of the replies" in failures
+
+
 def test_a_file_of_pairs_gives_the_implicit_accuracy_beside_that_of_length(base: Path, tmp_path: Path) -> None:
     rows = [
         {
@@ -107,6 +137,13 @@ def test_a_file_of_pairs_gives_the_implicit_accuracy_beside_that_of_length(base:
     assert likelier.endswith(", n = 4")
     assert "per token" in per_token
     assert longer.startswith("  the longer one is chosen 25.0 % [")  # one of four
+
+
+def test_pairs_that_share_a_prompt_do_not_count_as_many(base: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {n // 2}", "chosen": "x" * (n + 1), "rejected": f"no {n}"} for n in range(6)]
+    file = write_lines(tmp_path / "bench.jsonl", rows)
+    done = evaluate(base, "--suite", f"pairs={file}", "--out", tmp_path / "out").done()
+    assert ", n = 3 prompts, 6 pairs" in done.out
 
 
 def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
@@ -152,6 +189,7 @@ def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
         (["--suite", "gsm8k=HERE", "--tasks", "3"], "--suite and --harness bring their own prompts"),
         (["--tasks", "3", "--ties", "win"], "evaluate.ties: input should be 'half' or 'loss' (found 'win')"),
         (["--tasks", "3", "--against", "absent.jsonl"], "responses: "),
+        (["--tasks", "3", "--judge", "pairwise"], "'pairwise' compares the replies of two models and scores none"),
     ],
 )
 def test_a_mistake_is_one_sentence(

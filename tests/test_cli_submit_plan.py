@@ -49,8 +49,37 @@ def test_a_models_responses_stand_in_the_prompts_order_with_their_exact_text(bas
 
 def test_responses_in_any_order_are_put_into_the_prompts_order(prompts: Path, tmp_path: Path) -> None:
     given = answers(tmp_path / "r.jsonl", [(ASKED[2], "c"), ("Not asked", "x"), ("What is 2?", "b"), (ASKED[0], "a")])
-    path = Path(submit(prompts, given).done().out.strip())
+    done = submit(prompts, given).done()
+    path = Path(done.out.strip())
     assert rows(path) == [{"prompt": prompt, "response": text} for prompt, text in zip(ASKED, "abc", strict=True)]
+    assert f"1 responses of {given} are to other prompts and left out, the first in line 2" in done.err
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_prompt(prompts: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "windows.jsonl"
+    theirs.write_bytes(b"\xef\xbb\xbf" + prompts.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    given = answers(tmp_path / "r.jsonl", list(zip(ASKED, "abc", strict=True)))
+    given.write_bytes(b"\xef\xbb\xbf" + given.read_bytes())
+    path = Path(submit(theirs, given).done().out.strip())
+    assert not path.read_bytes().startswith(b"\xef")
+    assert [row["prompt"] for row in rows(path)] == ASKED
+    submit(theirs, "--check", path).done()
+
+
+def test_a_place_where_no_file_can_be_written_is_refused_before_anything_is_sampled(
+    prompts: Path, tmp_path: Path
+) -> None:
+    given = answers(tmp_path / "r.jsonl", list(zip(ASKED, "abc", strict=True)))
+    (tmp_path / "folder").mkdir()
+    before = prompts.read_bytes(), given.read_bytes()
+    for out, complaint in (
+        (tmp_path / "folder", "folder is a folder: name the file to write"),
+        (prompts, "would take the place of a file that is read"),
+        (given, "would take the place of a file that is read"),
+        (given / "s.jsonl", "r.jsonl is a file, not a folder"),
+    ):
+        assert complaint in limbeck("submit", given, "--prompts", prompts, "--out", out).complaint
+    assert (prompts.read_bytes(), given.read_bytes()) == before
 
 
 def test_a_prompt_asked_twice_keeps_both_its_responses(tmp_path: Path) -> None:
@@ -156,11 +185,15 @@ def test_a_difference_that_cannot_be_is_no_number() -> None:
     [
         ([], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
         (["--detect", "3", "--prompts", "9"], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
-        (["--detect", "0"], "between 0 and 1"),
+        (["--detect", "0"], "--detect should be points between 0 and 100, found 0"),
         (["--detect", "3", "--judge", "oracle"], "--judge 'oracle': expected one of verifier, reward"),
         (["--detect", "3", "--ties-rate", "0.1"], "--ties-rate goes with --judge reward"),
         (["--detect", "3", "--discordant-rate", "7"], "a rate is a share between 0 and 1, not 7"),
-        (["--detect", "3", "--power", "2"], "power"),
+        (["--detect", "3", "--power", "2"], "--power should lie from 0.5 to below 1, found 2"),
+        (["--detect", "3", "--power", "0.3"], "--power should lie from 0.5 to below 1, found 0.3"),
+        (["--detect", "3", "--confidence", "95"], "--confidence should lie between 0 and 1, found 95"),
+        (["--detect", "-3"], "--detect should be points between 0 and 100, found -3"),
+        (["--detect", "nan"], "--detect should be points between 0 and 100, found nan"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_one_sentence(words: list[str], complaint: str) -> None:

@@ -14,7 +14,7 @@ from limbeck.api.fake_server import FakeServer, completion
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow, Reply, user_prompt
 from limbeck.records_verdict import Preference
-from limbeck.stages.compare import ALONE, position_facts, run
+from limbeck.stages.compare import ALONE, LATER, position_facts, run
 from limbeck.store import read_records, write_records
 
 
@@ -46,6 +46,15 @@ def test_every_reply_is_compared_with_the_baselines_and_what_has_none_is_counted
     facts = {"questions": 4, "reasks": 0, "equal_replies": 1, "flips": 0, "flip_rate": 0, "first_position_rate": 0.5}
     assert facts.items() <= result.facts.items()
     assert result.tokens == {"judge_in": 4 * 7, "judge_out": 4 * 11}
+
+
+def test_later_turns_are_counted_and_not_compared(tmp_path: Path) -> None:
+    inputs = given(tmp_path, ["a long one", "b"], ["a", "b b b"])
+    replies = read_records(inputs["replies"], Reply)
+    write_records(inputs["replies"], [*replies, replies[0].model_copy(update={"prompt_id": "p0/turn-2"})])
+    with FakeServer(FakeJudge(longer_wins)).listen() as url:
+        result = run(recipe(url), inputs, tmp_path / "out", "arm")
+    assert (result.counts_in, result.counts_out, result.drops) == ({"replies": 3}, {"preferences": 2}, {LATER: 1})
 
 
 def test_a_judge_that_goes_by_the_place_shows_in_both_rates(tmp_path: Path) -> None:

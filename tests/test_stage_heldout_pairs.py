@@ -57,6 +57,13 @@ def test_pairs_of_all_arms_are_scored_once_as_the_slow_form_scores_them(base: Pa
     assert not list(tmp_path.glob(".*"))
 
 
+def test_pairs_of_one_prompt_are_known_as_such_whatever_their_ids(base: Path, tmp_path: Path) -> None:
+    other = pair("i", chosen="It is six.").model_copy(update={"id": "j"})
+    run(tmp_path, {"one": [pair("i"), other, pair("k")]}, base)
+    first, second, third = (row.prompt for row in scored(tmp_path))
+    assert first == second != third
+
+
 def test_a_further_arm_costs_only_its_own_pairs(base: Path, tmp_path: Path) -> None:
     run(tmp_path / "one", {"one": [pair("d"), pair("e")]}, base)
     result = run(tmp_path / "two", {"one": [pair("d"), pair("e")], "two": [pair("f")]}, base)

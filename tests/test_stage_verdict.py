@@ -112,6 +112,19 @@ def test_pair_accuracy_is_raw_and_against_sft_beside_the_longer_ones(tmp_path: P
     assert found["a", "few_shot"].longer_is_chosen.estimate == 0.25  # one shorter, one as long
 
 
+def test_pairs_of_one_prompt_are_one_piece_of_evidence(tmp_path: Path) -> None:
+    alike = [pair(str(at), -4, -5 if at < 12 else -3).model_copy(update={"prompt": f"q{at // 4}"}) for at in range(20)]
+    apart = [each.model_copy(update={"prompt": ""}) for each in alike]
+    found = {}
+    for name, pairs in (("alike", alike), ("apart", apart)):
+        logps = {"sft/pair_logps": written(tmp_path / f"{name}.jsonl", pairs)}
+        (found[name],) = judge_files(tmp_path / name, recipe(), {"sft": {"verifier": [[0.0]]}}, **logps).pair_accuracies
+    assert found["alike"].raw.estimate == found["apart"].raw.estimate == 0.6
+    assert (found["alike"].raw.n, found["apart"].raw.n) == (5, 20)
+    widths = [found[name].raw.high - found[name].raw.low for name in ("alike", "apart")]
+    assert widths[0] > 1.4 * widths[1]
+
+
 def by_pairwise(folder: Path, marks: list[Preference], models: dict[str, Any], judged_by: tuple[str, ...]) -> Verdict:
     given = recipe(("a",), judged_by, judges={"pairwise": {"model": "local:some/model"}})
     return judge_files(folder, given, models, **{"a/preferences": written(folder / "preferences.jsonl", marks)})

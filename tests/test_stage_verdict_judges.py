@@ -11,14 +11,15 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_file import load_recipe, parse_recipe
 from limbeck.stages.verdict.wording import say_verdict
 
-ONLY_JUDGE = "The judge that found the weak prompts, nemotron, is the only judge of this result."
+ONLY_JUDGE = "the judge that found the weak prompts, nemotron, is the only judge of this result"
 BY_REWARD = {"rule": "gap", "judge": "nemotron"}
 
 
 def recipe(arm: dict[str, int], mine: dict[str, str], *judges: str, same_judge: bool = False) -> Recipe:
     evaluate = {"judges": judges, "same_judge": same_judge}
     data = {"name": "r", "corpus": {"tasks": {}}, "mine": mine, "evaluate": evaluate, "arms": {"a": arm}}
-    return parse_recipe(data, "r.toml")
+    paid = {"nemotron": {"budget": {"tokens": 1000}}}  # so that a whole run of it is possible
+    return parse_recipe({**data, "judges": paid}, "r.toml")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def recipe(arm: dict[str, int], mine: dict[str, str], *judges: str, same_judge: 
 def test_the_judge_that_mined_is_named_where_it_mined_and_judges_alone(
     arm: dict[str, int], mine: dict[str, str], judges: tuple[str, ...], said: bool
 ) -> None:
-    assert (say_verdict([], [], recipe(arm, mine, *judges)) == ONLY_JUDGE) is said
+    assert (ONLY_JUDGE in say_verdict([], [], recipe(arm, mine, *judges))) is said
 
 
 @pytest.mark.parametrize(

@@ -504,7 +504,7 @@ def test_no_prompt_is_an_error_and_no_zero(tmp_path: Path) -> None:
 
 def test_where_nothing_could_be_scored_nothing_is_claimed(tmp_path: Path) -> None:
     found = run_verdict(tmp_path, {"base": "??", "sft": "??", "a": "??"})
-    assert found.sentence == "SFT was not measured."
+    assert found.sentence == "SFT was not measured; no arm could be compared with SFT by verifier."
     assert found.comparisons == ()
     assert score(found, "sft").accuracy is None
 

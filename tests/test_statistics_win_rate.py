@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from limbeck.errors import InputError
-from limbeck.statistics import paired_difference, win_rate
+from limbeck.statistics import Ties, paired_difference, win_rate
 
 score = st.one_of(st.none(), st.integers(0, 4).map(float))
 both = st.lists(st.tuples(score, score), min_size=1, max_size=40).filter(
@@ -37,6 +38,16 @@ def test_swapping_the_sides_turns_r_into_one_minus_r(rows: list[tuple[float | No
         (1 - forward.estimate, 1 - forward.high, 1 - forward.low), abs=1e-12
     )
     assert forward.wins + forward.ties + forward.losses + forward.unscored == len(rows)
+
+
+@pytest.mark.parametrize("ties", ["half", "loss"])
+def test_winning_every_time_or_never_is_no_certainty(ties: Ties) -> None:
+    won = win_rate([0.0] * 12, [1.0] * 12, seed=0, ties=ties)
+    assert (won.estimate, won.low, won.high) == (1.0, pytest.approx(stats.binomtest(12, 12).proportion_ci(
+        method="wilson").low), 1.0)  # fmt: skip
+    clustered = win_rate([1.0] * 12, [0.0] * 12, seed=0, ties=ties, clusters=[row // 3 for row in range(12)])
+    four = stats.binomtest(0, 4).proportion_ci(method="wilson").high  # prompts, not replies
+    assert (clustered.estimate, clustered.low, clustered.high) == (0.0, 0.0, pytest.approx(four))
 
 
 def test_a_model_against_itself_is_exactly_one_half() -> None:

@@ -18,6 +18,7 @@ from limbeck.records_verdict import Preference
 from limbeck.store import read_records, write_records
 
 ALONE = "unscored: no reply of the baseline"
+LATER = "unscored: a later turn, which each model is asked in a conversation of its own"
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
@@ -30,7 +31,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     splits = [inputs[name] for name in ("test", "transfer") if name in inputs]
     rows = {row.id: row for path in splits for row in read_records(path, PromptRow)}
     baseline = {(reply.prompt_id, reply.sample_index): reply for reply in read_records(inputs["baseline"], Reply)}
-    ours = [reply for reply in read_records(inputs["replies"], Reply) if reply.prompt_id in rows]
+    replies = read_records(inputs["replies"], Reply)
+    ours = [reply for reply in replies if reply.prompt_id in rows]
     matchups = [
         Matchup(rows[reply.prompt_id], reply, theirs)
         for reply in ours
@@ -40,10 +42,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     preferences = list(judge.compare(matchups))
     write_records(out / "preferences.jsonl", preferences)
     drops = Counter(f"unscored: {each.unscored_reason}" for each in preferences if each.outcome is None)
-    if alone := len(ours) - len(matchups):
-        drops[ALONE] = alone
+    drops += Counter({ALONE: len(ours) - len(matchups), LATER: len(replies) - len(ours)})
     return StageResult(
-        counts_in={"replies": len(ours)},
+        counts_in={"replies": len(replies)},
         counts_out={"preferences": len(preferences)},
         drops=dict(sorted(drops.items())),
         tokens={"judge_in": judge.counts.tokens_in, "judge_out": judge.counts.tokens_out},

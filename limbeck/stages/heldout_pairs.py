@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from limbeck.errors import InputError
+from limbeck.likeness import prompt_identity
 from limbeck.lm import logps_cache
 from limbeck.lm.chat import chat_of
 from limbeck.lm.items import pair_items
@@ -21,9 +22,10 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair
 from limbeck.records_verdict import PairLogps
-from limbeck.store import read_records, write_records
+from limbeck.store import digest_json, read_records, write_records
 
 PAIRS = "heldout_pairs/"
+_PROMPT_DIGITS = 16  # of a prompt's digest: enough to tell thousands apart
 NO_WEIGHTS = "not measured: the model's weights are not on this machine"
 
 
@@ -84,6 +86,7 @@ def _record(pair: Pair, item: Item, scored: Scored) -> PairLogps:
     chosen, rejected = item.responses
     return PairLogps(
         id=pair.id,
+        prompt=digest_json(list(prompt_identity(pair)))[:_PROMPT_DIGITS],
         source=pair.source,
         chosen_logps=chosen_logps,
         rejected_logps=rejected_logps,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limbeck.statistics.intervals import paired_difference
+from limbeck.statistics.intervals import clustered_proportion, paired_difference
 from limbeck.statistics.outcomes import Ties, outcomes_of, take_labels
 
 
@@ -44,7 +44,8 @@ def win_rate(
 
     Ties as half a win is the Mann-Whitney convention (Mann and Whitney 1947) and the one under which swapping the sides
     turns r into 1 - r and a model against itself is 0.5; `ties="loss"` asks for strict wins and has neither property.
-    The interval is that of `paired_difference` (percentile bootstrap over prompts; see there for clusters and strata).
+    The interval is that of `paired_difference` (percentile bootstrap over prompts; see there for clusters and strata);
+    where every point is 0, or every one 1, that would have no width, and it is Wilson's with one trial a prompt.
     """
     found = outcomes_of(baseline_scores, candidate_scores, ties)
     num_rows = len(baseline_scores)
@@ -57,11 +58,16 @@ def win_rate(
         resamples=resamples,
         confidence=confidence,
     )
+    low, high = rate.low, rate.high
+    if rate.estimate in (0.0, 1.0):  # no resample differs from the whole, which is no certainty
+        _, low, high, *_ = clustered_proportion(
+            found.points, take_labels(clusters, found.rows, num_rows, "clusters"), confidence
+        )
     wins, losses = int((found.signs > 0).sum()), int((found.signs < 0).sum())
     return WinRate(
         estimate=rate.estimate,
-        low=rate.low,
-        high=rate.high,
+        low=low,
+        high=high,
         wins=wins,
         ties=len(found.rows) - wins - losses,
         losses=losses,

@@ -39,11 +39,11 @@ def _accuracy(
     return PairAccuracy(
         model=model,
         source=source,
-        raw=_share([_margin(pair) for pair in pairs], [pair.id for pair in pairs], confidence),
+        raw=_share([_margin(pair) for pair in pairs], [_prompt(pair) for pair in pairs], confidence),
         against_reference=None
         if model == BASELINE or not known
-        else _share(changes, [pair.id for pair, _ in known], confidence),
-        longer_is_chosen=_share(longer, [pair.id for pair in pairs], confidence),
+        else _share(changes, [_prompt(pair) for pair, _ in known], confidence),
+        longer_is_chosen=_share(longer, [_prompt(pair) for pair in pairs], confidence),
     )
 
 
@@ -51,8 +51,12 @@ def _margin(pair: PairLogps) -> float:
     return pair.chosen_logps - pair.rejected_logps
 
 
-def _share(margins: Sequence[float], ids: Sequence[str], confidence: float) -> Estimate:
-    """The share of margins above 0, those of 0 as a half; pairs of one id are one piece of evidence."""
+def _prompt(pair: PairLogps) -> str:
+    return pair.prompt or pair.id
+
+
+def _share(margins: Sequence[float], prompts: Sequence[str], confidence: float) -> Estimate:
+    """The share of margins above 0, those of 0 as a half; pairs of one prompt are one piece of evidence."""
     points = [0.5 * ((margin > 0) + (margin >= 0)) for margin in margins]
-    found = clustered_proportion(points, ids, confidence)
+    found = clustered_proportion(points, prompts, confidence)
     return Estimate(estimate=found.estimate, low=found.low, high=found.high, n=found.num_prompts)
