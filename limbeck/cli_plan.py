@@ -33,9 +33,10 @@ def plan(
         typer.Option(help="Expected share of problems that one model alone solves (verifier); may be given again."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Say how many held-out prompts a question needs, or what so many can show."""
+    """Say how many prompts a question needs, or what so many can show."""
     if (detect is None) == (prompts is None):
         raise RecipeError("limbeck plan: give either --detect POINTS or --prompts NUMBER")
+    _see_ranges(detect, power, confidence)
     rates = _rates(judge, ties_rate, discordant_rate)
     measure: Measure = "accuracy" if judge == "verifier" else "win_rate"
     alpha = 1 - confidence
@@ -45,6 +46,14 @@ def plan(
         difference = (detect or 0.0) / _POINTS
         plans = plan_prompts(measure, difference, rates=rates, num_arms=arms, power=power, alpha=alpha)
     _show(plans, judge, confidence)
+
+
+def _see_ranges(detect: float | None, power: float, confidence: float) -> None:
+    if detect is not None and not 0 < detect < _POINTS:
+        raise RecipeError(f"limbeck plan: --detect should lie between 0 and {_POINTS} points, found {detect:g}")
+    for option, share in (("--power", power), ("--confidence", confidence)):
+        if not 0 < share < 1:
+            raise RecipeError(f"limbeck plan: {option} should lie between 0 and 1, found {share:g}")
 
 
 def _rates(judge: str, ties: list[float] | None, discordant: list[float] | None) -> list[float] | None:

@@ -75,6 +75,14 @@ def test_missing_empty_and_repeated_responses_are_refused_and_nothing_is_written
     assert not (prompts.parent / "out").exists()
 
 
+def test_a_submission_is_not_written_where_a_folder_is(prompts: Path, tmp_path: Path) -> None:
+    given = answers(tmp_path / "given.jsonl", [(prompt, "so") for prompt in ASKED])
+    folder = tmp_path / "out"
+    folder.mkdir()
+    complaint = limbeck("submit", given, "--prompts", prompts, "--out", folder).complaint
+    assert complaint.startswith(f"--out {folder} is a folder; name the file to write")
+
+
 def test_a_refused_file_leaves_an_earlier_submission_as_it_was(prompts: Path) -> None:
     whole = answers(prompts.parent / "r.jsonl", list(zip(ASKED, "abc", strict=True)))
     path = Path(submit(prompts, whole).done().out.strip())
@@ -156,11 +164,13 @@ def test_a_difference_that_cannot_be_is_no_number() -> None:
     [
         ([], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
         (["--detect", "3", "--prompts", "9"], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
-        (["--detect", "0"], "between 0 and 1"),
+        (["--detect", "0"], "--detect should lie between 0 and 100 points, found 0"),
+        (["--detect", "300"], "--detect should lie between 0 and 100 points, found 300"),
+        (["--detect", "3", "--confidence", "95"], "--confidence should lie between 0 and 1, found 95"),
         (["--detect", "3", "--judge", "oracle"], "--judge 'oracle': expected one of verifier, reward"),
         (["--detect", "3", "--ties-rate", "0.1"], "--ties-rate goes with --judge reward"),
         (["--detect", "3", "--discordant-rate", "7"], "a rate is a share between 0 and 1, not 7"),
-        (["--detect", "3", "--power", "2"], "power"),
+        (["--detect", "3", "--power", "2"], "--power should lie between 0 and 1, found 2"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_one_sentence(words: list[str], complaint: str) -> None:
