@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck.alone import MODEL, pairs_input, prompts_input, recipe_for, run_alone
-from limbeck.cli_options import asked_model
+from limbeck.cli_options import asked_model, done
 from limbeck.console import show
 from limbeck.errors import InputError, RecipeError
 from limbeck.evaluated import show_failures, show_judgements, show_pairs
@@ -69,36 +69,45 @@ def run_suites(suites: Sequence[Suite], settings: Settings) -> None:
             raise RecipeError("--suite pairs: log-probabilities need the model's weights; give --model")
     for suite in suites:
         show(f"{suite.name} ({suite.path})")
-        SUITES[suite.name](suite, settings)
+        done(SUITES[suite.name](suite, settings))
 
 
-def _ask(suite: Suite, settings: Settings, judge: str) -> float:
-    """Sample, judge and print; returns the confidence of what is printed."""
+class _Asked(NamedTuple):
+    """Where replies and judgements lie, and the confidence of what is printed of them."""
+
+    folder: Path
+    confidence: float
+
+
+def _ask(suite: Suite, settings: Settings, judge: str) -> _Asked:
+    """Sample, judge and print."""
     data: dict[str, Any] = {"seed": settings.seed, "evaluate": {"judges": [judge]}}
     inputs = prompts_input(data, suite.path, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
     asked: Mapping[str, Path] = {**asked_model("model", settings.model, recipe), **inputs}
     folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
     show_judgements(folder / f"judgements_{judge}.jsonl", recipe.evaluate.confidence)
-    return recipe.evaluate.confidence
+    return _Asked(folder, recipe.evaluate.confidence)
 
 
-def _gsm8k(suite: Suite, settings: Settings) -> None:
-    confidence = _ask(suite, settings, "verifier")
-    show_failures(settings.out.expanduser() / suite.folder / "evaluate" / MODEL, "verifier", confidence)
+def _gsm8k(suite: Suite, settings: Settings) -> Path:
+    folder, confidence = _ask(suite, settings, "verifier")
+    show_failures(folder, "verifier", confidence)
+    return folder
 
 
-def _mt_bench(suite: Suite, settings: Settings) -> None:
-    _ask(suite, settings, settings.judge)
+def _mt_bench(suite: Suite, settings: Settings) -> Path:
+    return _ask(suite, settings, settings.judge).folder
 
 
-def _pairs(suite: Suite, settings: Settings) -> None:
+def _pairs(suite: Suite, settings: Settings) -> Path:
     data: dict[str, Any] = {"seed": settings.seed}
     pairs = pairs_input(data, suite.path, "heldout_pairs/file")
     recipe = recipe_for("evaluate", data, settings.overrides)
     inputs = {**asked_model("model", settings.model, recipe), **pairs}
     folder = run_alone(recipe, "heldout_pairs", inputs, settings.out / suite.folder, MODEL)
     show_pairs(folder / "pair_logps.jsonl", recipe.evaluate.confidence)
+    return folder
 
 
-SUITES: dict[str, Callable[[Suite, Settings], None]] = {"gsm8k": _gsm8k, "mt_bench": _mt_bench, "pairs": _pairs}
+SUITES: dict[str, Callable[[Suite, Settings], Path]] = {"gsm8k": _gsm8k, "mt_bench": _mt_bench, "pairs": _pairs}
