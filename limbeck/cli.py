@@ -3,7 +3,7 @@
 Exit codes: 0 done, 2 something the user can put right (one sentence on standard error), 130 interrupted.
 """
 
-import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,12 @@ import typer
 
 from limbeck import conductor
 from limbeck.cli_compare import compare
+from limbeck.cli_options import new_file
 from limbeck.cli_pairs import add_pair_commands
+from limbeck.cli_plan import plan
 from limbeck.cli_reward import add_reward_commands
 from limbeck.cli_stages import add_stage_commands
+from limbeck.cli_submit import submit
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
@@ -39,10 +42,12 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default 
 Plan = Annotated[
     bool, typer.Option("--plan", help="Only say what it takes: stages, tokens, memory, hours, money; spend nothing.")
 ]
+_WHOLE_RUN = "A whole run"
+_VERDICTS = "Judges and verdicts"
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, for instance runs/demo.")]
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def demo(
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 1,
     overrides: Set = None,
@@ -56,7 +61,7 @@ def demo(
     (plan_run if plan else carry_out)(recipe, out or Path("runs") / name, None)
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write the recipe.")] = Path("recipe.toml"),
     *,
@@ -72,7 +77,7 @@ def init(
     show(f"{path} is written. Edit it, then: limbeck run {path}")
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def pull(name: Annotated[str, typer.Argument(help="A known model, for instance smollm2-135m.")]) -> None:
     """Fetch a small model once; offline ever after."""
     from limbeck.lm.pull import pull as pull_model
@@ -80,7 +85,7 @@ def pull(name: Annotated[str, typer.Argument(help="A known model, for instance s
     show(str(pull_model(name)))
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def run(
     recipe_path: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (TOML).")],
     overrides: Set = None,
@@ -89,20 +94,20 @@ def run(
     *,
     plan: Plan = False,
 ) -> None:
-    """Carry a recipe out; what is fresh is skipped, what was interrupted is resumed."""
+    """Carry a recipe out; what is fresh is skipped, the rest resumed."""
     recipe = load_recipe(recipe_path, tuple(overrides or ()))
     (plan_run if plan else carry_out)(recipe, out or Path("runs") / recipe.name, until)
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def status(folder: RunFolder) -> None:
-    """Say which stage stands where, what is stale and why, and every alarm."""
+    """Say what is fresh, what is stale and why, and every alarm."""
     recipe = recipe_of(folder)
     show_standings(conductor.standings(recipe, model_folder(recipe.model.student), folder))
     show_alarms(folder)
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folder, for instance runs/demo.")],
     compare: Annotated[bool, typer.Option("--compare", help="Set two runs or more side by side on one page.")] = False,
@@ -111,11 +116,11 @@ def report(
         typer.Option("--out", help="Where --compare writes its page; by default comparison.html beside the first run."),
     ] = None,
 ) -> None:
-    """Write the report of a run anew, or a page that compares several runs, and say where it is."""
+    """Write a run's report anew, or set several runs on one page."""
     from limbeck.stages import report as pages
 
     if compare:
-        page = out or folders[0].resolve().parent / "comparison.html"
+        page = new_file(out) if out else folders[0].resolve().parent / "comparison.html"
         pages.compare({folder: recipe_of(folder) for folder in folders}, page)
     elif len(folders) > 1 or out:
         raise RunFolderError("a report is of one run and lies in its folder; add --compare to set runs side by side")
@@ -125,7 +130,7 @@ def report(
     show(str(page.resolve()))
 
 
-@app.command()
+@app.command(rich_help_panel=_WHOLE_RUN)
 def chat(
     folder: RunFolder,
     model: Annotated[str | None, typer.Option(help="Arm to talk to; by default the first of the recipe.")] = None,
@@ -141,13 +146,15 @@ def chat(
 
 add_stage_commands(app)
 add_pair_commands(app)
-app.command(rich_help_panel="Replies that are judged already")(compare)
-add_reward_commands(app)
+for command in (plan, compare, submit):
+    app.command(rich_help_panel=_VERDICTS)(command)
+add_reward_commands(app, _VERDICTS)
 
 
 def main() -> None:
     """Entry point: one sentence and an exit code for everything a user can put right."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    # A level set on its logger would be lost: the library sets its own when it is imported, from this variable.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except LimbeckError as error:

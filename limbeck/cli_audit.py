@@ -29,7 +29,10 @@ def audit(
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 1,
     overrides: Set = None,
 ) -> None:
-    """Measure pairs before training on them: shortcuts, variety, coverage; alarms say what to do."""
+    """Measure pairs before training: shortcuts, variety, coverage.
+
+    Past a threshold it raises an alarm that says what to do.
+    """
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "pairs")
     if prompts is not None:

@@ -29,7 +29,7 @@ def compare(
     confidence: Annotated[float, typer.Option(help="Of every interval.")] = 0.95,
     seed: Seed = 1,
 ) -> None:
-    """Compare judged replies to the same prompts, or run folders of several seeds, arm by arm.
+    """Compare judged replies, or runs of several seeds arm by arm.
 
     A file has one JSON object a line: prompt_id, score (or solved: true, false), and if known sample_index and text.
     """
@@ -41,6 +41,8 @@ def compare(
     paths = [baseline, *candidates]
     if missing := [path for path in paths if not path.exists()]:
         raise InputError(f"{missing[0]} does not exist")
+    if twice := [path for at, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:at]}]:
+        raise InputError(f"{twice[0]} is given twice")
     terms = Terms(seeds.derive(seed, "compare"), ties, confidence)
     runs = [is_run(path) for path in paths]
     if all(runs):
@@ -84,8 +86,6 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
     from limbeck.stages.verdict.pooling import pool
     from limbeck.verdict_tables import show_pooled
 
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError("the same run is given twice: it would count as two")
     read = [read_run(path) for path in paths]
     recipes, runs = [recipe for recipe, _ in read], [run for _, run in read]
     arms = [arm for arm in recipes[0].arms if all(arm in recipe.arms for recipe in recipes)]

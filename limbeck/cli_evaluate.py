@@ -13,6 +13,8 @@ from limbeck.evaluated import judges_of, show_judgements, show_win_rate
 from limbeck.lm.names import model_folder
 from limbeck.recipe_verdict import AGAINST
 
+PAIRWISE = "pairwise"
+
 
 def evaluate(
     model: AskedName = None,
@@ -42,10 +44,13 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Sample a reply a prompt and let a judge score it."""
     settings = suites.Settings(model, judge, out, seed, tuple(overrides or ()))
+    if judge == PAIRWISE:
+        raise RecipeError("--judge pairwise compares two replies, and this is one model's: name verifier, nemotron or "
+                          "local; in a run, evaluate.judges takes pairwise too")  # fmt: skip
     if suite or harness:
-        if prompts is not None or tasks or against is not None:
+        if prompts is not None or tasks or against is not None or ties != "half":
             raise RecipeError("limbeck evaluate: --suite and --harness bring their own prompts; leave out --prompts, "
-                              "--tasks and --against")  # fmt: skip
+                              "--tasks, --against and --ties")  # fmt: skip
         _other_peoples(suite or [], harness, settings)
         return
     if (prompts is None) == (tasks == 0):

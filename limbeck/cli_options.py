@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from limbeck.console import show
-from limbeck.errors import RecipeError
+from limbeck.errors import InputError, RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
 
@@ -23,6 +23,18 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to work in; an interrup
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting.")]
 Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
 Data = Annotated[list[str], typer.Option("--data", help="File, folder of parquet, or hub id; may be given again.")]
+
+
+def new_file(path: Path) -> Path:
+    """Where a file is to be written, `~` spelled out.
+
+    Raises:
+        InputError: where a folder is in its place.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name the file to write, as in {path / 'FILE'}")
+    return path
 
 
 def done(folder: Path) -> None:

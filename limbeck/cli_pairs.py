@@ -36,7 +36,7 @@ def inspect(
     ] = None,
     split: Annotated[str, typer.Option(help="Of a folder laid out as on the hub, or of a hub id.")] = "train",
 ) -> None:
-    """Browse pairs: prompt, both answers side by side with what differs marked, provenance."""
+    """Browse pairs: both answers side by side, differences marked."""
     from limbeck.browse.rows import shown_rows
     from limbeck.browse.session import State, passing
     from limbeck.browse.view import view
@@ -75,7 +75,10 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to work in.")] = Path("out/export"),
     overrides: Set = None,
 ) -> None:
-    """Write pairs as a data set: parquet in TRL's preference format, provenance, and a card."""
+    """Write pairs as a data set in TRL's format, with a card.
+
+    Parquet with provenance; of a run also the dropped pairs, with their reasons.
+    """
     if (pairs / RECIPE_FILE).is_file():
         folder = _export_run(pairs, out.expanduser(), tuple(overrides or ()))
     else:

@@ -33,7 +33,7 @@ def plan(
         typer.Option(help="Expected share of problems that one model alone solves (verifier); may be given again."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Say how many held-out prompts a question needs, or what so many can show."""
+    """Say how many prompts a question needs, or what so many can show."""
     if (detect is None) == (prompts is None):
         raise RecipeError("limbeck plan: give either --detect POINTS or --prompts NUMBER")
     if detect is not None and not 0 < detect < _POINTS:

@@ -36,7 +36,7 @@ def train(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:
-    """Train a reward model on preference pairs, and measure it on pairs of other prompts."""
+    """Train a reward model on pairs; measure it on other prompts'."""
     recipe = recipe_for("reward", {"seed": seed, "reward": {"base": model}}, tuple(overrides or ()))
     given = {"pairs": pairs} | ({"check_pairs": check_pairs} if check_pairs else {})
     with _as_records(given) as inputs:
@@ -51,7 +51,10 @@ def check(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:
-    """See how often a reward model prefers the chosen response, by source or subset, and what length alone would do."""
+    """See how often a reward model prefers the chosen response.
+
+    By source or subset, beside what length alone would do.
+    """
     from limbeck.judges.checking import check_judge
     from limbeck.judges.local import LocalJudge
     from limbeck.pair_files import pairs_in
@@ -90,7 +93,7 @@ def show_card(path: Path) -> None:
 def _show(card: JudgeCard) -> None:
     show(f"{card.judge}: {card.about}")
     table = Table(box=box.SIMPLE)
-    for place, title in enumerate(("pairs of", "right", "interval", "longer is chosen", "pairs")):
+    for place, title in enumerate(("pairs of", "right, %", "interval", "longer is chosen, %", "pairs")):
         table.add_column(title, justify="right" if place else "left", overflow="fold")
     if card.accuracy is not None:
         table.add_row(*_cells("all", card.accuracy, card.longer_is_chosen))
@@ -105,9 +108,9 @@ def _show(card: JudgeCard) -> None:
 
 
 def _cells(name: str, accuracy: Estimate, longer: Estimate | None) -> list[Any]:
-    beside = "" if longer is None else f"{longer.estimate:.1%}"
-    interval = f"{accuracy.low:.1%} to {accuracy.high:.1%}"
-    return [literal(name), f"{accuracy.estimate:.1%}", interval, beside, f"{accuracy.n:,}"]
+    right, low, high = (f"{100 * share:.1f}" for share in (accuracy.estimate, accuracy.low, accuracy.high))
+    beside = "" if longer is None else f"{100 * longer.estimate:.1f}"
+    return [literal(name), right, f"{low} to {high}", beside, f"{accuracy.n:,}"]
 
 
 def _reliability(card: JudgeCard) -> Table:
@@ -119,9 +122,9 @@ def _reliability(card: JudgeCard) -> Table:
     return table
 
 
-def add_reward_commands(app: typer.Typer) -> None:
-    """Add `limbeck reward train` and `limbeck reward check`."""
-    reward = typer.Typer(help="Train a reward model from preference pairs, or see how far one can be trusted.")
+def add_reward_commands(app: typer.Typer, panel: str) -> None:
+    """Add `limbeck reward train` and `limbeck reward check`, in a panel of the help."""
+    reward = typer.Typer(help="Train a reward model, or see how far one can be trusted.")
     reward.command()(train)
     reward.command()(check)
-    app.add_typer(reward, name="reward", no_args_is_help=True)
+    app.add_typer(reward, name="reward", no_args_is_help=True, rich_help_panel=panel)

@@ -18,8 +18,6 @@ from limbeck.alone import (
 from limbeck.cli_audit import audit
 from limbeck.cli_evaluate import evaluate
 from limbeck.cli_options import AskedName, Data, ModelName, Out, Seed, Set, asked_model, done, only_tasks
-from limbeck.cli_plan import plan
-from limbeck.cli_submit import submit
 from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe_pairs import MadeKind
@@ -100,7 +98,7 @@ def teach(
 
 
 def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, overrides: Set = None) -> None:
-    """Drop the pairs that are not worth training on; every drop has its reason."""
+    """Drop pairs that are not worth training on, each with its reason."""
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "human")
     recipe = recipe_for("screen", data, tuple(overrides or ()))
@@ -113,7 +111,7 @@ def mix(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:
-    """Mix kinds of pairs into one training stream, some held out for validation.
+    """Mix kinds of pairs into one stream, some held out to validate.
 
     How they are mixed: `--set arms.mixed.mixing=interleave` (uniform, append, sequential, ratio).
     """
@@ -147,8 +145,6 @@ def dpo(
 
 
 def add_stage_commands(app: typer.Typer) -> None:
-    """Add one command a stage, in the order of the pipeline, then what comes before and after one."""
+    """Add one command a stage, in the order of the pipeline."""
     for command in (sft, mine, teach, screen, mix, audit, dpo, evaluate):
         app.command(rich_help_panel="One stage alone, on your own files")(command)
-    app.command(rich_help_panel="Before and after a run")(plan)
-    app.command(rich_help_panel="Before and after a run")(submit)

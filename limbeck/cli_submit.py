@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from limbeck.alone import recipe_for
-from limbeck.cli_options import Seed, Set
+from limbeck.cli_options import Seed, Set, new_file
 from limbeck.console import say, show
 from limbeck.errors import RecipeError
 
@@ -26,7 +26,10 @@ def submit(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:  # fmt: skip
-    """Write a leaderboard's file, in the order and with the exact text of its prompts; or check one."""
+    """Write a leaderboard's file, or check one.
+
+    One response a prompt, in the order and with the exact text of the prompts.
+    """
     from limbeck import submission
     from limbeck.lm.names import model_folder
 
@@ -36,7 +39,7 @@ def submit(
     if check is not None:
         show(f"{check}: {submission.check(check.expanduser(), asked, prompts)} responses, as the prompts ask for them")
         return
-    given, out = Path(source or "").expanduser(), out.expanduser()
+    given, out = Path(source or "").expanduser(), new_file(out)
     submission.see_place(out, [prompts.expanduser(), given])
     if given.is_file():
         found = submission.responses_of_file(given, asked, prompts)

@@ -1,5 +1,6 @@
 """What `limbeck compare` is given: files or folders of judged replies, or whole runs of several seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ def _index(line: Mapping[str, Any], where: str) -> int:
 
 def _value(line: Mapping[str, Any], field: str, where: str) -> float | None:
     value = line.get(field)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where}: {field} should be a finite number, or null where unscored, found {value}")
     right = value is None or isinstance(value, bool) or (field == "score" and isinstance(value, int | float))
     if not right or field not in line:
         kind = "a number, or null where unscored" if field == "score" else "true, false, or null where unscored"

@@ -153,6 +153,7 @@ def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path
 
 
 def _summary(result: StageResult) -> str:
-    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in result.counts_out.items())
+    made = {name: number for name, number in result.counts_out.items() if number} or result.counts_out
+    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in made.items())
     dropped = sum(result.drops.values())
     return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""

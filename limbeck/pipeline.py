@@ -103,8 +103,23 @@ def check_judges(recipe: Recipe) -> None:
         )
 
 
+def _check_own(recipe: Recipe) -> None:
+    """See that replies of the student's can be known to be right, where pairs are to be made of them."""
+    kinds = recipe.pair_kinds()
+    for kind in ("own", "divergence"):
+        if kind in kinds and recipe.mining().judge != "verifier":
+            raise RecipeError(
+                f"an arm asks for {kind} pairs, whose chosen response is the student's own and right, and only the "
+                "verifier says what is right; here another mines, or nobody (mine.judge)"
+            )
+    if "own" in kinds and recipe.mine.samples_per_prompt == 1:
+        raise RecipeError("an arm asks for own pairs, a right and a failing reply of the student's to one prompt, and "
+                          "it is asked once: raise mine.samples_per_prompt")  # fmt: skip
+
+
 def _check_teachers(recipe: Recipe) -> None:
     check_kinds(recipe)
+    _check_own(recipe)
     teacher_for(recipe).check()
     weaker = contrast_teacher_for(recipe)
     if weaker is not None and "contrast" in recipe.pair_kinds():
@@ -177,7 +192,5 @@ def _all_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:
-    corpus = recipe.corpus
-    sources = (*corpus.demonstrations, *corpus.preferences, *corpus.prompts, *corpus.evaluation, *corpus.judging)
-    paths = [Path(source.path).expanduser() for source in sources]
+    paths = [Path(source.path).expanduser() for source in recipe.corpus.sources()]
     return {f"source_{number}": path.resolve() for number, path in enumerate(paths) if path.exists()}

@@ -122,8 +122,10 @@ class Recipe(Section):
                 found = error.errors()[0]
                 section = "dpo" if self.arms[arm].dpo else "sft"
                 field = ".".join(("arms", arm, section, *map(str, found["loc"])))
-                said = "no such setting" if found["type"] == "extra_forbidden" else found["msg"]
-                raise ValueError(f"{field}: {said.removeprefix('Value error, ')}") from None
+                if found["type"] == "extra_forbidden":
+                    raise ValueError(f"unknown key {field!r}: [{section}] has no such setting") from None
+                said = found["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{field}: {said[0].lower()}{said[1:]} (found {found['input']!r:.80})") from None
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()

@@ -60,3 +60,7 @@ class Corpus(Section):
         "are kept out of everything that is trained on. Empty: some of `preferences`, else of the teacher's pairs."
     )  # fmt: skip
     validation_share: Share = Field(0.02, description="Share of demonstrations held out to pick checkpoints.")
+
+    def sources(self) -> tuple[Dataset, ...]:
+        """Every data set that is named."""
+        return (*self.demonstrations, *self.preferences, *self.prompts, *self.evaluation, *self.judging)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.recipe_fields import Positive, Rate, Sampled, Section, see_samples_differ
 from limbeck.recipe_pairs import Budget, Endpoint
@@ -117,6 +117,13 @@ class Evaluate(Sampled):
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
         "every model is compared with them too (the paper's leaderboard win rate)."
     )  # fmt: skip
+
+    @field_validator("judges")
+    @classmethod
+    def _each_once(cls, judges: tuple[Judge, ...]) -> tuple[Judge, ...]:
+        if twice := [judge for at, judge in enumerate(judges) if judge in judges[:at]]:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return judges
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:

@@ -13,8 +13,12 @@ from limbeck.verdict_tables import show_published
 
 def carry_out(recipe: Recipe, folder: Path, until: str | None) -> None:
     """Run a recipe and print what came of it."""
+    from limbeck.stages.corpus.sources import see_there
+
     folder = folder.expanduser()
     pipeline.check(recipe)
+    for dataset in recipe.corpus.sources():  # before a model is fetched
+        see_there(dataset)
     conductor.run(recipe, model_folder(recipe.model.student), folder, until)
     if until is None:
         show_end(recipe, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck.alone import MODEL, pairs_input, prompts_input, recipe_for, run_alone
-from limbeck.cli_options import asked_model
+from limbeck.cli_options import asked_model, done
 from limbeck.console import show
 from limbeck.errors import InputError, RecipeError
 from limbeck.evaluated import judges_of, show_failures, show_judgements, show_pairs
@@ -70,11 +70,18 @@ def run_suites(suites: Sequence[Suite], settings: Settings) -> None:
             raise RecipeError("--suite pairs: log-probabilities need the model's weights; give --model")
     for suite in suites:
         show(f"{suite.name} ({suite.path})")
-        SUITES[suite.name](suite, settings)
+        done(SUITES[suite.name](suite, settings))
 
 
-def _ask(suite: Suite, settings: Settings, judge: str) -> Recipe:
-    """Sample, judge and print; returns on what terms."""
+class _Asked(NamedTuple):
+    """Where replies and judgements lie, and the terms on which they were made."""
+
+    folder: Path
+    recipe: Recipe
+
+
+def _ask(suite: Suite, settings: Settings, judge: str) -> _Asked:
+    """Sample, judge and print."""
     data: dict[str, Any] = {"seed": settings.seed, "evaluate": {"judges": [judge]}}
     inputs = prompts_input(data, suite.path, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
@@ -83,27 +90,28 @@ def _ask(suite: Suite, settings: Settings, judge: str) -> Recipe:
     folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
     for name in judges:
         show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
-    return recipe
+    return _Asked(folder, recipe)
 
 
-def _gsm8k(suite: Suite, settings: Settings) -> None:
-    recipe = _ask(suite, settings, "verifier")
+def _gsm8k(suite: Suite, settings: Settings) -> Path:
+    folder, recipe = _ask(suite, settings, "verifier")
     if "verifier" in recipe.judged_by():
-        folder = settings.out.expanduser() / suite.folder / "evaluate" / MODEL
         show_failures(folder, "verifier", recipe.evaluate.confidence)
+    return folder
 
 
-def _mt_bench(suite: Suite, settings: Settings) -> None:
-    _ask(suite, settings, settings.judge)
+def _mt_bench(suite: Suite, settings: Settings) -> Path:
+    return _ask(suite, settings, settings.judge).folder
 
 
-def _pairs(suite: Suite, settings: Settings) -> None:
+def _pairs(suite: Suite, settings: Settings) -> Path:
     data: dict[str, Any] = {"seed": settings.seed}
     pairs = pairs_input(data, suite.path, "heldout_pairs/file")
     recipe = recipe_for("evaluate", data, settings.overrides)
     inputs = {**asked_model("model", settings.model, recipe), **pairs}
     folder = run_alone(recipe, "heldout_pairs", inputs, settings.out / suite.folder, MODEL)
     show_pairs(folder / "pair_logps.jsonl", recipe.evaluate.confidence)
+    return folder
 
 
-SUITES: dict[str, Callable[[Suite, Settings], None]] = {"gsm8k": _gsm8k, "mt_bench": _mt_bench, "pairs": _pairs}
+SUITES: dict[str, Callable[[Suite, Settings], Path]] = {"gsm8k": _gsm8k, "mt_bench": _mt_bench, "pairs": _pairs}

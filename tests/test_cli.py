@@ -1,5 +1,6 @@
 """The commands around a run: init, demo's recipe, report, chat, help."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,36 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_every_command_with_a_sentence() -> None:
     shown = limbeck("--help").done().out
     names = [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]
-    assert len(names) == 18
+    assert len(names) == 20
     assert [name for name in names if f" {name} " not in shown] == []
+
+
+def test_help_reads_like_a_table_of_contents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = limbeck("--help").done().out.splitlines()
+    panels = [line.strip("╭╮─ ") for line in shown if line.startswith("╭")]
+    pairs = "Pairs that are there already"
+    assert panels == ["Options", "A whole run", "One stage alone, on your own files", pairs, "Judges and verdicts"]
+    assert [line for line in shown if line.startswith("│   ")] == []  # no sentence goes on in a second line
+
+
+def test_commands_that_pages_and_alarms_name_do_exist() -> None:
+    commands = [str(c.name or getattr(c.callback, "__name__", "")) for c in app.registered_commands]
+    known = {*commands, *(group.name for group in app.registered_groups)}
+    root = Path(__file__).parent.parent
+    pages = [
+        *root.glob("*.md"),
+        *root.glob("docs/**/*.md"),
+        *root.glob("recipes/*.toml"),
+        *root.glob("limbeck/**/*.py"),
+    ]
+    named = {
+        (page.relative_to(root).as_posix(), name)
+        for page in pages
+        for name in re.findall(r"(?:[`(]|with )limbeck ([a-z]+)", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 50
+    assert {(page, name) for page, name in named if name not in known} == set()
 
 
 def test_without_a_command_the_help_is_shown() -> None:
@@ -71,6 +100,12 @@ def test_chat_refuses_models_that_are_not_there(run: Path, tmp_path: Path) -> No
     text = (run / "recipe.toml").read_text()
     (tmp_path / "recipe.toml").write_text(text)
     assert "the model 'random' is not trained yet" in limbeck("chat", tmp_path).complaint
+
+
+def test_a_page_is_not_written_where_a_folder_is(run: Path, tmp_path: Path) -> None:
+    refused = limbeck("report", run, run, "--compare", "--out", tmp_path)
+    assert refused.complaint.startswith(f"--out {tmp_path} is a folder; name the file to write")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_needs_a_verdict_and_can_then_be_written_anew(run: Path, tmp_path: Path) -> None:

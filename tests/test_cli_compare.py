@@ -118,6 +118,10 @@ def test_what_a_learned_judge_wrote_is_read_as_rewards_and_turns_of_a_conversati
             "line 1: score should be a number, or null where unscored, found 'high'",
         ),
         ([{"prompt_id": "1"}], "line 1: score should be a number, or null where unscored, found None"),
+        (
+            [{"prompt_id": "1", "score": NAN}],
+            "line 1: score should be a finite number, or null where unscored, found nan",
+        ),
         ([{"score": 1}], "line 1: prompt_id should be a text, found None"),
         ([{"prompt_id": "1", "solved": 1}], "line 1: solved should be true, false, or null where unscored, found 1"),
         ([{"prompt_id": "1", "score": 1}] * 2, "line 2: prompt '1' has a sample 0 already"),
@@ -140,6 +144,7 @@ def test_what_is_no_folder_of_replies_is_refused(tmp_path: Path) -> None:
     good = lines(tmp_path / "good.jsonl", [{"prompt_id": "1", "score": 1}])
     assert "does not exist" in limbeck("compare", good, tmp_path / "none").complaint
     assert "expected a folder that `limbeck evaluate` wrote" in limbeck("compare", good, tmp_path).complaint
+    assert "good.jsonl is given twice" in limbeck("compare", good, good).complaint
     assert "--confidence should lie between 0 and 1" in limbeck("compare", good, good, "--confidence", 95).complaint
 
 
@@ -198,7 +203,7 @@ def test_runs_that_do_not_fit_together_are_refused_or_said(tmp_path: Path) -> No
     done = limbeck("compare", one, two).done()
     assert "Not in every run, and left out: b, c." in done.err
     assert "These recipes differ in more than name and seed: arms." in done.err
-    assert "the same run is given twice" in limbeck("compare", one, one).complaint
+    assert f"{one} is given twice" in limbeck("compare", one, one).complaint
     own = lines(tmp_path / "own.jsonl", [{"prompt_id": "1", "score": 1}])
     assert "is a whole run and" in limbeck("compare", one, own).complaint
     other = a_run(tmp_path / "three", 3, 0, arms=("c",))

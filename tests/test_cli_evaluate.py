@@ -94,10 +94,11 @@ def test_a_mistake_in_the_responses_shows_before_sampling(base: Path, problems: 
 
 def test_a_gsm8k_file_gives_accuracy_and_the_share_of_no_answer(base: Path, problems: Path, tmp_path: Path) -> None:
     done = evaluate(base, "--suite", f"gsm8k={problems}", "--out", tmp_path / "out").done()
-    name, accuracy, failures = done.out.splitlines()
+    name, accuracy, failures, place = done.out.splitlines()
     assert name == f"gsm8k ({problems})"
     assert accuracy == "accuracy 0.0 % [0.0, 39.0], n = 6; 0 unscored"  # Wilson's interval for 0 of 6
     folder = tmp_path / "out" / "gsm8k_problems" / "evaluate" / "model"
+    assert Path(place) == folder
     replies = read_records(folder / "replies.jsonl", Reply)
     by_id = {row.id: row for row in read_records(problems, PromptRow)}
     judged = list(Verifier().judge([(by_id[reply.prompt_id], reply) for reply in replies]))
@@ -132,7 +133,7 @@ def test_a_file_of_pairs_gives_the_implicit_accuracy_beside_that_of_length(base:
     ]
     file = write_lines(tmp_path / "bench.jsonl", rows)
     done = evaluate(base, "--suite", f"pairs={file}", "--out", tmp_path / "out").done()
-    _, likelier, per_token, longer = done.out.splitlines()
+    _, likelier, per_token, longer, _ = done.out.splitlines()
     assert likelier.startswith("chosen response likelier than rejected ")
     assert likelier.endswith(", n = 4")
     assert "per token" in per_token
@@ -163,7 +164,7 @@ def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
         at = settings(f"judges.nemotron.endpoint.base_url={url}", "judges.nemotron.endpoint.concurrency=1")
         words = ("--suite", f"mt_bench={file}", "--judge", "nemotron", *at, "--out", tmp_path / "out")
         done = evaluate(base, *words).done()
-    _, mean, first, second = done.out.splitlines()
+    _, mean, first, second, _ = done.out.splitlines()
     assert mean.startswith("mean reward -3.000 [")
     assert mean.endswith("], n = 3; 0 unscored")  # three conversations, not six prompts
     assert first == "  turn 1: -2.000 [-2.000, -2.000], n = 3"
@@ -187,6 +188,8 @@ def test_an_mt_bench_file_is_asked_turn_by_turn_and_scored_by_turn(
         ),
         (["--suite", "gsm8k=HERE", "--suite", "gsm8k=HERE"], "two files of that name"),
         (["--suite", "gsm8k=HERE", "--tasks", "3"], "--suite and --harness bring their own prompts"),
+        (["--tasks", "3", "--judge", "pairwise"], "--judge pairwise compares two replies"),
+        (["--suite", "gsm8k=HERE", "--ties", "loss"], "--suite and --harness bring their own prompts"),
         (["--tasks", "3", "--ties", "win"], "evaluate.ties: input should be 'half' or 'loss' (found 'win')"),
         (["--tasks", "3", "--against", "absent.jsonl"], "responses: "),
         (["--tasks", "3", "--judge", "pairwise"], "'pairwise' compares the replies of two models and scores none"),

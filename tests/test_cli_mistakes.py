@@ -57,6 +57,10 @@ def litter(folder: Path) -> list[str]:
             "arms.random.revise=2",
             "an arm asks for revise pairs, and the teacher 'worked' cannot correct another's words",
         ),
+        ("arms.random.own=2", "an arm asks for own pairs, a right and a failing reply of the student's to one prompt"),
+        ("arms.random.dpo={beta = -1}", "arms.random.dpo.beta: input should be greater than 0 (found -1)"),
+        ("arms.random.dpo={betta = 1}", "unknown key 'arms.random.dpo.betta': [dpo] has no such setting"),
+        ("evaluate.judges=['verifier', 'verifier']", "evaluate.judges: 'verifier' is named twice"),
         ("arms.random.contrast=2", "an arm asks for contrast pairs, and teach.contrast_with names no weaker model"),
         (
             "arms={r = {rolling = 2}}",
@@ -188,6 +192,12 @@ def test_a_data_file_that_is_missing_or_damaged_is_named(recipe: Path) -> None:
     assert _own_data(recipe, path).complaint == f"{path} does not exist"
     path.write_bytes(gzip.compress(json.dumps(DEMONSTRATIONS[0]).encode())[:-9])
     assert _own_data(recipe, path).complaint == f"{path}: a damaged or unfinished gzip file"
+
+
+def test_a_missing_data_file_shows_before_the_run_begins(recipe: Path) -> None:
+    for section in ("demonstrations", "prompts", "evaluation", "preferences", "judging"):
+        source = f'corpus.{section}=[{{path = "absent/own.jsonl"}}]'
+        assert refuse(recipe, "--set", source) == "absent/own.jsonl does not exist"
 
 
 def test_what_was_put_right_runs_in_the_same_folder(recipe: Path) -> None:

@@ -1,6 +1,8 @@
 """`limbeck reward`: from files of pairs to a reward model, its table, and mistakes told in a sentence."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,14 @@ def test_train_then_check_print_accuracy_beside_the_longer_responses(tmp_path: P
     assert "longer is chosen" in checked
     assert "Calibration: sigmoid(margin) is off by" in checked
     assert " 40 " in checked
+
+
+def test_a_new_head_is_no_warning_to_the_user(tmp_path: Path) -> None:
+    base, bench = tiny_folder(tmp_path / "base", "qwen2"), reward_bench(tmp_path / "bench.jsonl", 6)
+    words = ["reward", "train", "--model", str(base), "--pairs", str(bench), "--out", str(tmp_path / "out"), *FAST]
+    done = subprocess.run([sys.executable, "-m", "limbeck.cli", *words], capture_output=True, text=True, check=True)
+    assert "reward: done in" in done.stderr
+    assert "LOAD REPORT" not in done.stderr + done.stdout
 
 
 def test_pairs_over_the_limit_are_counted_by_the_check(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_missing_empty_and_repeated_responses_are_refused_and_nothing_is_written
     assert not (prompts.parent / "out").exists()
 
 
+def test_a_submission_is_not_written_where_a_folder_is(prompts: Path, tmp_path: Path) -> None:
+    given = answers(tmp_path / "given.jsonl", [(prompt, "so") for prompt in ASKED])
+    folder = tmp_path / "out"
+    folder.mkdir()
+    complaint = limbeck("submit", given, "--prompts", prompts, "--out", folder).complaint
+    assert complaint.startswith(f"--out {folder} is a folder; name the file to write")
+
+
 def test_a_refused_file_leaves_an_earlier_submission_as_it_was(prompts: Path) -> None:
     whole = answers(prompts.parent / "r.jsonl", list(zip(ASKED, "abc", strict=True)))
     path = Path(submit(prompts, whole).done().out.strip())

@@ -106,3 +106,9 @@ def test_a_quota_that_leaves_the_judge_nothing_is_refused() -> None:
 def test_a_judge_without_pairs_of_its_own_is_refused_before_anything_runs(found: Recipe, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         pipeline.check(found)
+
+
+@pytest.mark.parametrize("kind", ["own", "divergence"])
+def test_pairs_of_right_replies_are_refused_where_nobody_says_what_is_right(kind: str) -> None:
+    with pytest.raises(RecipeError, match=f"an arm asks for {kind} pairs, .* only the verifier says what is right"):
+        pipeline.check(recipe(OWN, JUDGING, arm={kind: 4}))

@@ -43,9 +43,9 @@ def test_an_edit_of_one_arms_own_settings_makes_no_other_unit_stale() -> None:
 
 
 def test_a_wrong_own_setting_is_named_by_its_place() -> None:
-    with pytest.raises(RecipeError, match=r"arms\.x\.dpo\.bta: no such setting"):
+    with pytest.raises(RecipeError, match=r"unknown key 'arms\.x\.dpo\.bta': \[dpo\] has no such setting"):
         parsed(x={"random": 8, "dpo": {"bta": 1}})
-    with pytest.raises(RecipeError, match=r"arms\.x\.dpo\.beta: Input should be greater than 0"):
+    with pytest.raises(RecipeError, match=r"arms\.x\.dpo\.beta: input should be greater than 0 \(found -1\)"):
         parsed(x={"random": 8, "dpo": {"beta": -1}})
     with pytest.raises(RecipeError, match="length_normalised goes with loss"):
         parsed(x={"random": 8, "dpo": {"loss": "apo_zero", "length_normalised": True}})

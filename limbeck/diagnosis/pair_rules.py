@@ -27,7 +27,7 @@ _NOT_AT_ALL = (
     "rejected are not exchanged (limbeck audit)."
 )
 _REFUSED = (
-    "Give that source a larger share of the arm, look at its pairs with limbeck browse (contradictions, exchanged "
+    "Give that source a larger share of the arm, look at its pairs with limbeck inspect (contradictions, exchanged "
     "sides), or leave it out."
 )
 _FORGOTTEN = (

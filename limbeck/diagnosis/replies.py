@@ -25,7 +25,7 @@ _CUT = (
     "dpo.learning_rate; where they are merely longer, raise evaluate.max_new_tokens."
 )
 _ECHOES = (
-    "See whether chosen responses take up the prompt (limbeck browse), and give the arm pairs whose rejected response "
+    "See whether chosen responses take up the prompt (limbeck inspect), and give the arm pairs whose rejected response "
     "goes on with it (zero_shot); raise dpo.nll_weight, or lower dpo.learning_rate."
 )
 _RESAMPLES = 2000

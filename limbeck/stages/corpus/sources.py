@@ -106,6 +106,17 @@ def reservoir(rows: Iterable[Item], size: int, rng: Random) -> list[Item]:
     return kept
 
 
+def see_there(dataset: Dataset) -> None:
+    """See that a data set is here, or is named like one of the hub.
+
+    Raises:
+        InputError: it is neither.
+    """
+    path = Path(dataset.path).expanduser()
+    if not path.exists() and (stem(path) is not None or not _HUB_ID.fullmatch(dataset.path)):
+        raise InputError(f"{path} does not exist")
+
+
 def _parts(dataset: Dataset) -> list[_Part]:
     path = Path(dataset.path).expanduser()
     if path.is_dir():
@@ -114,8 +125,7 @@ def _parts(dataset: Dataset) -> list[_Part]:
         raise InputError(f"{path} is none of the files that can be read here ({', '.join(SUFFIXES)})")
     if path.is_file():
         return [_file_part(path)]
-    if stem(path) is not None or not _HUB_ID.fullmatch(dataset.path):
-        raise InputError(f"{path} does not exist")
+    see_there(dataset)
     say(f"  corpus: streaming {dataset.path} from the Hugging Face hub")
     identity = ":".join(filter(None, (dataset.path, dataset.config, dataset.split)))
     return [_Part(dataset.path, identity, lambda: hub_rows(dataset))]
