@@ -45,6 +45,7 @@ def reward_units(recipe: Recipe, base: Path, when: Literal["before mining", "aft
     start = base if recipe.reward.base is None else model_folder(recipe.reward.base)
     folder = Path("screen" if source == "teacher" else "corpus")
     part = part_of(recipe, "model", "reward") | {"pairs_of": source, "judges": judges_part(recipe, "local")}
+    part |= {"confidence": recipe.evaluate.confidence}  # of the intervals on its card
     return [
         Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part, argument=name)
         for name in recipe.reward_units()

@@ -22,8 +22,8 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     if "local" in recipe.judged_by():
         asked |= local_judge(recipe, "reward")
     judges = judges_part(recipe, *recipe.judged_by())
-    # Ties and confidence belong to the verdict: replies and scores do not depend on them.
-    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against"})
+    # What belongs to the verdict: replies and scores do not depend on it.
+    settings = recipe.evaluate.model_dump(mode="json", exclude={"ties", "confidence", "against", "same_judge"})
     part = part_of(recipe, "model") | {"evaluate": settings, "judges": judges}
     part |= {"chat": recipe.corpus.chat and recipe.corpus.chat.model_dump()}
     units = [
@@ -38,8 +38,10 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     ]
     if recipe.evaluate.against is not None:  # somebody else's responses, judged as a model's replies are
         given = {**asked, "responses": Path(recipe.evaluate.against).expanduser().resolve()}
-        unit = Unit(f"evaluate/{AGAINST}", given, {"judges": judges}, argument=AGAINST, keep=reply_store.FILE_NAMES)
-        units.append(unit)
+        judged: dict[str, object] = {"judges": judges}
+        if "local" in recipe.judged_by():  # its scores depend on the machine's precision
+            judged |= {"machine": part_of(recipe, "model")["model"]}
+        units.append(Unit(f"evaluate/{AGAINST}", given, judged, argument=AGAINST, keep=reply_store.FILE_NAMES))
     return units
 
 
