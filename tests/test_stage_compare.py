@@ -14,8 +14,8 @@ from limbeck.api.fake_server import FakeServer, completion
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow, Reply, user_prompt
 from limbeck.records_verdict import Preference
-from limbeck.stages.compare import ALONE, position_facts, run
-from limbeck.store import read_records, write_records
+from limbeck.stages.compare import ALONE, LATER, position_facts, run
+from limbeck.store import RecordStream, read_records, write_records
 
 
 def recipe(url: str, **more: Any) -> Recipe:
@@ -46,6 +46,15 @@ def test_every_reply_is_compared_with_the_baselines_and_what_has_none_is_counted
     facts = {"questions": 4, "reasks": 0, "equal_replies": 1, "flips": 0, "flip_rate": 0, "first_position_rate": 0.5}
     assert facts.items() <= result.facts.items()
     assert result.tokens == {"judge_in": 4 * 7, "judge_out": 4 * 11}
+
+
+def test_of_a_conversation_the_first_turn_is_compared_and_later_ones_are_counted(tmp_path: Path) -> None:
+    inputs = given(tmp_path, ["aa", "bb"], ["a", "b"])
+    with RecordStream(inputs["replies"], Reply) as stream:
+        stream.append(Reply(prompt_id="p0/turn-2", text="later", finish_reason="stop", num_tokens=1))
+    with FakeServer(FakeJudge(longer_wins)).listen() as url:
+        result = run(recipe(url), inputs, tmp_path / "out", "arm")
+    assert (result.counts_in, result.counts_out, result.drops) == ({"replies": 3}, {"preferences": 2}, {LATER: 1})
 
 
 def test_a_judge_that_goes_by_the_place_shows_in_both_rates(tmp_path: Path) -> None:
