@@ -20,12 +20,14 @@ def check_judging(recipe: Recipe) -> None:
     """See that a reward model that is to be trained has pairs to learn from.
 
     Raises:
-        RecipeError: it has none; ModelError: there is no such model to put the head on.
+        RecipeError: it has none; ModelError: there is no such model to put the head on, or it takes none.
     """
     if not recipe.reward_units():
         return
     if recipe.reward.base is not None:
-        model_folder(recipe.reward.base)
+        from limbeck.lm.reward_head import check_reward_base
+
+        check_reward_base(recipe.reward.base)
     if recipe.pairs_for_judging() != "teacher":
         return
     ways = "give [[corpus.judging]] or [[corpus.preferences]], or name a reward model as judges.local.model"

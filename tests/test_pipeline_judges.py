@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import tiny_classifier
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, ModelError, RecipeError
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe
 from limbeck.recipe_file import parse_recipe
@@ -47,6 +48,17 @@ def test_leave_for_the_judge_that_mined_to_judge_alone_asks_no_model_again(tmp_p
 def test_a_reward_models_card_is_measured_at_the_confidence_that_the_recipe_says(tmp_path: Path) -> None:
     changed = stale(recipe(tmp_path), recipe(tmp_path, evaluate={"confidence": 0.9}))
     assert changed == {"reward", "audit", "verdict"}
+
+
+def test_a_model_that_takes_no_reward_head_stops_a_run_before_anything_is_spent(tmp_path: Path) -> None:
+    two = tiny_classifier(tmp_path / "two", num_labels=2)
+    with pytest.raises(ModelError, match="is a classifier with 2 labels; a reward head goes on a base or chat model"):
+        check(recipe(tmp_path, reward={"base": str(two)}, evaluate={"against": None}, teach={"teacher": "worked"}))
+
+
+def test_a_judge_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="evaluate: judges names 'local' twice"):
+        recipe(tmp_path, evaluate={"judges": ["local", "verifier", "local"]})
 
 
 @pytest.mark.parametrize(

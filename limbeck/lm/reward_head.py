@@ -61,6 +61,18 @@ def with_reward_head(name: str, device: torch.device, dtype: torch.dtype, seed: 
     return model
 
 
+def check_reward_base(name: str) -> None:
+    """See, without its weights, that a model may get a reward head.
+
+    Raises:
+        ModelError: where it cannot be found, or classifies into more labels than one.
+    """
+    path = model_folder(name)
+    with load_errors(name):
+        config = AutoConfig.from_pretrained(path)
+    _refuse_other_labels(name, config)
+
+
 def _refuse_other_labels(name: str, config: Any) -> None:
     classifies = any(each.endswith("ForSequenceClassification") for each in config.architectures or ())
     if classifies and config.num_labels != 1:
