@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from limbeck import conductor, pipeline, tracking
 from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
-from limbeck.judges import preflight
+from limbeck.judges import check_judge, preflight
 from limbeck.lm import lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
@@ -24,6 +24,7 @@ from limbeck.run_folder import claimed, settled
 from limbeck.store import read_json_lines
 from limbeck.students import served
 from limbeck.unit import Unit
+from limbeck.units_reward import local_judge
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed
@@ -40,7 +41,8 @@ def recipe_for(stage: str, data: Mapping[str, Any], overrides: tuple[str, ...]) 
 def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path, argument: str | None = None) -> Path:
     """Run one stage in `out`, which is claimed and resumed like a run folder; returns the stage's folder there.
 
-    Inputs are absolute paths; those that start with `corpus/` instead are made from the recipe's sources first.
+    Inputs are absolute paths; those that start with `corpus/` instead are made from the recipe's sources first. The
+    folder of a reward model that the recipe names and that is asked counts as one more.
     """
     out = out.expanduser()
     lora.check_installed(recipe)
@@ -50,12 +52,18 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
         if not _made_here(path) and not path.exists():
             raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
+    name = stage if argument is None or stage == "mine" else f"{stage}/{argument}"
+    judges, done = _judges_asked(recipe, stage), (out / name / MANIFEST).is_file()
+    if not done:  # before the folder is this recipe's
+        for judge in judges:
+            _check_judge(judge, recipe, inputs)
+    if "local" in judges and recipe.judges.local.is_named:
+        inputs = {**inputs, **local_judge(recipe, "reward")}
     with claimed(out, recipe):
         recipe = settled(recipe, out)
-        name = stage if argument is None or stage == "mine" else f"{stage}/{argument}"
-        if not (out / name / MANIFEST).is_file():  # one that is fresh needs no server
+        if not done:  # one that is fresh needs no server
             served.look(recipe.servers)
-            for judge in _judges_asked(recipe, stage):
+            for judge in judges:
                 preflight(judge, recipe, out)
         if any(_made_here(path) for path in inputs.values()):
             conductor.run_unit(corpus, recipe, out)
@@ -68,7 +76,18 @@ def _judges_asked(recipe: Recipe, stage: str) -> tuple[JudgeName, ...]:
     if stage == "mine":
         judge = recipe.mining().judge
         return () if judge is None else (judge,)
-    return tuple(name for name in recipe.judged_by() if name != "pairwise") if stage == "evaluate" else ()
+    return recipe.judged_by() if stage == "evaluate" else ()
+
+
+def _check_judge(name: JudgeName, recipe: Recipe, inputs: Mapping[str, Path]) -> None:
+    """See, before anything is sampled, that a judge can be asked by a stage alone."""
+    if name == "pairwise":
+        raise RecipeError("the judge 'pairwise' compares two models' replies, which a stage alone does not have; a "
+                          "whole run asks it, or name verifier, nemotron or local")  # fmt: skip
+    if name == "local" and not recipe.judges.local.is_named and "reward_model" not in inputs:
+        raise RecipeError("the judge 'local' has no reward model here: name a folder or a hub id with --set "
+                          "judges.local.model=MODEL; limbeck reward train makes one")  # fmt: skip
+    check_judge(name, recipe)
 
 
 def rehearse_alone(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> "Rehearsed":

@@ -15,6 +15,7 @@ from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
 from limbeck.recipe_part import deciding_part
+from limbeck.responses import read_responses
 from limbeck.students import served
 from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
@@ -39,6 +40,7 @@ def check(recipe: Recipe) -> None:
 
     Raises:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
+        InputError: where a file of somebody's responses cannot be read.
     """
     lora.check_installed(recipe)
     tracking.check_installed(recipe.track)
@@ -54,8 +56,8 @@ def check(recipe: Recipe) -> None:
     if recipe.evaluate.on == "validation" and not (corpus.tasks and corpus.tasks.validation):
         raise RecipeError("evaluate.on is 'validation', and there are no such problems: ask for "
                           "corpus.tasks.validation")  # fmt: skip
-    if recipe.evaluate.against is not None and not Path(recipe.evaluate.against).expanduser().is_file():
-        raise RecipeError(f"evaluate.against: {recipe.evaluate.against} does not exist")
+    if recipe.evaluate.against is not None:
+        _check_responses(Path(recipe.evaluate.against).expanduser())
     mines = recipe.mines()
     mined_by = recipe.mining().judge if mines else None
     if not corpus.tasks:
@@ -71,6 +73,13 @@ def check(recipe: Recipe) -> None:
     check_judging(recipe)
     for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
         check_judge(name, recipe)
+
+
+def _check_responses(path: Path) -> None:
+    """See that somebody's responses can be read: they are judged at the end, after all training."""
+    if not path.is_file():
+        raise RecipeError(f"evaluate.against: {path} does not exist")
+    read_responses(path)
 
 
 def _check_verifier(recipe: Recipe, mined_by: str | None) -> None:

@@ -92,9 +92,10 @@ def choose_mining(settings: Mine, there: Available) -> Mining:
     if chosen.rule != "all" and (chosen.rule == "failed") != (chosen.judge == "verifier"):
         raise ValueError(_GOES_WITH)
     if chosen.judge == "local" and not there.local:
-        raise ValueError(f"{_GOES_WITH}, and there is none before mining: give [[corpus.judging]] or "
-                         "[[corpus.preferences]] to train one from, name one as judges.local.model, or set mine.judge "
-                         "to 'nemotron'")  # fmt: skip
+        asked = "judge 'local'" if settings.judge else f"rule {chosen.rule!r}"
+        raise ValueError(f"mine.{asked} wants a reward model, and there is none before mining: give [[corpus.judging]] "
+                         "or [[corpus.preferences]] to train one from, name one as judges.local.model, or set "
+                         "mine.judge to 'nemotron'")  # fmt: skip
     if settings.asks_pass_rate and chosen.rule != "failed":
         found = chosen.rule or "gap or bottom_quantile"
         raise ValueError(f"mine.weak_below_pass_rate goes with rule 'failed' only, and rule is {found!r}")

@@ -126,6 +126,12 @@ class Evaluate(Sampled):
         return judges
 
     @model_validator(mode="after")
+    def _judges_differ(self) -> Self:
+        if repeated := [judge for place, judge in enumerate(self.judges) if judge in self.judges[:place]]:
+            raise ValueError(f"judges names {repeated[0]!r} twice; one judge cannot confirm itself")
+        return self
+
+    @model_validator(mode="after")
     def _samples_differ(self) -> Self:
         see_samples_differ(self.samples_per_prompt, self.temperature)
         return self

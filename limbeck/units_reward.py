@@ -20,12 +20,14 @@ def check_judging(recipe: Recipe) -> None:
     """See that a reward model that is to be trained has pairs to learn from.
 
     Raises:
-        RecipeError: it has none; ModelError: there is no such model to put the head on.
+        RecipeError: it has none; ModelError: there is no such model to put the head on, or it takes none.
     """
     if not recipe.reward_units():
         return
     if recipe.reward.base is not None:
-        model_folder(recipe.reward.base)
+        from limbeck.lm.reward_head import check_reward_base
+
+        check_reward_base(recipe.reward.base)
     if recipe.pairs_for_judging() != "teacher":
         return
     ways = "give [[corpus.judging]] or [[corpus.preferences]], or name a reward model as judges.local.model"
@@ -45,6 +47,7 @@ def reward_units(recipe: Recipe, base: Path, when: Literal["before mining", "aft
     start = base if recipe.reward.base is None else model_folder(recipe.reward.base)
     folder = Path("screen" if source == "teacher" else "corpus")
     part = part_of(recipe, "model", "reward") | {"pairs_of": source, "judges": judges_part(recipe, "local")}
+    part |= {"confidence": recipe.evaluate.confidence}  # of the intervals on its card
     return [
         Unit(name, {"base": start, "pairs": folder / f"{_PAIRS[name]}.jsonl"}, part, argument=name)
         for name in recipe.reward_units()

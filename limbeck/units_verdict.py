@@ -12,7 +12,13 @@ from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit, files, judges_part, part_of
 from limbeck.units_reward import local_judge
 
-SAID_OF_REPLIES = {"ties", "confidence", "against", "on"}  # of `evaluate`: no reply and no score depends on them
+SAID_OF_REPLIES = {
+    "ties",
+    "confidence",
+    "against",
+    "same_judge",
+    "on",
+}  # of `evaluate`: no reply and no score depends on them
 
 
 def steps_of(recipe: Recipe) -> "Steps":
@@ -59,10 +65,11 @@ def evaluate_units(recipe: Recipe, base: Path) -> list[Unit]:
     ]
     if recipe.evaluate.against is not None:  # somebody else's responses, judged as a model's replies are
         given = {**asked, "responses": Path(recipe.evaluate.against).expanduser().resolve()}
-        unit = Unit(
-            f"{steps.evaluate}/{AGAINST}", given, {"judges": judges}, argument=AGAINST, keep=reply_store.FILE_NAMES
-        )
-        units.append(unit)
+        judged: dict[str, object] = {"judges": judges}
+        if "local" in recipe.judged_by():  # its scores depend on the machine's precision
+            judged |= {"machine": part_of(recipe, "model")["model"]}
+        name, keep = f"{steps.evaluate}/{AGAINST}", reply_store.FILE_NAMES
+        units.append(Unit(name, given, judged, argument=AGAINST, keep=keep))
     return units
 
 

@@ -102,6 +102,15 @@ def test_a_new_head_is_no_warning_to_the_user(tmp_path: Path) -> None:
     assert "LOAD REPORT" not in done.stderr + done.stdout
 
 
+def test_files_of_one_name_to_train_on_and_to_check_by_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    train, other = reward_bench(tmp_path / "pairs.jsonl"), hh(tmp_path / "other" / "pairs.jsonl")
+    base = str(tiny_folder(tmp_path / "base", "qwen2"))
+    files = ["--pairs", str(train), "--check-pairs", str(other)]
+    shown = said("train", "--model", base, *files, "--out", str(tmp_path / "out"), *FAST)
+    assert {"safety", "chat", "pairs"} <= set(shown.split())
+
+
 def test_pairs_over_the_limit_are_counted_by_the_check(tmp_path: Path) -> None:
     model = tiny_classifier(tmp_path / "model")
     bench = reward_bench(tmp_path / "bench.jsonl", 6)
@@ -117,6 +126,8 @@ def test_a_model_that_is_no_reward_model_is_refused_before_anything_is_scored(tm
     error = failure("check", "--model", str(two), "--pairs", bench)
     assert isinstance(error, ModelError)
     assert "2 labels" in str(error)
+    error = failure("train", "--model", str(two), "--pairs", bench, "--out", str(tmp_path / "two_out"), *FAST)
+    assert "is a classifier with 2 labels; a reward head goes on a base or chat model" in str(error)
     bare = tiny_folder(tmp_path / "bare", variant="no_template")
     error = failure("train", "--model", str(bare), "--pairs", bench, "--out", str(tmp_path / "out"), *FAST)
     assert "no chat template" in str(error)

@@ -127,6 +127,14 @@ def test_chosen_responses_that_become_less_likely_are_said_with_the_rejected_one
     assert fields([held(5, chosen_logps_change_per_token=-0.19)]) == []
 
 
+def test_a_fall_counts_from_where_training_began_as_the_reference_may_be_another_model() -> None:
+    def points(*changes: float) -> list[Metric]:
+        return [held(5 * n, chosen_logps_change_per_token=change) for n, change in enumerate(changes)]
+
+    assert fields(points(-0.5, -0.6)) == []
+    assert fields(points(0.5, 0.25)) == [("max_chosen_fall_nats", 5)]
+
+
 def test_drift_counts_from_where_training_began_as_the_reference_may_be_another_model() -> None:
     assert fields([held(0, drift=1.5), held(5, drift=2.4)]) == []
     assert fields([held(0, drift=1.5), held(5, drift=2.6)]) == [("max_drift_nats", 5)]

@@ -55,7 +55,7 @@ def test_a_good_recipe_is_read_and_the_rest_is_defaults(tmp_path: Path) -> None:
         ("\n[arms.'a b']\nhuman = 1", "arms"),
         ("\n[arms.empty]", "arms.empty: an arm needs at least one pair of some kind"),
         ("\n[arms.sft]\nzero_shot = 1", "an arm cannot be called 'sft': that names a model before DPO"),
-        ("\n[mine]\nrule = 'gap'", "mine.rule 'failed' goes with the judge 'verifier'"),
+        ("\n[mine]\nrule = 'gap'", "mine.rule 'gap' wants a reward model, and there is none before mining"),
         (
             "\n[mine]\nweights = 'int8'\n[servers.sft]\nbase_url = 'http://x/v1'\nmodel = 'm'",
             "mine.weights 'int8' is the built-in engine's, and servers.sft samples elsewhere",

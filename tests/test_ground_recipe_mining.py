@@ -59,8 +59,8 @@ def test_what_is_left_out_follows_from_what_there_is(
 @pytest.mark.parametrize(
     ("corpora", "mine", "words"),
     [
-        ((OWN, PROMPTS), {"rule": "gap"}, "and there is none before mining: give [[corpus.judging]] or"),
-        ((OWN, PROMPTS), {"judge": "local"}, "and there is none before mining"),
+        ((OWN, PROMPTS), {"rule": "gap"}, "mine.rule 'gap' wants a reward model, and there is none before"),
+        ((OWN, PROMPTS), {"judge": "local"}, "mine.judge 'local' wants a reward model, and there is none"),
         ((OWN, HUMAN), {"rule": "failed", "judge": "local"}, "mine.rule 'failed' goes with the judge 'verifier'"),
         ((OWN, HUMAN), {"rule": "all", "judge": "local"}, "mine.rule 'all' asks no judge, and mine.judge is 'local'"),
         ((OWN, HUMAN), {"judge": "pairwise"}, "'pairwise' compares two replies and scores none, so it cannot mine"),

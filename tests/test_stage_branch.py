@@ -117,6 +117,11 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
     assert result.facts["continuations"] == 4  # two steps, two samples each
     again = branch.run(recipe, inputs, out)
     assert again.counts_out == result.counts_out
+    fewer = recipe.model_copy(update={"branch": recipe.branch.model_copy(update={"most_prompts": 1})})
+    found = branch.run(fewer, inputs, out).drops
+    assert found == {
+        "no whole failing reply, or no problem": 1, "more than branch.most_prompts": 1, "no right continuation": 1,
+    }  # fmt: skip
 
 
 def test_what_cannot_be_branched_is_one_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from street import student
 
 from limbeck import tasks
+from limbeck.errors import InputError
 from limbeck.recipe import Mine, Model, Recipe
 from limbeck.records import FinishReason, Judgement, PromptRow, Reply, WeakPrompt, user_prompt
 from limbeck.stages import mine
@@ -111,3 +112,10 @@ def test_several_samples_a_prompt_are_all_judged_and_weak_prompts_stand_there_on
     # The first sample of each is what it is when only one is asked for.
     mine.run(Recipe(name="x", model=CPU, mine=Mine(max_new_tokens=12)), inputs, tmp_path / "one")
     assert read_records(tmp_path / "one" / "replies.jsonl", Reply) == replies[::3]
+
+
+def test_an_empty_pool_is_said_to_be_empty_not_too_easy(tmp_path: Path) -> None:
+    write_records(tmp_path / "pool.jsonl", [])
+    recipe = Recipe.model_validate({"name": "x", "corpus": {"tasks": {}}, "arms": {"a": {"zero_shot": 4}}})
+    with pytest.raises(InputError, match=r"the pool holds no prompt.* the drops of corpus/manifest\.json"):
+        mine.run(recipe, {"student": tmp_path, "pool": tmp_path / "pool.jsonl"}, tmp_path / "out")

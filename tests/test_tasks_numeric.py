@@ -42,8 +42,9 @@ def test_the_key_is_the_number_that_stands_alone(answer: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["Paris", "", "####", "#### 72 clips", "in 1969", "#### 5\nand more", "#### 60%", "12:30", "#### 1.2.3"]
-)
+    "answer", ["Paris", "", "####", "#### 72 clips", "in 1969", "#### 5\nand more", "#### 60%", "12:30", "#### 1.2.3",
+               "#### 1e50", "#### 1e-40"]
+)  # fmt: skip
 def test_an_answer_that_is_no_one_number_makes_no_problem(answer: str) -> None:
     assert problem_of(QUESTION, read_answer(answer)) is None
 
@@ -82,6 +83,15 @@ def test_an_answer_that_is_no_one_number_makes_no_problem(answer: str) -> None:
         ("no idea", None),
         ("", None),
         ("9" * 40, None),
+        ("The answer is 3/4.", "0.75"),
+        ("the answer is $\\frac{3}{4}$.", "0.75"),
+        ("1/2.5", "2.5"),
+        ("\\boxed{18\\text{ dollars}} for 3 people", "18"),
+        ("so \\boxed{1{,}000} in 5 days", "1000"),
+        ("Apples left:\n  - 18", "18"),
+        ("Apples left:\n- -18", "-18"),
+        ("#### - 5", "-5"),
+        ("it takes 20 - 25 days", "25"),
     ],
 )
 def test_the_last_stated_number_of_a_reply_is_its_answer(reply: str, number: str | None) -> None:

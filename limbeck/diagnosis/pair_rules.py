@@ -190,15 +190,15 @@ def _easy(history: History) -> Iterator[Finding]:
 
 def _moved(history: History, *, heldout: bool) -> Iterator[Finding]:
     rules, where = history.rules, "held-out " if heldout else ""
-    chosen, rejected = (_now(history, f"{side}_logps_change_per_token", heldout) for side in ("chosen", "rejected"))
+    chosen = _moved_by(history, "chosen_logps_change_per_token", heldout)
+    rejected = _moved_by(history, "rejected_logps_change_per_token", heldout)
     if chosen is not None and -chosen > rules.max_chosen_fall_nats:
         sentence = (
             f"{where}chosen responses become less likely: {chosen:+.2f} nats a token against the reference, threshold "
             f"{-rules.max_chosen_fall_nats:g}{'' if rejected is None else f'; rejected ones {rejected:+.2f}'}."
         )
         yield Finding("chosen", "max_chosen_fall_nats", chosen, -rules.max_chosen_fall_nats, sentence, _DISPLACED)
-    now = _now(history, "drift", heldout)
-    drift = None if now is None else now - _at_start(history)
+    drift = _moved_by(history, "drift", heldout)
     if drift is not None and drift > rules.max_drift_nats:
         sentence = (
             f"the policy has drifted {drift:.2f} nats a token further from the reference on {where}responses, "
@@ -207,11 +207,11 @@ def _moved(history: History, *, heldout: bool) -> Iterator[Finding]:
         yield Finding("drift", "max_drift_nats", drift, rules.max_drift_nats, sentence, _DRIFTED)
 
 
-def _now(history: History, name: str, heldout: bool) -> float | None:
-    return history.validation[-1].values.get(name) if heldout else history.mean_recent(name)
+def _moved_by(history: History, name: str, heldout: bool) -> float | None:
+    """By how much a value against the reference has changed since training began.
 
-
-def _at_start(history: History) -> float:
-    """Drift before the first step: 0 unless the reference is another model than the one that training starts from."""
-    began = history.validated("drift")
-    return began[0] if began and history.validation[0].step == 0 else 0.0
+    Before the first step it is 0, unless the reference is another model than the one that training starts from.
+    """
+    now = history.validation[-1].values.get(name) if heldout else history.mean_recent(name)
+    began = history.validated(name) if heldout and history.validation[0].step == 0 else []
+    return None if now is None else now - (began[0] if began else 0.0)

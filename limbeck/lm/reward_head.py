@@ -34,7 +34,10 @@ def with_reward_head(name: str, device: torch.device, dtype: torch.dtype, seed: 
     path = model_folder(name)
     transformers_logging.disable_progress_bar()
     with load_errors(name):
-        config = AutoConfig.from_pretrained(path, num_labels=1)
+        config = AutoConfig.from_pretrained(path)
+    _refuse_other_labels(name, config)
+    config.num_labels = 1
+    with load_errors(name):
         kind: Any = AutoModelForSequenceClassification
         network, info = kind.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -56,6 +59,27 @@ def with_reward_head(name: str, device: torch.device, dtype: torch.dtype, seed: 
         raise ModelError(f"{name} computes in a way of its own, which the packed engine does not follow; this "
                          "architecture is not supported")  # fmt: skip
     return model
+
+
+def check_reward_base(name: str) -> None:
+    """See, without its weights, that a model may get a reward head.
+
+    Raises:
+        ModelError: where it cannot be found, or classifies into more labels than one.
+    """
+    path = model_folder(name)
+    with load_errors(name):
+        config = AutoConfig.from_pretrained(path)
+    _refuse_other_labels(name, config)
+
+
+def _refuse_other_labels(name: str, config: Any) -> None:
+    classifies = any(each.endswith("ForSequenceClassification") for each in config.architectures or ())
+    if classifies and config.num_labels != 1:
+        raise ModelError(
+            f"{name} is a classifier with {config.num_labels} labels; a reward head goes on a base or chat model, or "
+            "on a reward model, which has one label"
+        )
 
 
 def _draw(head: nn.Linear, seed: int) -> None:

@@ -64,12 +64,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         asked.append(found)
         return found.replies
 
-    looked_at = [row for row in weak if row.problem and row.failures][: recipe.branch.most_prompts]
+    usable = [row for row in weak if row.problem and row.failures]
+    looked_at = usable[: recipe.branch.most_prompts]
     failed = [one for row in looked_at if (one := _failed(row, recipe)).places]
     found = find_divergences(failed, go_on, recipe.branch, recipe.seed)
     write_records(out / "divergences.jsonl", found)
     drops = {
-        "no whole failing reply, or no problem": len(weak) - len(looked_at),
+        "no whole failing reply, or no problem": len(weak) - len(usable),
+        "more than branch.most_prompts": len(usable) - len(looked_at),
         "a reply of one step": len(looked_at) - len(failed),
         "no right continuation": len(failed) - len(found),
     }

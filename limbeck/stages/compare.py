@@ -1,5 +1,7 @@
 """Have the judge `pairwise` compare one model's replies with the SFT model's, prompt by prompt, in both orders.
 
+Of a conversation with follow-ups the first turn: what stands before a later one is another text for each model.
+
 Reads: `test`, `transfer` (prompts), `replies` (of the model) and `baseline` (of the SFT model).
 Writes: `preferences.jsonl` (Preference), in the order of the model's replies.
 Start reading at: `run`, then `judges/pairwise.py`.
@@ -16,6 +18,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import PromptRow, Reply
 from limbeck.records_verdict import Preference
 from limbeck.store import read_records, write_records
+from limbeck.turns import conversation_of
 
 ALONE = "unscored: no reply of the baseline"
 LATER = "unscored: a later turn, which each model is asked in a conversation of its own"
@@ -31,7 +34,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     splits = [inputs[name] for name in ("test", "transfer") if name in inputs]
     rows = {row.id: row for path in splits for row in read_records(path, PromptRow)}
     baseline = {(reply.prompt_id, reply.sample_index): reply for reply in read_records(inputs["baseline"], Reply)}
-    replies = read_records(inputs["replies"], Reply)
+    replies = [reply for reply in read_records(inputs["replies"], Reply) if conversation_of(reply.prompt_id) in rows]
     ours = [reply for reply in replies if reply.prompt_id in rows]
     matchups = [
         Matchup(rows[reply.prompt_id], reply, theirs)

@@ -50,12 +50,16 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
 
     Raises:
         TeacherError: where the student's server or the judge is out of reach.
-        InputError: where the judge can judge none, or the student fails none, so that there is nothing to mine.
+        InputError: where the pool is empty, the judge can judge none, or the student fails none, so that there is
+            nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
-    if recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
+    if pool and recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
         raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
                          "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
+    if not pool and recipe.pair_kinds().keys() & (ON_WEAK_PROMPTS | {"random"}):
+        raise InputError("the pool holds no prompt, so there is nothing to mine: what was left out of corpus.prompts, "
+                         "and why, stands in the drops of corpus/manifest.json")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
     rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
     settings = settled(recipe, rows)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from limbeck import seeds
 from limbeck.errors import InputError
 from limbeck.judges.card import judge_card
-from limbeck.likeness import normalised
+from limbeck.likeness import opening
 from limbeck.lm.items import Items
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
@@ -33,6 +33,7 @@ JUDGES = "reward"  # the reward model that judges the result
 # Of the prompts that are trained on: the checkpoint is chosen by these, so that what measures it chose nothing.
 _VALIDATION_SHARE = 0.1
 _MOST_VALIDATION_PROMPTS = 200
+_CHECKED = "check_pairs: "
 
 
 class Split(NamedTuple):
@@ -63,7 +64,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
         recipe = recipe.model_copy(update={"seed": seeds.derive(recipe.seed, name) % 2**31})
     settings, pairs = recipe.reward, read_records(inputs["pairs"], Pair)
     check = read_records(inputs["check_pairs"], Pair) if "check_pairs" in inputs else []
-    refuse_repeated([pair.id for pair in (*pairs, *check)], "pair")
+    refuse_repeated([pair.id for pair in pairs], "pair")
+    refuse_repeated([pair.id for pair in check], "pair")
+    check = [pair.model_copy(update={"id": f"{_CHECKED}{pair.id}"}) for pair in check]  # files may be called alike
     split = split_pairs(pairs, settings, recipe.seed)
     device, dtype = place(recipe.model)
     model = with_reward_head(str(inputs["base"]), device, dtype, recipe.seed)
@@ -90,9 +93,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     counts_in = {"pairs": len(pairs), "used": sum(map(len, split)), "check_pairs": len(check)}
     result = training_result(trainer, counts_in, items.train, items.validation, describe(device, dtype))
     drops = {f"held out: {reason}": count for reason, count in items.heldout.drops.items()}
-    drops |= {f"check_pairs: {reason}": count for reason, count in checked.drops.items()}
+    drops |= {f"{_CHECKED}{reason}": count for reason, count in checked.drops.items()}
     if len(other) < len(check):
-        drops["check_pairs: prompt trained on"] = len(check) - len(other)
+        drops[f"{_CHECKED}prompt trained on"] = len(check) - len(other)
     counts_out = {"measured_on": len(measured)}
     return result.model_copy(update={"counts_out": result.counts_out | counts_out, "drops": result.drops | drops})
 
@@ -108,7 +111,7 @@ def split_pairs(pairs: Sequence[Pair], settings: Reward, seed: int) -> Split:
     """
     rng = seeds.rng(seed, "reward pairs")
     drawn = list(pairs) if len(pairs) <= settings.pairs else rng.sample(pairs, settings.pairs)
-    openings = sorted({_opening(pair) for pair in drawn})
+    openings = sorted({opening(pair) for pair in drawn})
     if len(openings) < 3:
         raise InputError(f"{len(pairs)} pairs with {len(openings)} different prompts: a reward model needs prompts to "
                          "train on, others to choose a checkpoint by, and others to be measured on")  # fmt: skip
@@ -118,17 +121,10 @@ def split_pairs(pairs: Sequence[Pair], settings: Reward, seed: int) -> Split:
     chosen_by = set(rest[: min(max(1, round(_VALIDATION_SHARE * len(rest))), _MOST_VALIDATION_PROMPTS)])
     parts = Split([], [], [])
     for pair in drawn:
-        opening = _opening(pair)
-        place = parts.heldout if opening in heldout else parts.validation if opening in chosen_by else parts.train
+        first = opening(pair)
+        place = parts.heldout if first in heldout else parts.validation if first in chosen_by else parts.train
         place.append(pair)
     return parts
-
-
-def _opening(pair: Pair) -> str:
-    """What tells prompts apart here: a problem's content, else the first user turn."""
-    if pair.problem is not None:
-        return f"problem: {pair.problem.content}"
-    return f"text: {next(normalised(turn.content) for turn in pair.prompt if turn.role == 'user')}"
 
 
 def most_tokens(model: RewardModel, recipe: Recipe) -> int:
@@ -138,8 +134,8 @@ def most_tokens(model: RewardModel, recipe: Recipe) -> int:
 
 
 def _unseen(check: Sequence[Pair], split: Split) -> list[Pair]:
-    seen = {_opening(pair) for pair in (*split.train, *split.validation)}
-    return [pair for pair in check if _opening(pair) not in seen]
+    seen = {opening(pair) for pair in (*split.train, *split.validation)}
+    return [pair for pair in check if opening(pair) not in seen]
 
 
 def _margins(rewards: Sequence[float]) -> list[float]:

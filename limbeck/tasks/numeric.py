@@ -18,14 +18,15 @@ MARK = "####"
 STATED_CHARS = 200  # how far behind "the answer is" a number may stand, and how long a `####` line is read
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator: not meant to be written by a model
 _DECORATION = re.compile(r"[$€£¥₹*`°]|\\[!,;$ ]|\\text\s?\{[^{}]{0,40}\}|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)|\\(?=%)")
+_BULLET = re.compile(r"\n[ \t]*[-+][ \t]+")  # of a list: no sign of the number behind it
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
 _BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
 _SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|was|would be|will be)\b|\s*[:=])")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
 _NUMBER = re.compile(
-    rf"(?<![\w.])(?P<sign>[-+]\s?|)(?:(?P<whole>\d{{1,9}})\s(?=\d{{1,9}}\s?/\s?\d))?"
+    rf"(?<![\w.])(?P<sign>(?<!\d\s)[-+]\s?|)(?:(?P<whole>\d{{1,9}})\s(?=\d{{1,9}}\s?/\s?\d))?"
     rf"(?P<number>{_DIGITS}(?:\.\d{{1,30}})?(?:[eE][-+]?\d{{1,2}}(?!\w))?|\.\d{{1,30}})"
-    r"(?:\s?/\s?(?P<below>\d{1,18})(?![\d.]))?(?P<percent>\s?(?:%|percent\b))?"
+    r"(?:\s?/\s?(?P<below>\d{1,18})(?!\.?\d))?(?P<percent>\s?(?:%|percent\b))?"
 )
 _SEPARATORS = str.maketrans("", "", ",\u202f\u00a0")
 
@@ -59,13 +60,15 @@ def read_answer(answer: str) -> Worked:
 
 
 def problem_of(question: str, answer: Worked) -> Problem | None:
-    """The problem behind a row of a file; None where its answer is no number.
+    """The problem behind a row of a file; None where its answer is no number, or one of more than 30 digits.
 
     What makes it the same problem is what it says: words, numbers and signs, without case and punctuation.
     """
     if answer.number is None:
         return None
     key = written(answer.number)
+    if (read := _alone(key)) is None or read.value != answer.number:  # of more digits than any reply is read to
+        return None
     solution = answer.text if MARK in answer.text else f"{MARK} {key}"
     return Problem(
         family=GSM8K,
@@ -84,7 +87,7 @@ def final_number(reply: str) -> Number | None:
         line = reply[at + len(MARK) : at + len(MARK) + STATED_CHARS].strip().split("\n", 1)[0]
         if (found := _result(line)) is not None:
             return found
-    for stated in (_BOXED.findall(_FRACTION.sub(r"\1/\2", tail)), _behind_the_last(tail)):
+    for stated in (_BOXED.findall(_plain(tail)), _behind_the_last(tail)):
         if stated and (found := _result(stated[-1])) is not None:
             return found
     return next(reversed(_numbers(tail)), None)
@@ -132,7 +135,7 @@ def _numbers(text: str) -> list[Number]:
 
 
 def _plain(text: str) -> str:
-    return _DECORATION.sub("", _FRACTION.sub(r"\1/\2", text.replace("−", "-")))
+    return _DECORATION.sub("", _FRACTION.sub(r"\1/\2", _BULLET.sub("\n", text.replace("−", "-"))))
 
 
 def _value(match: re.Match[str]) -> Number | None:
