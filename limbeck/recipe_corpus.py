@@ -1,8 +1,8 @@
 """Sections of the recipe that say where prompts, demonstrations and human preference pairs come from."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from limbeck.recipe_fields import Count, Positive, Section, Share
 
@@ -43,7 +43,21 @@ class Dataset(Section):
         "train",
         description="Split of a hub data set; of a local folder, the files whose name or folder says so.",
     )
-    limit: Positive | None = Field(None, description="Take at most this many rows, a uniform sample by the seed.")
+    limit: Positive | None = Field(
+        None, description="Take at most this many rows, by the seed; `sample` says how they are drawn."
+    )
+    sample: Literal["uniform", "buffered"] = Field(
+        "uniform", description="uniform: every row equally likely, for which the whole split is read once, of a hub's "
+        "data set over the network, and nothing of it kept on disk. buffered: of a hub's data set little more than "
+        "`limit` rows are fetched, from files in random order through a shuffled buffer of 10,000 rows; quick, and "
+        "not uniform where the data set is sorted. Local files are always sampled uniformly."
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _sample_has_a_limit(self) -> Self:
+        if self.sample == "buffered" and self.limit is None:
+            raise ValueError('sample = "buffered" goes with a limit: without one every row is taken')
+        return self
 
 
 class Corpus(Section):

@@ -13,13 +13,18 @@ TRAINED = "trained"
 AGAINST = "against"  # what somebody else's responses are called among the models
 
 
+class NemotronEndpoint(Endpoint):
+    """An OpenAI-compatible server whose key is NVIDIA's, whatever else of it is set."""
+
+    api_key_env: str = Field("NVIDIA_API_KEY", description="Environment variable that holds the key; may be unset for "
+                             "keyless local servers.")  # fmt: skip
+
+
 class Nemotron(Section):
     """`nemotron`: a reward model behind a chat-completions address, asked as NVIDIA's Nemotron reward models are."""
 
     model: str = Field("nvidia/llama-3.1-nemotron-70b-reward", description="Model name the server is asked for.")
-    endpoint: Endpoint = Field(
-        Endpoint(api_key_env="NVIDIA_API_KEY"), description="Its server; without base_url NVIDIA's own."
-    )
+    endpoint: NemotronEndpoint = Field(NemotronEndpoint(), description="Its server; without base_url NVIDIA's own.")
     budget: Budget = Field(
         Budget(),
         description="Most that may be spent on it in a run; a provider's own address wants one. Money needs a "

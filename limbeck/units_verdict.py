@@ -18,7 +18,7 @@ SAID_OF_REPLIES = {
     "against",
     "same_judge",
     "on",
-}  # of `evaluate`: no reply and no score depends on them
+}  # of `evaluate`; no reply depends on them
 
 
 def steps_of(recipe: Recipe) -> "Steps":

@@ -16,8 +16,7 @@ from limbeck.judges.nemotron import NVIDIA_URL
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Corpus, Tasks
-from limbeck.recipe_pairs import Endpoint
-from limbeck.recipe_verdict import Evaluate, Judges, Nemotron
+from limbeck.recipe_verdict import Evaluate, Judges, Nemotron, NemotronEndpoint
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 
 KEY = "nvapi-secret-1234567890"
@@ -45,7 +44,7 @@ class Bench:
         key: str = KEY,
     ) -> tuple[Judge, FakeServer]:
         server = FakeServer(answer)
-        reward = Endpoint(base_url=base_url, api_key_env="NVIDIA_API_KEY", max_retries=1, concurrency=2)
+        reward = NemotronEndpoint(base_url=base_url, max_retries=1, concurrency=2)
         recipe = Recipe(
             name="x",
             corpus=Corpus(tasks=Tasks()),

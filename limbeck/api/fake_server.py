@@ -43,8 +43,8 @@ class FakeServer:
         return self._answer(body)
 
     @contextmanager
-    def listen(self) -> Iterator[str]:
-        """Serve on a free port of this machine while the context lasts; the value is the base URL."""
+    def listen(self, port: int = 0) -> Iterator[str]:
+        """Serve on a port of this machine (0: a free one) while the context lasts; the value is the base URL."""
         handle = self._handle
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ class FakeServer:
             def log_message(self, *_: object) -> None:
                 """Say nothing: what came in is in `bodies`."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

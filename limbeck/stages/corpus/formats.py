@@ -55,8 +55,10 @@ def detect(rows: Sequence[Values], place: str) -> Format:
     raise InputError(f"{place}: its fields ({', '.join(sorted(fields))}) are those of no known format ({known})")
 
 
-def read_example(form: Format, values: Values) -> Example:
-    """Read one row and check that its prompt can be asked and its responses are worth anything.
+def read_example(form: Format, values: Values, needed: Gives = "pairs") -> Example:
+    """Read one row and check that its prompt can be asked and that what is `needed` of it is worth anything.
+
+    Where prompts are, those of a pair with equal or empty responses can be asked like any other's.
 
     Raises:
         InputError: a field is missing or of the wrong type; the message names it, but neither file nor row.
@@ -67,6 +69,10 @@ def read_example(form: Format, values: Values) -> Example:
     except KeyError as error:
         raise InputError(f"the field {error} is missing") from error
     check_prompt(example.prompt)
+    if needed != "pairs":
+        example = example._replace(rejected=None)
+    if needed == "prompts" and not (example.response or "").strip():
+        example = example._replace(response=None)
     for response in (example.response, example.rejected):
         if response is not None and not response.strip():
             raise UnusableRowError("empty response")

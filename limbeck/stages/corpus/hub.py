@@ -9,9 +9,14 @@ from limbeck.recipe_corpus import Dataset
 from limbeck.stages.corpus.files import NumberedRow
 from limbeck.stages.corpus.optional import library
 
+BUFFER_ROWS = 10_000  # of a shuffled stream; some tens of MB of conversations
 
-def hub_rows(dataset: Dataset) -> Iterator[NumberedRow]:
+
+def hub_rows(dataset: Dataset, shuffled_by: int | None = None) -> Iterator[NumberedRow]:
     """Yield the rows of `dataset.split` (of `dataset.config`) in the hub's order, without keeping a copy on disk.
+
+    `shuffled_by`: a seed; then `limit` rows alone, of files in random order through a shuffled buffer, and what is not
+    needed for these is not fetched. Rows are numbered as they come.
 
     Raises:
         InputError: no such data set, configuration or split; no connection; or the library is not installed.
@@ -19,6 +24,8 @@ def hub_rows(dataset: Dataset) -> Iterator[NumberedRow]:
     datasets = library("datasets", f"{dataset.path} from the hub")
     try:
         rows = datasets.load_dataset(dataset.path, dataset.config, split=dataset.split, streaming=True)
+        if shuffled_by is not None:
+            rows = rows.shuffle(seed=shuffled_by, buffer_size=BUFFER_ROWS).take(dataset.limit)
         for number, values in enumerate(rows, 1):
             yield NumberedRow(number, dict(values))
     except (datasets.exceptions.DatasetsError, httpx.HTTPError, ValueError, OSError) as error:

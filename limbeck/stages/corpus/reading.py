@@ -100,7 +100,7 @@ class Reader:
                 f"{', '.join(form.fields)} (format {form.name!r}) hold none"
             )
         try:
-            example = read_example(form, row.values)
+            example = read_example(form, row.values, needed)
             return last_response(example) if needed == "responses" else example
         except UnusableRowError as reason:
             self.drop(section, str(reason))

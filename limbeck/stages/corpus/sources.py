@@ -60,18 +60,22 @@ class Sources:
         self._names: dict[str, str] = {}
 
     def rows(self, dataset: Dataset) -> Iterable[Row]:
-        """Return the rows of `dataset`, all or `limit` of them drawn uniformly.
+        """Return the rows of `dataset`, all or `limit` of them drawn by the seed.
 
         The draw is a reservoir over every row, on the hub too: exactly uniform whatever the order of the source, at
-        the price of reading it whole once. Rows that prove unusable later are not replaced.
+        the price of reading it whole once. A `buffered` sample of a hub's data set reads little more than it takes,
+        and is as mixed as the source is within 10,000 rows. Rows that prove unusable later are not replaced.
 
         Raises:
             InputError: the source is missing, empty, unreadable or of no known format.
         """
-        rows = chain.from_iterable(map(self._part_rows, _parts(dataset)))
-        if dataset.limit is None:
-            return rows
         purpose = ("corpus", "sample", dataset.path, dataset.config or "", dataset.split)
+        files = _local_parts(dataset)
+        buffered = files is None and dataset.sample == "buffered"
+        parts = files or [_hub_part(dataset, seeds.derive(self._seed, *purpose) if buffered else None)]
+        rows = chain.from_iterable(map(self._part_rows, parts))
+        if dataset.limit is None or buffered:
+            return rows
         return reservoir(rows, dataset.limit, seeds.rng(self._seed, *purpose))
 
     def _part_rows(self, part: _Part) -> Iterator[Row]:
@@ -117,7 +121,8 @@ def see_there(dataset: Dataset) -> None:
         raise InputError(f"{path} does not exist")
 
 
-def _parts(dataset: Dataset) -> list[_Part]:
+def _local_parts(dataset: Dataset) -> list[_Part] | None:
+    """The files of a data set on this machine; None where its path can be a hub id only."""
     path = Path(dataset.path).expanduser()
     if path.is_dir():
         return [_file_part(file, path.resolve().name) for file in _folder_files(path, dataset)]
@@ -126,9 +131,17 @@ def _parts(dataset: Dataset) -> list[_Part]:
     if path.is_file():
         return [_file_part(path)]
     see_there(dataset)
-    say(f"  corpus: streaming {dataset.path} from the Hugging Face hub")
+    return None
+
+
+def _hub_part(dataset: Dataset, shuffled_by: int | None) -> _Part:
+    taken = "every row"
+    if dataset.limit is not None:
+        exact = f"{dataset.limit:,} rows drawn uniformly, for which the whole split is read once"
+        taken = exact if shuffled_by is None else f"{dataset.limit:,} rows through a shuffled buffer"
+    say(f"  corpus: streaming {dataset.path} from the Hugging Face hub: {taken}")
     identity = ":".join(filter(None, (dataset.path, dataset.config, dataset.split)))
-    return [_Part(dataset.path, identity, lambda: hub_rows(dataset))]
+    return _Part(dataset.path, identity, lambda: hub_rows(dataset, shuffled_by))
 
 
 def _file_part(path: Path, folder: str | None = None) -> _Part:
