@@ -16,6 +16,7 @@ from limbeck.recipe_export import Export
 from limbeck.recipe_fields import Name, Positive, Section, without_secrets
 from limbeck.recipe_mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
+from limbeck.recipe_rounds import Rounds, arm_going_on
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
@@ -85,6 +86,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     judges: Judges = Judges()
     reward: Reward = Reward()
+    rounds: Rounds = Rounds()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
 
@@ -100,6 +102,7 @@ class Recipe(Section):
         self._see_own_settings()
         self._see_quotas()
         self._see_rolling()
+        self._see_rounds()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
             if self.servers and section.weights == "int8":
                 server = next(iter(self.servers))
@@ -117,6 +120,15 @@ class Recipe(Section):
                 field = ".".join(("arms", arm, section, *map(str, found["loc"])))
                 said = "no such setting" if found["type"] == "extra_forbidden" else found["msg"]
                 raise ValueError(f"{field}: {said.removeprefix('Value error, ')}") from None
+
+    def _see_rounds(self) -> None:
+        if self.rounds.count == 1:
+            return
+        arm_going_on(self.rounds, self.arms)
+        served = next((name for name in self.servers if name != "base"), None)
+        if served:
+            raise ValueError(f"servers.{served}: further rounds (rounds.count) sample from models that a server which "
+                             "was started before cannot hold; leave the server out")  # fmt: skip
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
@@ -254,9 +266,11 @@ class Recipe(Section):
 
     def judging_pairs(self, kind: PairKind) -> int:
         """How many pairs of a kind that a teacher makes are set aside for the judge: at most half, since arms get as
-        many. None where there are other pairs for it.
+        many. None where there are other pairs for it, or a judge from an earlier round.
         """
         kinds = self.pair_kinds()
+        if self.rounds.number > 1:  # the judge is the first round's
+            return 0
         if not self.reward_units() or self.pairs_for_judging() != "teacher" or not kinds.get(kind):
             return 0
         return min(-(-self.reward.pairs // len(kinds)), kinds[kind])

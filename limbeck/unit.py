@@ -10,7 +10,8 @@ from limbeck.recipe_part import deciding_part
 
 BASE = "base"
 SFT = "sft"
-_STAGES = {"reward_mine": "reward", "dpo_first": "dpo", "sft_first": "sft", "sft_arms": "sft"}
+_STAGES = {"reward_mine": "reward", "dpo_first": "dpo", "sft_first": "sft", "sft_arms": "sft",
+           "rounds": "verdict.rounds"}  # fmt: skip
 
 
 @dataclass(frozen=True)
