@@ -10,7 +10,7 @@ from typing import Literal
 
 from limbeck import rounds
 from limbeck.console import clock, say
-from limbeck.errors import BudgetError, NothingFailsError, RecipeError
+from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError
 from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
@@ -130,13 +130,18 @@ def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Sto
         for unit in listed:
             try:
                 run_unit(unit, own, folder, f"{ROUNDS}/{number}/")
-            except (BudgetError, NothingFailsError) as end:
-                # A judge whose budget is used up leaves replies without a score: that is no end of rounds.
-                if unit.step not in {"teach", "mine"} or (isinstance(end, BudgetError) and unit.step == "mine"):
+            except NothingFailsError as end:
+                return _ended("nothing_fails", end)
+            except BudgetError as end:
+                if unit.step != "teach":  # a judge's: replies would be left unjudged, and that is no end of rounds
                     raise
-                say(f"{ROUNDS}/{number}/{unit.name}: {end}")
-                return "budget" if isinstance(end, BudgetError) else "nothing_fails"
+                return _ended("budget", end)
     return None
+
+
+def _ended(why: Stopped, end: LimbeckError) -> Stopped:
+    say(f"no further round: {end}")
+    return why
 
 
 def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:

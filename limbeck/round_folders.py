@@ -28,6 +28,11 @@ def drawn_anew(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_round_{number}"
 
 
+def lies_at(path: str, number: int, arm: str) -> str:
+    """`place_in_round` of a path that is a text."""
+    return place_in_round(Path(path), number, arm).as_posix()
+
+
 def place_in_round(path: Path, number: int, arm: str) -> Path:
     """Where what a run calls `path` lies, seen from the folder of a round; `arm` is the one that goes on.
 

@@ -59,7 +59,10 @@ def check_rounds(recipe: Recipe) -> None:
         raise RecipeError("rounds.number: this is the recipe of one round of a run, and limbeck writes it; carry out "
                           "the recipe of the run, with rounds.count")  # fmt: skip
     if recipe.rounds.count > 1:
-        round_recipe(recipe, 2)
+        own, along = round_recipe(recipe, 2), recipe.rolling_stream_kind()
+        if "rolling" in own.pair_kinds() and own.rolling_stream_kind() != along:
+            raise RecipeError(f"rounds.arm: the rolling pairs of {own.rounds.arm} are written along the {along} pairs "
+                              f"of other arms, which have no further rounds; give it {along} pairs too")  # fmt: skip
 
 
 def reached(recipe: Recipe, run: Path) -> Reached:

@@ -7,7 +7,7 @@ what does it say now, what did it cost, how is it repeated. Refuses to read a ru
 
 from typing import Any, get_args
 
-from limbeck.stages.report import curves, ledger, outcomes, pairs, results, sources, trust
+from limbeck.stages.report import curves, ledger, outcomes, pairs, results, rounds, sources, trust
 from limbeck.stages.report.answer import answer
 from limbeck.stages.report.assets import assets, filled
 from limbeck.stages.report.gather import Gathered
@@ -30,6 +30,7 @@ def render(gathered: Gathered) -> str:
             "recipe_text": gathered.recipe_text,
             **assets()._asdict(),
             **_results(gathered),
+            **_rounds(gathered),
             **_trust(gathered),
             **_pairs(gathered),
             **_training(gathered, alarms),
@@ -52,6 +53,11 @@ def _results(gathered: Gathered) -> dict[str, Any]:
         "others": [outcomes.results_of(gathered, name) for name in others],
         "topic_table": outcomes.topic_table(verdict),
     }
+
+
+def _rounds(gathered: Gathered) -> dict[str, Any]:
+    record = gathered.rounds
+    return {"rounds": record, "rounds_table": rounds.rounds_table(record) if record else None}
 
 
 def _trust(gathered: Gathered) -> dict[str, Any]:
