@@ -18,6 +18,7 @@ from limbeck.seeds import derive
 from limbeck.store import digest_path, read_records
 
 PROMPTS = 40
+A_REPLY_USD = 7 * 1e-6 + 11 * 2e-6  # by the fake server's usage, and the list of prices below
 RECIPE = """
 name = "own"
 [model]
@@ -44,6 +45,7 @@ teacher = "openai:some-model"
 endpoint.base_url = {url}
 endpoint.max_retries = 0
 budget.tokens = {tokens}
+prices = {prices}
 [mix]
 heldout_pairs = 1
 [arms.zero_shot]
@@ -78,7 +80,9 @@ def written(folder: Path, url: str) -> Path:
         "evaluation": [{"prompt": f"Write of place {n}."} for n in range(5)],
     }
     places = {name: write_lines(folder / f"{name}.jsonl", lines) for name, lines in rows.items()}
-    named = {"student": student(folder / "base"), **places}
+    prices = folder / "prices.toml"
+    prices.write_text('date = "2026-11-01"\n[models]\nsome-model = { input = 1, output = 2 }\n')
+    named = {"student": student(folder / "base"), "prices": prices, **places}
     text = {name: json.dumps(str(place)) for name, place in named.items()}
     path = folder / "recipe.toml"
     path.write_text(RECIPE.format(url=json.dumps(url), tokens=10**7, **text))
@@ -112,6 +116,9 @@ def test_all_rounds_share_one_budget_and_one_judge_and_ask_other_prompts(
         assert more.ran[0] == "rounds/2/teach"
     assert not list((folder / "rounds").rglob("*.sqlite"))
     assert len(server.bodies) > first
+    found = RoundsRecord.model_validate_json((folder / "rounds" / "rounds.json").read_text())
+    bought = (first, len(server.bodies) - first)
+    assert [one.usd for one in found.rounds] == pytest.approx([number * A_REPLY_USD for number in bought])
     _see_judge_and_prompts(folder)
 
 

@@ -82,7 +82,8 @@ def teach_pairs(
         usd, own_usd = usd_spent(store, *budgets), usd_spent_on(tally.keys(), store, *budgets)
     result = _result(recipe, teacher, weaker, tables, office.made, tally)
     facts = result.facts if own_usd is None else result.facts | {"replies_usd": own_usd}
-    return result.model_copy(update={"money_usd": usd, "facts": facts})
+    money = usd if recipe.rounds.number == 1 else own_usd  # the store of a further round holds all rounds' replies
+    return result.model_copy(update={"money_usd": money, "facts": facts})
 
 
 class _Office:
