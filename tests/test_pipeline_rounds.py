@@ -19,7 +19,7 @@ from limbeck.store import digest_path, read_records
 ROUND = ["mine", "teach", "screen", "export", "mix/mixed", "audit", "dpo/mixed", "evaluate/mixed",
          "heldout_pairs/base", "heldout_pairs/sft", "heldout_pairs/mixed", "verdict", "report"]  # fmt: skip
 ARM = "arms={mixed={zero_shot=2,on_policy=2}}"
-ALL = ("rounds.count=3", "rounds.stop_when_unclear=false", ARM, "dpo.epochs=1", "corpus.tasks.pool=24")
+ALL = ("rounds.count=2", "rounds.stop_when_unclear=false", ARM, "dpo.epochs=1", "corpus.tasks.pool=24")
 # Each goes on where the one before it was killed: before a round has its recipe, in its mining, between checkpoints,
 # before a round has its verdict's manifest, and before all are added up.
 KILLS = (
@@ -43,14 +43,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(recipe: Path) -> Path:
-    """A finished run of three rounds, made of one of two, to be looked at and not to be touched."""
+    """A finished run of two rounds, made of one of one, to be looked at and not to be touched."""
     folder = recipe.parent / "run"
-    first = limbeck("run", recipe, "--out", folder, *settings(*ALL, "rounds.count=2")).done()
-    assert first.ran[-len(ROUND) - 2 :] == [*of_round(2), "rounds", "report"]
+    limbeck("run", recipe, "--out", folder, *settings(*ALL, "rounds.count=1")).done()
     # A round more runs alone: what was drawn for fewer has not moved.
     more = limbeck("run", recipe, "--out", folder, *settings(*ALL)).done()
-    assert more.ran == ["corpus", *of_round(3), "rounds", "report"]
-    assert "No further round: all 3 rounds were made." in more.out
+    assert more.ran == ["corpus", *of_round(2), "rounds", "report"]
+    assert "No further round: all 2 rounds were made." in more.out
     return folder
 
 
@@ -75,36 +74,37 @@ def test_a_second_run_does_nothing_and_every_round_is_a_fresh_run_folder(run: Pa
     assert limbeck("run", recipe, "--out", run, *settings(*ALL)).done().ran == []
     standings = limbeck("status", run).done().out.splitlines()
     names = [line.split()[0] for line in standings if " fresh" in line]
-    assert names[-2 * len(ROUND) - 2 :] == [*of_round(2), *of_round(3), "rounds", "report"]
+    assert names[-len(ROUND) - 2 :] == [*of_round(2), "rounds", "report"]
     assert not [line for line in standings if " stale" in line or " waiting" in line]
-    own = limbeck("status", run / "rounds" / "3").done().out.splitlines()
+    own = limbeck("status", run / "rounds" / "2").done().out.splitlines()
     assert [line.split()[0] for line in own if " fresh" in line] == ROUND
-    assert limbeck("run", run / "rounds" / "3" / "recipe.toml").complaint.startswith(
+    assert limbeck("run", run / "rounds" / "2" / "recipe.toml").complaint.startswith(
         "rounds.number: this is the recipe"
     )
 
 
 def test_every_round_goes_on_from_the_last_ones_model_and_is_compared_with_it(finished: Path) -> None:
-    last = finished
-    for number in (2, 3):
-        folder = finished / "rounds" / str(number)
-        before = digest_path(last / "dpo" / "mixed" / "model")
-        inputs = {unit: read_manifest(folder / unit) for unit in ("mine", "dpo/mixed", "verdict")}
-        mined, trained, judged = (manifest.inputs for manifest in inputs.values() if manifest is not None)
-        assert mined["student"] == trained["policy"] == trained["reference"] == before
-        assert judged["sft/replies"] == digest_path(last / "evaluate" / "mixed" / "replies.jsonl")
-        assert judged["test"] == digest_path(finished / "corpus" / "test.jsonl")
-        verdict = Verdict.model_validate_json((folder / "verdict" / "verdict.json").read_text())
-        assert verdict.sentence.startswith(f"Round {number}, in which SFT stands for the model of round {number - 1}. ")
-        found = verdict.of("mixed", "sft", "verifier")
-        assert found is not None
-        assert found.difference == record(finished).rounds[number - 1].gain
-        last = folder
+    see_chain(finished, 2)
+
+
+def see_chain(run: Path, number: int) -> None:
+    last = run if number == 2 else run / "rounds" / str(number - 1)
+    folder = run / "rounds" / str(number)
+    before = digest_path(last / "dpo" / "mixed" / "model")
+    found = {unit: read_manifest(folder / unit) for unit in ("mine", "dpo/mixed", "verdict")}
+    mined, trained, judged = (manifest.inputs for manifest in found.values() if manifest is not None)
+    assert mined["student"] == trained["policy"] == trained["reference"] == before
+    assert judged["sft/replies"] == digest_path(last / "evaluate" / "mixed" / "replies.jsonl")
+    assert judged["test"] == digest_path(run / "corpus" / "test.jsonl")
+    verdict = Verdict.model_validate_json((folder / "verdict" / "verdict.json").read_text())
+    assert verdict.sentence.startswith(f"Round {number}, in which SFT stands for the model of round {number - 1}. ")
+    gain = verdict.of("mixed", "sft", "verifier")
+    assert gain is not None
+    assert gain.difference == record(run).rounds[number - 1].gain
 
 
 def test_no_problem_is_in_two_rounds_nor_in_any_other_part_of_the_corpus(finished: Path) -> None:
-    names = ("pool", "fresh", "pool_round_2", "fresh_round_2", "pool_round_3", "fresh_round_3",
-             "demonstrations", "validation", "test", "transfer")  # fmt: skip
+    names = ("pool", "fresh", "pool_round_2", "fresh_round_2", "demonstrations", "validation", "test", "transfer")
     seen: set[object] = set()
     for name in names:
         lines = (finished / "corpus" / f"{name}.jsonl").read_text().splitlines()
@@ -112,16 +112,15 @@ def test_no_problem_is_in_two_rounds_nor_in_any_other_part_of_the_corpus(finishe
         assert rows
         assert not seen & set(rows), name
         seen |= set(rows)
-    for number in (2, 3):
-        pairs = read_records(finished / "rounds" / str(number) / "mix" / "mixed" / "train.jsonl", Pair)
-        pool = read_records(finished / "corpus" / f"pool_round_{number}.jsonl", PromptRow)
-        assert {prompt_identity(pair) for pair in pairs} <= {prompt_identity(row) for row in pool}
+    pairs = read_records(finished / "rounds" / "2" / "mix" / "mixed" / "train.jsonl", Pair)
+    pool = read_records(finished / "corpus" / "pool_round_2.jsonl", PromptRow)
+    assert {prompt_identity(pair) for pair in pairs} <= {prompt_identity(row) for row in pool}
 
 
 def test_the_record_and_the_report_show_every_round_with_what_it_took(finished: Path) -> None:
     found = record(finished)
-    assert (found.arm, found.judge, found.asked_for, found.stopped) == ("mixed", "verifier", 3, "all")
-    assert [one.number for one in found.rounds] == [1, 2, 3]
+    assert (found.arm, found.judge, found.asked_for, found.stopped) == ("mixed", "verifier", 2, "all")
+    assert [one.number for one in found.rounds] == [1, 2]
     for one in found.rounds:
         folder = finished if one.number == 1 else finished / "rounds" / str(one.number)
         assert one.pairs == len((folder / "mix" / "mixed" / "train.jsonl").read_text().splitlines()) == 4
@@ -144,8 +143,7 @@ def test_a_new_beta_trains_every_round_again_and_mines_what_the_new_students_fai
     assert ran[0] == "dpo/mixed"
     assert "corpus" not in ran
     assert "mine" not in ran
-    for number in (2, 3):
-        assert {f"rounds/{number}/{unit}" for unit in ("mine", "dpo/mixed", "verdict")} <= set(ran)
+    assert {f"rounds/2/{unit}" for unit in ("mine", "dpo/mixed", "verdict")} <= set(ran)
 
 
 def test_what_is_lost_of_a_round_is_made_again_as_it_was(run: Path, recipe: Path) -> None:
@@ -166,26 +164,33 @@ def test_a_round_that_gains_nothing_clear_is_the_last_one(run: Path, recipe: Pat
     assert (found.stopped, len(found.rounds)) == ("unclear", 1)
     assert found.why == "round 1 did not clearly gain on the model before it: its 95 % interval holds zero"
     assert any("was decided on the test prompts" in limit for limit in found.limits)
-    assert (run / "rounds" / "3" / "verdict" / MANIFEST).is_file()  # nothing that was made is thrown away
+    assert (run / "rounds" / "2" / "verdict" / MANIFEST).is_file()  # nothing that was made is thrown away
     names = [line.split()[0] for line in limbeck("status", run).done().out.splitlines() if line]
     assert not [name for name in names if name.startswith("rounds/")]
 
 
 def test_chat_is_with_the_last_rounds_model_unless_another_is_named(run: Path) -> None:
-    assert "base on the left, round-3 on the right" in limbeck("chat", run, stdin="").done().err
+    assert "base on the left, round-2 on the right" in limbeck("chat", run, stdin="").done().err
     named = limbeck("chat", run, "--model", "round-2", "--before", "mixed", stdin="").done()
     assert "mixed on the left, round-2 on the right" in named.err
     own = limbeck("chat", run / "rounds" / "2", "--before", "sft", stdin="").done()
     assert "sft on the left, mixed on the right" in own.err
 
 
-def test_rounds_killed_again_and_again_end_as_rounds_that_never_were(finished: Path, run: Path, recipe: Path) -> None:
+@pytest.mark.slow
+def test_three_rounds_killed_again_and_again_end_as_rounds_that_never_were(
+    finished: Path, run: Path, recipe: Path
+) -> None:
+    undisturbed = Path(shutil.copytree(finished, run.parent / "undisturbed"))
+    three = settings(*ALL, "rounds.count=3")
+    limbeck("run", recipe, "--out", undisturbed, *three).done()
+    see_chain(undisturbed, 3)
     shutil.rmtree(run / "rounds")
     for point, number in KILLS:
-        with process(point, number, "SIGKILL", "run", recipe, "--out", run, *settings(*ALL)) as killed:
+        with process(point, number, "SIGKILL", "run", recipe, "--out", run, *three) as killed:
             _, err = killed.communicate(timeout=120)
         assert killed.returncode == -signal.SIGKILL, (point, err)
-    last = limbeck("run", recipe, "--out", run, *settings(*ALL)).done()
+    last = limbeck("run", recipe, "--out", run, *three).done()
     assert last.ran == ["rounds", "report"]
-    assert left(run) == left(finished)
+    assert left(run) == left(undisturbed)
     assert not list(run.rglob(IN_PROGRESS))
