@@ -133,8 +133,10 @@ def report(
 @app.command(rich_help_panel=_WHOLE_RUN)
 def chat(
     folder: RunFolder,
-    model: Annotated[str | None, typer.Option(help="Arm to talk to; by default the first of the recipe.")] = None,
-    before: Annotated[str, typer.Option(help="Model to set beside it: base, sft or another arm.")] = "base",
+    model: Annotated[
+        str | None, typer.Option(help="Arm or round-K to talk to; by default the last round's, or the first arm.")
+    ] = None,
+    before: Annotated[str, typer.Option(help="Model to set beside it: base, sft, another arm or round-K.")] = "base",
     temperature: Annotated[float, typer.Option(min=0, max=5, help="0 is greedy.")] = 0.0,
 ) -> None:
     """Talk to the result, side by side with the model before."""

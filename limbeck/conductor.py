@@ -1,23 +1,28 @@
 """Carrying the pipeline out: what is stale runs, in order, each unit through its manifest; stages are imported then."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from limbeck import rounds
 from limbeck.console import clock, say
-from limbeck.errors import RecipeError
+from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError
 from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
 from limbeck.recipe_verdict import Judge as JudgeName
+from limbeck.records_rounds import Stopped
+from limbeck.round_folders import ROUNDS, round_folder
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.unit import BASE, SFT, Unit
+from limbeck.units_rounds import rounds_unit
 from limbeck.units_verdict import steps_of
 
 _ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
@@ -34,24 +39,47 @@ class Standing:
 
 
 def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
-    """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one."""
-    stale: list[str] = []
+    """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one; of those of rounds too."""
     if (folder / MACHINE_FILE).is_file():
         recipe = settled(recipe, folder)
+    stale: dict[Path, str] = {}
     for unit in units(recipe, base):
-        inputs = {name: folder / path for name, path in unit.inputs.items()}
-        waits = [name for name in stale if any(_lies_in(path, folder / name) for path in inputs.values())]
-        missing = [path for path in inputs.values() if not path.exists()]
-        if waits or missing:
-            stale.append(unit.name)
-            reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
-            yield Standing(unit, reason, "waiting")
-            continue
-        digests = {name: digest_path(path) for name, path in inputs.items()}
-        why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
-        if why:
-            stale.append(unit.name)
-        yield Standing(unit, why, "stale" if why else "fresh")
+        if unit.step == ROUNDS:
+            so_far = rounds.reached(recipe, folder)
+            for number in range(2, so_far.begun + 1):
+                yield from _standings_of_round(recipe, base, folder, number, stale)
+            yield _standing(rounds_unit(recipe, max(so_far.done, 1), so_far.stopped or "all"), recipe, folder, stale)
+        else:
+            yield _standing(unit, recipe, folder, stale)
+
+
+def _standings_of_round(
+    recipe: Recipe, base: Path, folder: Path, number: int, stale: dict[Path, str]
+) -> Iterator[Standing]:
+    own = rounds.round_recipe(recipe, number)
+    for unit in units(own, base):
+        yield _standing(unit, own, round_folder(folder, number), stale, f"{ROUNDS}/{number}/")
+
+
+def _standing(unit: Unit, recipe: Recipe, folder: Path, stale: dict[Path, str], prefix: str = "") -> Standing:
+    """Where one unit stands; `stale`: the folders of those before it that will run, by what they are called."""
+    inputs, named = _inputs(unit, folder), replace(unit, name=f"{prefix}{unit.name}")
+    waits = [name for place, name in stale.items() if any(_lies_in(path, place) for path in inputs.values())]
+    missing = [path for path in inputs.values() if not path.exists()]
+    if waits or missing:
+        stale[folder / unit.name] = named.name
+        reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
+        return Standing(named, reason, "waiting")
+    digests = {name: digest_path(path) for name, path in inputs.items()}
+    why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
+    if why:
+        stale[folder / unit.name] = named.name
+    return Standing(named, why, "stale" if why else "fresh")
+
+
+def _inputs(unit: Unit, folder: Path) -> dict[str, Path]:
+    """A unit's inputs by name: what lies beside a round's folder is named by its shortest path."""
+    return {name: Path(os.path.normpath(folder / path)) for name, path in unit.inputs.items()}
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -76,7 +104,42 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         for unit in units(recipe, base):
             if unit.step not in within:
                 return
-            run_unit(unit, recipe, folder)
+            run_unit(_further_rounds(recipe, base, folder) if unit.step == ROUNDS else unit, recipe, folder)
+
+
+def _further_rounds(recipe: Recipe, base: Path, folder: Path) -> Unit:
+    """Carry out the rounds after the first, as many as there are to be; returns the unit that adds them up."""
+    done, stopped = 1, rounds.stopped_after(recipe, folder, 1)
+    while stopped is None:
+        stopped = _run_round(recipe, base, folder, done + 1)
+        if stopped is None:
+            done += 1
+            stopped = rounds.stopped_after(recipe, folder, done)
+    return rounds_unit(recipe, done, stopped)
+
+
+def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Stopped | None:
+    """Carry out a further round in a folder of its own; returns why that could not be, where it is no fault."""
+    own, folder = rounds.round_recipe(recipe, number), round_folder(run_folder, number)
+    with claimed(folder, own):
+        listed = units(own, base)
+        for name in _judges_needed(own, base, folder, [unit.step for unit in listed]):
+            preflight(name, own, folder)
+        for unit in listed:
+            try:
+                run_unit(unit, own, folder, f"{ROUNDS}/{number}/")
+            except NothingFailsError as end:
+                return _ended("nothing_fails", end)
+            except BudgetError as end:
+                if unit.step != "teach":  # a judge's: replies would be left unjudged, and that is no end of rounds
+                    raise
+                return _ended("budget", end)
+    return None
+
+
+def _ended(why: Stopped, end: LimbeckError) -> Stopped:
+    say(f"no further round: {end}")
+    return why
 
 
 def steps_until(listed: Sequence[Unit], until: str | None) -> list[str]:
@@ -120,16 +183,16 @@ def _judges_by_step(recipe: Recipe) -> dict[str, frozenset[JudgeName]]:
     return {"mine": mined, steps.evaluate: verdict - {"pairwise"}, steps.compare: verdict & {"pairwise"}}
 
 
-def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
-    """Run one unit in `folder` unless it is fresh."""
-    inputs = {name: folder / path for name, path in unit.inputs.items()}
+def run_unit(unit: Unit, recipe: Recipe, folder: Path, prefix: str = "") -> None:
+    """Run one unit in `folder` unless it is fresh; `prefix`: what its name has before it on the console."""
+    inputs, called = _inputs(unit, folder), f"{prefix}{unit.name}"
     place = folder / unit.name
     digests = {name: digest_path(path) for name, path in inputs.items()}
     why = why_stale(place, unit_key(unit.name, unit.part, recipe.seed, digests))
     if why is None:
-        say(f"{unit.name}: fresh", style="dim")
+        say(f"{called}: fresh", style="dim")
         return
-    say(f"{unit.name}: {why}")
+    say(f"{called}: {why}")
     given = {"run": folder} if unit.stage == "report" else inputs
     manifest = carry_out(
         unit=unit.name,
@@ -140,7 +203,7 @@ def run_unit(unit: Unit, recipe: Recipe, folder: Path) -> None:
         keep=unit.keep,
         work=lambda out: call_stage(unit.stage, recipe, given, out, unit.argument),
     )
-    say(f"{unit.name}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
+    say(f"{called}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
 
 
 def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path, argument: str | None) -> StageResult:

@@ -3,6 +3,7 @@
 LimbeckError                 exit code 2, shown as one sentence, never as a traceback
 ├── RecipeError              the recipe: unknown key, wrong type, value out of range, impossible combination
 ├── InputError               a user's file or data set: missing, malformed, empty, wrong schema
+│   └── NothingFailsError    mining: the student fails none of the prompts, so that there is nothing to learn from
 ├── ModelError               a model folder or hub id: missing, no chat template, unsupported attention, bad hash
 ├── RunFolderError           a run folder that belongs to another recipe, is in use, or is damaged
 ├── AuditError               pairs raised an alarm, and the recipe says to stop there
@@ -25,6 +26,10 @@ class RecipeError(LimbeckError):
 
 class InputError(LimbeckError):
     """A file or data set of the user's cannot be used as it is."""
+
+
+class NothingFailsError(InputError):
+    """The student fails none of the prompts it was asked; further rounds end there."""
 
 
 class ModelError(LimbeckError):

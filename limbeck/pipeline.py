@@ -16,6 +16,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe_pairs import MadeKind
 from limbeck.recipe_part import deciding_part
 from limbeck.responses import read_responses
+from limbeck.rounds import check_rounds
 from limbeck.students import served
 from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
@@ -32,6 +33,7 @@ from limbeck.units_pairs import (
     written_as,
 )
 from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
+from limbeck.units_rounds import rounds_unit, units_of_round
 from limbeck.units_verdict import SAID_OF_REPLIES, compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
@@ -42,6 +44,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: naming what is missing; TeacherError: where a teacher or a judge lacks its key.
         InputError: where a file of somebody's responses cannot be read.
     """
+    check_rounds(recipe)
     lora.check_installed(recipe)
     tracking.check_installed(recipe.track)
     embedding.encoder_folder(recipe.screen.embedder)
@@ -137,12 +140,15 @@ def _check_teachers(recipe: Recipe) -> None:
 
 
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
-    """Every unit of the recipe's run, in order; `base` is the folder of the student's base model."""
+    """Every unit of the recipe's run, in order; `base` is the folder of the student's base model.
+
+    Of a recipe of one round of a run: the units of that round's folder.
+    """
     corpus = Path("corpus")
     kinds: tuple[str, ...] = tuple(recipe.pair_kinds())
     taught = tuple(kind for kind in get_args(MadeKind) if kind in kinds)
     listed = [
-        Unit("corpus", _local_sources(recipe), part_of(recipe, "corpus") | judging_part(recipe)),
+        Unit("corpus", _local_sources(recipe), _corpus_part(recipe)),
         Unit(
             "retain",
             {"base": base, **files(corpus, "chat_train", "chat_heldout")},
@@ -184,6 +190,10 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     listed.append(verdict_unit(recipe))
     if recipe.evaluate.on == "validation":
         return tuple(listed)  # a report is about the test
+    if recipe.rounds.number > 1:
+        listed = units_of_round(listed, recipe)
+    if recipe.rounds.count > 1:
+        listed.append(rounds_unit(recipe))  # further rounds are carried out before it (conductor.py)
     manifests = {unit.name: Path(unit.name) / MANIFEST for unit in listed}
     return (*listed, Unit("report", manifests, _all_of(recipe)))
 
@@ -198,6 +208,11 @@ def part_alone(recipe: Recipe, stage: str) -> dict[str, Any]:
 
 def _all_of(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"servers", "track"}) | served.part_of(recipe, *recipe.servers)
+
+
+def _corpus_part(recipe: Recipe) -> dict[str, Any]:
+    rounds = {"rounds": recipe.rounds.count} if recipe.rounds.count > 1 else {}
+    return part_of(recipe, "corpus") | judging_part(recipe) | rounds
 
 
 def _local_sources(recipe: Recipe) -> dict[str, Path]:

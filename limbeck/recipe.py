@@ -17,6 +17,7 @@ from limbeck.recipe_fields import Name, Positive, Section, without_secrets
 from limbeck.recipe_mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe_pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe_published import Published, see_published
+from limbeck.recipe_rounds import Rounds, arm_going_on
 from limbeck.recipe_track import Track
 from limbeck.recipe_training import Dpo, Sft
 from limbeck.recipe_verdict import AGAINST, Evaluate, Judge, Judges, Reward
@@ -88,6 +89,7 @@ class Recipe(Section):
     judges: Judges = Judges()
     reward: Reward = Reward()
     track: Track = Track()
+    rounds: Rounds = Rounds()
     servers: dict[Name, Server] = Field({}, description="Servers of models by the model's name; empty: the built-in "
                                         "engine samples.")  # fmt: skip
     published: Published | None = Field(None, description="Published figures to set beside the run's own.")
@@ -107,6 +109,7 @@ class Recipe(Section):
         if self.published is not None:
             given = () if self.evaluate.against is None else (AGAINST,)
             see_published(self.published, ("base", "sft", *self.arms, *given), self.training_units())
+        self._see_rounds()
         for name, section in {"mine": self.mine, "evaluate": self.evaluate}.items():
             if self.servers and section.weights == "int8":
                 server = next(iter(self.servers))
@@ -126,6 +129,17 @@ class Recipe(Section):
                     raise ValueError(f"unknown key {field!r}: [{section}] has no such setting") from None
                 said = found["msg"].removeprefix("Value error, ")
                 raise ValueError(f"{field}: {said[0].lower()}{said[1:]} (found {found['input']!r:.80})") from None
+
+    def _see_rounds(self) -> None:
+        if self.rounds.count == 1:
+            return
+        if self.evaluate.on == "validation":
+            raise ValueError("rounds.count above 1 goes with evaluate.on 'test': rounds are told apart by the verdict")
+        arm_going_on(self.rounds, self.arms)
+        served = next((name for name in self.servers if name != "base"), None)
+        if served:
+            raise ValueError(f"servers.{served}: further rounds (rounds.count) sample from models that a server which "
+                             "was started before cannot hold; leave the server out")  # fmt: skip
 
     def _see_quotas(self) -> None:
         needed = self.pair_kinds()
@@ -263,9 +277,11 @@ class Recipe(Section):
 
     def judging_pairs(self, kind: PairKind) -> int:
         """How many pairs of a kind that a teacher makes are set aside for the judge: at most half, since arms get as
-        many. None where there are other pairs for it.
+        many. None where there are other pairs for it, or a judge from an earlier round.
         """
         kinds = self.pair_kinds()
+        if self.rounds.number > 1:  # the judge is the first round's
+            return 0
         if not self.reward_units() or self.pairs_for_judging() != "teacher" or not kinds.get(kind):
             return 0
         return min(-(-self.reward.pairs // len(kinds)), kinds[kind])

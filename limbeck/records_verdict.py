@@ -187,3 +187,9 @@ class Verdict(Record):
     pair_accuracies: tuple[PairAccuracy, ...] = ()
     judges: tuple[JudgeCard, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+
+    def of(self, candidate: str, baseline: str, judge: str) -> Comparison | None:
+        """The comparison of two models on the test prompts; None where no prompt was scored on both sides."""
+        asked = (candidate, baseline, judge)
+        found = (c for c in self.comparisons if c.split == "test" and (c.candidate, c.baseline, c.judge) == asked)
+        return next(found, None)

@@ -6,6 +6,9 @@ from limbeck import conductor, pipeline
 from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
+from limbeck.round_folders import ROUNDS
+from limbeck.rounds import FILE as ROUNDS_FILE
+from limbeck.rounds_table import show_rounds
 from limbeck.summary import read_verdict, show_verdict
 from limbeck.units_verdict import steps_of
 from limbeck.verdict_tables import show_published
@@ -33,6 +36,8 @@ def show_end(recipe: Recipe, folder: Path) -> None:
     show_verdict(path)
     if recipe.evaluate.on == "validation":
         return
+    if recipe.rounds.count > 1:
+        show_rounds(folder / ROUNDS / ROUNDS_FILE)
     beside = rows_of(recipe, read_verdict(path))
     if beside is not None:
         show_published(beside)

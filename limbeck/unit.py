@@ -18,6 +18,7 @@ _STAGES = {
     "dpo_first": "dpo",
     "sft_first": "sft",
     "sft_arms": "sft",
+    "rounds": "verdict.rounds",
 }
 
 

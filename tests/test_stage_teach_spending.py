@@ -6,13 +6,13 @@ from limbeck.api import ReplyStore
 from limbeck.api.budget import Budget
 from limbeck.api.prices import NANO, Price
 from limbeck.api.reply_store import Cost as Booked
-from limbeck.stages.teach.spending import Cost, usd_spent
+from limbeck.stages.teach.spending import Cost, usd_spent, usd_spent_on
 
 PRICE = Price(input=1.0, output=1.0)
 
 
-def pay(store: ReplyStore, usd: float) -> None:
-    attempt = store.begin("k", "k", "{}")
+def pay(store: ReplyStore, usd: float, key: str = "k") -> None:
+    attempt = store.begin(key, "k", "{}")
     assert attempt is not None
     store.settle(attempt, Booked(500, 500, round(usd * NANO)))
 
@@ -35,3 +35,14 @@ def test_without_a_price_tokens_are_counted_and_without_a_limit_nothing_is_said(
         assert Cost(store, Budget(), 6).note() == ""
         assert usd_spent(store, Budget()) is None
         assert usd_spent(store, Budget(price=PRICE)) == 0.0
+
+
+def test_what_some_replies_cost_is_every_attempt_at_them_and_at_no_other(tmp_path: Path) -> None:
+    with ReplyStore(tmp_path / "r.sqlite") as store:
+        for usd, key in ((1.0, "a"), (0.25, "a"), (4.0, "b"), (0.5, "c")):
+            pay(store, usd, key)
+        lost = store.begin("c", "k", "{}", Booked(500, 500, round(0.1 * NANO)))
+        assert lost is not None
+        store.lose(lost)
+        assert usd_spent_on({"a", "c", "never asked"}, store, Budget(), Budget(price=PRICE)) == 1.85
+        assert usd_spent_on({"a"}, store, Budget()) is None

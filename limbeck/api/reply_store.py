@@ -194,6 +194,12 @@ class ReplyStore:
         with _sqlite_errors(self.path):
             return Spent(*self._database.execute("SELECT tokens, nano_dollars FROM spent").fetchone())
 
+    def cost_by_key(self) -> dict[str, int]:
+        """Nano-dollars by key: of all attempts at it, the worst cases of those that are not settled included."""
+        with _sqlite_errors(self.path):
+            rows = self._database.execute("SELECT key, SUM(nano_dollars) FROM attempts GROUP BY key").fetchall()
+        return {str(key): int(nano) for key, nano in rows}
+
     def attempts(self) -> dict[str, int]:
         """How many attempts are `open` (in flight, or were when a run was killed), `settled` and `lost`."""
         with _sqlite_errors(self.path):

@@ -1,10 +1,11 @@
-"""Where a judge's replies and its books lie: one file a run, so that its budget holds over all of the run's stages."""
+"""Where a judge's replies and its books lie: one file a run, for all its stages and rounds, as its budget is."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.api.prices import NANO
 from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.round_folders import whole_run
 
 _RUN = "recipe.toml"  # what a run folder holds
 _DEPTH = 2  # a stage's folder is `mine` or `evaluate/MODEL`
@@ -21,8 +22,8 @@ def judge_store(name: str, out: Path) -> Path:
 
 
 def run_store(name: str, run: Path) -> Path:
-    """The same, for the run in the folder `run`."""
-    return run / FOLDER / f"{name}.sqlite"
+    """The same, for the run in the folder `run`, or of which that is a round."""
+    return whole_run(run) / FOLDER / f"{name}.sqlite"
 
 
 class Paid(NamedTuple):

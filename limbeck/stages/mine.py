@@ -1,7 +1,8 @@
 """Find the prompts the student fails (paper step 4), and as many drawn at random, as a control.
 
 Reads: `student` (model; a served one can do without), `pool` (prompts; of one with follow-ups the first turn), and
-    `reward_model` (a reward model trained here) where it judges.
+    `reward_model` (a reward model trained here) where it judges. In a further round `asked_1` ... (the replies of the
+    rounds before), and `judging` (the pairs that its judge learnt from).
 Writes: `weak.jsonl`, `random.jsonl` (weak prompts with the failing and the right replies), `replies.jsonl`,
     `judgements.jsonl`.
 Start reading at: `run`, then `weak_prompts`.
@@ -10,24 +11,28 @@ Start reading at: `run`, then `weak_prompts`.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from typing import NamedTuple
 
 from limbeck import seeds
 from limbeck.console import say
-from limbeck.errors import InputError
+from limbeck.errors import InputError, NothingFailsError
 from limbeck.judges import Exchange, Judge, judge_store, make_judge
 from limbeck.judges.protocol import unscored
+from limbeck.likeness import opening
 from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_mine import Mine
-from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt
+from limbeck.records import Judgement, Pair, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
 
 NOBODY = "nobody (rule all)"
+ASKED = "asked_"
+THE_JUDGES = "same prompt as a pair that a judge learnt from"
 CUT = "failing reply cut off, so no rejected response"
 ON_WEAK_PROMPTS = frozenset(
     {"zero_shot", "few_shot", "revise", "on_policy", "own", "reference", "divergence", "contrast"}
@@ -50,8 +55,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
 
     Raises:
         TeacherError: where the student's server or the judge is out of reach.
-        InputError: where the pool is empty, the judge can judge none, or the student fails none, so that there is
-            nothing to mine.
+        InputError: where the pool is empty, or the judge can judge none. NothingFailsError: where the student fails
+            none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
     if pool and recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
@@ -61,7 +66,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         raise InputError("the pool holds no prompt, so there is nothing to mine: what was left out of corpus.prompts, "
                          "and why, stands in the drops of corpus/manifest.json")  # fmt: skip
     rng = seeds.rng(recipe.seed, "mine")
-    rows = pool if len(pool) <= recipe.mine.max_prompts else rng.sample(pool, recipe.mine.max_prompts)
+    open_to_all = _without_the_judges(pool, inputs)
+    rows = _drawn(open_to_all, _asked_before(inputs), recipe.mine.max_prompts, rng)
     settings = settled(recipe, rows)
     if settings.rule == "all":
         say("  mining: nobody judges the student's replies here, so every prompt asked counts as weak")
@@ -81,7 +87,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     mined = mined_prompts(settings, answered, judgements, references, failed)
     weak = [row for row in mined if row.id in failed]
     if not weak and recipe.pair_kinds().keys() & ON_WEAK_PROMPTS:
-        raise InputError(f"the student fails none of the {len(mined)} pool prompts: nothing to mine; make them harder")
+        asked_for = f"the student fails none of the {len(mined)} pool prompts"
+        raise NothingFailsError(f"{asked_for}: nothing to mine; make them harder")
     rng.shuffle(weak)
     control = list(mined)
     rng.shuffle(control)
@@ -89,17 +96,39 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     control = control[: max(len(weak), recipe.max_candidates("random"))]
     write_records(out / "random.jsonl", control)
     cut = sum(not row.failures for row in weak)
-    without_score = 0 if settings.judge is None else sum(judgement.score is None for judgement in judgements)
+    drops = {CUT: cut, THE_JUDGES: len(pool) - len(open_to_all)}
+    drops["unscored"] = 0 if settings.judge is None else sum(judgement.score is None for judgement in judgements)
     return StageResult(
         counts_in={"pool": len(pool), "asked": len(rows)},
         counts_out={"weak": len(weak), "random": len(control)},
-        drops=asked.drops | {reason: count for reason, count in (("unscored", without_score), (CUT, cut)) if count},
+        drops=asked.drops | {reason: number for reason, number in drops.items() if number},
         tokens={"sampled": asked.tokens},
         facts={"rule": settings.rule, "judge": settings.judge or NOBODY,
                "fail_rate": round(len(weak) / max(len(_by_prompt(judgements)), 1), 4) if settings.judge else None,
                "weak_with_a_right_reply": sum(bool(row.successes) for row in weak),
                "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | facts,
     )  # fmt: skip
+
+
+def _without_the_judges(pool: list[PromptRow], inputs: Mapping[str, Path]) -> list[PromptRow]:
+    """The pool without the prompts of the pairs that a judge learnt from, where there are such."""
+    shut = {opening(pair) for pair in read_records(inputs["judging"], Pair)} if "judging" in inputs else set()
+    return [row for row in pool if opening(row) not in shut] if shut else pool
+
+
+def _asked_before(inputs: Mapping[str, Path]) -> set[str]:
+    """The prompts that earlier rounds asked: ids of the replies in `asked_1`, `asked_2` ..."""
+    return {reply.prompt_id for name in inputs if name.startswith(ASKED) for reply in read_records(inputs[name], Reply)}
+
+
+def _drawn(pool: list[PromptRow], asked: Set[str], most: int, rng: Random) -> list[PromptRow]:
+    """At most so many prompts: at random, those that were asked before only where the others are too few."""
+    if len(pool) <= most:
+        return pool
+    new = [row for row in pool if row.id not in asked]
+    if len(new) >= most:
+        return rng.sample(new, most)
+    return new + rng.sample([row for row in pool if row.id in asked], most - len(new))
 
 
 def settled(recipe: Recipe, rows: Sequence[PromptRow]) -> Mine:

@@ -5,7 +5,7 @@ from limbeck.tasks.arithmetic import check_arithmetic
 from limbeck.tasks.families import FAMILIES, TRAINED, TRANSFER, Family, family
 from limbeck.tasks.scoring import Score, score
 from limbeck.tasks.slips import slip
-from limbeck.tasks.splits import SPLITS, Split, draw_splits
+from limbeck.tasks.splits import SPLITS, Split, draw_rounds, draw_splits
 
 __all__ = [
     "FAMILIES",
@@ -16,6 +16,7 @@ __all__ = [
     "Score",
     "Split",
     "check_arithmetic",
+    "draw_rounds",
     "draw_splits",
     "extract_answer",
     "family",

@@ -5,7 +5,7 @@ never moves an evaluation item. It knows no questions and no solutions, only fam
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from limbeck import seeds
 from limbeck.errors import RecipeError
@@ -18,6 +18,8 @@ Split = Literal["test", "transfer", "validation", "sft", "pool", "fresh"]
 
 # In the order in which they are drawn: each refuses the contents of those before it.
 SPLITS: tuple[Split, ...] = ("test", "transfer", "validation", "sft", "pool", "fresh")
+# Those that every further round of a run draws anew, after all splits of the rounds before it.
+ANEW: tuple[Split, ...] = ("pool", "fresh")
 
 # A generator draws item i from `Random(seed + i)`. Every (seed, family, split) owns a block of this many numbers, of
 # which it can use the first `gym.MAX_DRAWS`.
@@ -50,15 +52,28 @@ def draw_splits(
     `families` are the trained ones; the transfer split always holds the families and templates never trained on. No
     content occurs twice, within a split or across them. RecipeError where a family has no more contents to give.
     """
+    return draw_rounds(counts, families, seed, 1)[0]
+
+
+def draw_rounds(
+    counts: Mapping[Split, int], families: Sequence[str], seed: int, rounds: int
+) -> list[dict[Split, tuple[PromptRow, ...]]]:
+    """Return `draw_splits`, then for every further round the splits of `ANEW`; no content occurs twice in all of them.
+
+    More rounds move nothing of fewer.
+    """
     _check(counts, families)
-    seen: set[str] = set()
-    drawn: dict[Split, tuple[PromptRow, ...]] = {}
-    for split in SPLITS:
-        if split in counts:
-            names = TRANSFER if split == "transfer" else tuple(families)
-            shares = divide(counts[split], len(names))
-            drawn[split] = _draw_split(split, dict(zip(names, shares, strict=True)), seed, seen)
-    return {split: drawn[split] for split in counts}
+    drawing = _Drawing(seed, set(), {})
+    drawn: list[dict[Split, tuple[PromptRow, ...]]] = []
+    for number in range(1, rounds + 1):
+        found: dict[Split, tuple[PromptRow, ...]] = {}
+        for split in SPLITS if number == 1 else ANEW:
+            if split in counts:
+                names = TRANSFER if split == "transfer" else tuple(families)
+                shares = divide(counts[split], len(names))
+                found[split] = _draw_split(split, dict(zip(names, shares, strict=True)), drawing, number)
+        drawn.append({split: found[split] for split in counts if split in found})
+    return drawn
 
 
 def divide(total: int, parts: int) -> list[int]:
@@ -80,20 +95,36 @@ def _check(counts: Mapping[Split, int], families: Sequence[str]) -> None:
             raise RecipeError(f"The task family {name!r} is kept for the transfer split and is never trained on.")
 
 
-def _draw_split(split: Split, shares: Mapping[str, int], seed: int, seen: set[str]) -> tuple[PromptRow, ...]:
-    """Draw one split's rows and shuffle them; their contents join `seen`."""
+class _Drawing(NamedTuple):
+    """What has been drawn: contents seen so far, and by split and family the problems still to come."""
+
+    seed: int
+    seen: set[str]
+    streams: dict[tuple[Split, str], Iterator[Problem]]
+
+    def stream(self, split: Split, name: str) -> Iterator[Problem]:
+        """A further round goes on in the numbers of its split where the one before it stopped."""
+        if (split, name) not in self.streams:
+            self.streams[split, name] = _unseen(family(name), split, self.seed, self.seen)
+        return self.streams[split, name]
+
+
+def _draw_split(split: Split, shares: Mapping[str, int], drawing: _Drawing, number: int) -> tuple[PromptRow, ...]:
+    """Draw one split's rows for a round and shuffle them; their contents join `drawing.seen`."""
     rows = []
     for name, share in shares.items():
-        problems = _unseen(family(name), split, seed, seen)
-        for number in range(share):
+        problems, first = drawing.stream(split, name), share * (number - 1)
+        for place in range(share):
             problem = next(problems, None)
             if problem is None:
+                of_round = f" of round {number}" if number > 1 else ""
                 raise RecipeError(
-                    f"The task family {name!r} has no new problem left for the split {split!r}: "
-                    f"{number} of {share} found. Ask for fewer rows."
+                    f"The task family {name!r} has no new problem left for the split {split!r}{of_round}: "
+                    f"{place} of {share} found. Ask for fewer rows{' or rounds' if number > 1 else ''}."
                 )
-            rows.append(_row(problem, f"{split}/{name}/{number}"))
-    seeds.rng(seed, "tasks", "shuffle", split).shuffle(rows)
+            rows.append(_row(problem, f"{split}/{name}/{first + place}"))
+    purpose = ("tasks", "shuffle", split, *((number,) if number > 1 else ()))
+    seeds.rng(drawing.seed, *purpose).shuffle(rows)
     return tuple(rows)
 
 

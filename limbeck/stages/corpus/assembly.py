@@ -14,11 +14,12 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe_corpus import Corpus, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow, Record
+from limbeck.round_folders import drawn_anew
 from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat
 from limbeck.stages.corpus.judging import SET_ASIDE, set_aside
 from limbeck.stages.corpus.reading import Reader
 from limbeck.store import write_records
-from limbeck.tasks import SPLITS, TRAINED, Split, draw_splits
+from limbeck.tasks import SPLITS, TRAINED, Split, draw_rounds
 
 AnyRow = TypeVar("AnyRow", bound=PromptRow)
 
@@ -68,40 +69,64 @@ def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
 def _tables(recipe: Recipe, reader: Reader) -> dict[str, Sequence[Record]]:
     """Every file's records, not yet in their order: the evaluation's first, then the judges', then the rest."""
     corpus, seed = recipe.corpus, recipe.seed
-    tasks = _draw_tasks(corpus.tasks, seed)
+    tasks, *anew = _draw_tasks(corpus.tasks, seed, recipe.rounds.count)
     own_test = list(_distinct("evaluation", reader.prompts("evaluation", corpus.evaluation), reader))
     evaluation = [*tasks["test"], *own_test, *tasks["transfer"], *tasks["validation"]]
     chat = _chat(corpus, seed, EvaluationPrompts(evaluation), reader)
     held_out = _Shut(EvaluationPrompts([*evaluation, *chat.heldout]))
     human = _trainable("preferences", reader.pairs("preferences", corpus.preferences), held_out, reader)
     judging = _trainable("judging", reader.pairs("judging", corpus.judging), held_out, reader)
-    built_in = chain(chat.train, tasks["sft"], tasks["pool"], tasks["fresh"])
+    built_in = chain(
+        chat.train, tasks["sft"], *(drawn[split] for drawn in (tasks, *anew) for split in ("pool", "fresh"))
+    )
     judges = set_aside(recipe, judging, human, built_in)
     reader.drops.update({reason: count for reason, count in judges.drops.items() if count})
     held_out = held_out._replace(judges=judges.prompts)
     demonstrations = _demonstrations(corpus, seed, tasks, held_out, reader)
     prompts = reader.prompts("prompts", corpus.prompts) if corpus.prompts else map(_prompt_of_pair, judges.human)
-    pool = chain(tasks["pool"], prompts)
+    pool = _trainable("pool", chain(tasks["pool"], prompts), held_out, reader)
     return {
         "demonstrations": demonstrations.train,
         "demonstrations_validation": [*map(_worked, tasks["validation"]), *demonstrations.validation],
         "chat_train": chat.train,
         "chat_heldout": chat.heldout,
-        "pool": _trainable("pool", pool, held_out, reader),
+        "pool": pool,
         "fresh": _trainable("fresh", tasks["fresh"], held_out, reader),
         "validation": tasks["validation"],
         "test": [*tasks["test"], *own_test],
         "transfer": tasks["transfer"],
         "human": judges.human,
         **judges.files,
+        **_further_rounds(tasks, pool, anew, held_out, reader),
     }
 
 
-def _draw_tasks(settings: Tasks | None, seed: int) -> dict[Split, tuple[PromptRow, ...]]:
+def _further_rounds(
+    tasks: Mapping[Split, Sequence[PromptRow]],
+    pool: Sequence[PromptRow],
+    anew: Sequence[Mapping[Split, Sequence[PromptRow]]],
+    held_out: _Shut,
+    reader: Reader,
+) -> dict[str, list[PromptRow]]:
+    """What further rounds mine and have new prompts written after: built-in problems of their own, and in every pool
+    the user's prompts, of which mining takes first what no earlier round asked.
+    """
+    built_in = {row.id for row in tasks["pool"]}
+    own = [row for row in pool if row.id not in built_in]
+    tables: dict[str, list[PromptRow]] = {}
+    for number, drawn in enumerate(anew, start=2):
+        for split in ("pool", "fresh"):
+            name = drawn_anew(split, number)
+            tables[name] = _trainable(name, drawn[split], held_out, reader) + (own if split == "pool" else [])
+    return tables
+
+
+def _draw_tasks(settings: Tasks | None, seed: int, rounds: int) -> list[dict[Split, tuple[PromptRow, ...]]]:
+    """Every split of the first round, then what each further one draws anew."""
     if settings is None:
-        return dict.fromkeys(SPLITS, ())
+        return [dict.fromkeys(SPLITS, ()) for _ in range(rounds)]
     counts: dict[Split, int] = {split: getattr(settings, split) for split in SPLITS}
-    return draw_splits(counts, settings.families or TRAINED, seed)
+    return draw_rounds(counts, settings.families or TRAINED, seed, rounds)
 
 
 def _chat(corpus: Corpus, seed: int, evaluation: EvaluationPrompts, reader: Reader) -> ChatChoice:

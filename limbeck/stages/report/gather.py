@@ -17,7 +17,9 @@ from limbeck.recipe_verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
 from limbeck.records_alarms import Alarm
 from limbeck.records_audit import Audit
+from limbeck.records_rounds import RoundsRecord
 from limbeck.records_verdict import Preference, Verdict
+from limbeck.round_folders import lies_at
 from limbeck.stages.report.reading import Gap, OptionalFiles, whole
 
 
@@ -63,6 +65,7 @@ class Gathered:
     answers: dict[str, Answers]
     gaps: tuple[Gap, ...]
     judges_paid: dict[str, Paid] = field(default_factory=dict)
+    rounds: RoundsRecord | None = None
 
 
 def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathered:
@@ -72,7 +75,8 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
         InputError: where there is no verdict, or a file is malformed (naming file, line and field).
         RunFolderError: where a manifest, or a judge's books, are damaged.
     """
-    reader = _Reader(OptionalFiles(run_folder))
+    number, arm = recipe.rounds.number, recipe.rounds.arm or ""
+    reader = _Reader(OptionalFiles(run_folder, lambda path: lies_at(path, number, arm)))
     verdict = _read_verdict(run_folder / "verdict" / "verdict.json")
     audit = reader.audit() if recipe.arms else None
     return Gathered(
@@ -87,6 +91,7 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
         answers={score.model: reader.answers(score.model, recipe) for score in verdict.scores if answers},
         gaps=tuple(reader.files.gaps),
         judges_paid={judge: cost for judge in get_args(Judge) if (cost := paid(judge, run_folder)) is not None},
+        rounds=reader.rounds(),
     )
 
 
@@ -106,7 +111,7 @@ class _Reader:
         """Manifests by unit, in the order of a run and its models; a unit folder without one is a gap."""
         found = {}
         for name in _units(recipe):
-            folder = self.files.root / name
+            folder = self.files.at(name)
             if not folder.is_dir():
                 continue
             manifest = read_manifest(folder)
@@ -119,7 +124,12 @@ class _Reader:
     def audit(self) -> Audit | None:
         """What the audit of the pairs found."""
         path = "audit/audit.json"
-        return whole(self.files.root / path, Audit) if self.files.has("pairs", path) else None
+        return whole(self.files.at(path), Audit) if self.files.has("pairs", path) else None
+
+    def rounds(self) -> RoundsRecord | None:
+        """What further rounds gained, where there were to be some."""
+        path = self.files.at("rounds/rounds.json")
+        return whole(path, RoundsRecord) if path.is_file() else None
 
     def alarms(self, recipe: Recipe) -> list[Alarm]:
         """The alarms that units left; those of the audit stand in its own record."""
@@ -128,7 +138,7 @@ class _Reader:
 
     def metrics(self, recipe: Recipe) -> dict[str, tuple[Metric, ...]]:
         """Training curves by unit: SFT, then the recipe's arms, each after its first run, then the reward model."""
-        units = recipe.training_units()
+        units = [unit for unit in recipe.training_units() if recipe.rounds.number == 1 or unit != "sft"]
         found = {unit: self.files.records("training", f"{unit}/metrics.jsonl", Metric) for unit in units}
         reward = self.files.where_there("reward/metrics.jsonl", Metric)
         return found | ({"reward": reward} if reward else {})
@@ -137,7 +147,7 @@ class _Reader:
         """Held-out prompts; transfer prompts are missed only where the recipe asks for some."""
         wants_transfer = recipe.corpus.tasks is not None and recipe.corpus.tasks.transfer > 0
         found = [HeldOut("test", row) for row in self.files.records("replies", "corpus/test.jsonl", PromptRow)]
-        if wants_transfer or (self.files.root / "corpus/transfer.jsonl").is_file():
+        if wants_transfer or self.files.at("corpus/transfer.jsonl").is_file():
             rows = self.files.records("replies", "corpus/transfer.jsonl", PromptRow)
             found += [HeldOut("transfer", row) for row in rows]
         return tuple(found)
@@ -148,7 +158,7 @@ class _Reader:
         Replies of somebody else's model, which the recipe knows by a file only, are not missed.
         """
         folder = f"evaluate/{model}"
-        if model not in ("base", "sft", *recipe.arms) and not (self.files.root / folder).is_dir():
+        if model not in ("base", "sft", *recipe.arms) and not self.files.at(folder).is_dir():
             return Answers((), {}, {})
         replies = self.files.records("replies", f"{folder}/replies.jsonl", Reply)
         judgements: dict[Judge, dict[ReplyKey, Judgement]] = {}
@@ -165,7 +175,10 @@ class _Reader:
 
 
 def _units(recipe: Recipe) -> list[str]:
-    """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it."""
+    """The recipe's units by the names of their folders, in the order of a run; other folders hold what has left it.
+
+    Of a round's recipe those of that round alone: what all rounds share is told of in the run's own report.
+    """
     kinds, arms = recipe.pair_kinds(), recipe.arms
     units = ["corpus", "retain", "sft", *_mining_units(recipe), *(("screen",) if kinds else ())]
     units += ["reward"] if "reward" in recipe.reward_units() else []
@@ -173,7 +186,8 @@ def _units(recipe: Recipe) -> list[str]:
     for trains in ("dpo", "sft"):
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
         units += [unit for arm in own if (unit := recipe.first_run_unit(arm))] + [recipe.arm_unit(arm) for arm in own]
-    return [*units, *_judging_units(recipe), "verdict"]
+    units += [*_judging_units(recipe), "verdict"]
+    return [unit for unit in units if lies_at(unit, recipe.rounds.number, recipe.rounds.arm or "") == unit]
 
 
 def _mining_units(recipe: Recipe) -> list[str]:

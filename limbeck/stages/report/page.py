@@ -7,7 +7,7 @@ folder and to decide anything: `gather.py` read, the verdict decided.
 
 from typing import Any, get_args
 
-from limbeck.stages.report import curves, ledger, outcomes, pairs, published_tables, results, sources, trust
+from limbeck.stages.report import curves, ledger, outcomes, pairs, published_tables, results, rounds, sources, trust
 from limbeck.stages.report.answer import answer
 from limbeck.stages.report.assets import assets, filled
 from limbeck.stages.report.gather import Gathered
@@ -34,6 +34,7 @@ def render(gathered: Gathered) -> str:
             **assets()._asdict(),
             "published": _published(gathered, alarms),
             **_results(gathered),
+            **_rounds(gathered),
             **_trust(gathered),
             **_pairs(gathered),
             **_training(gathered, alarms),
@@ -85,6 +86,11 @@ def _results(gathered: Gathered) -> dict[str, Any]:
         "others": [outcomes.results_of(gathered, name) for name in others],
         "topic_table": outcomes.topic_table(verdict),
     }
+
+
+def _rounds(gathered: Gathered) -> dict[str, Any]:
+    record = gathered.rounds
+    return {"rounds": record, "rounds_table": rounds.rounds_table(record) if record else None}
 
 
 def _trust(gathered: Gathered) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """What teaching has cost so far, and what it is going to: for the progress line and the manifest."""
 
+from collections.abc import Set
+from pathlib import Path
+
 from limbeck.api.budget import Budget
 from limbeck.api.prices import NANO
-from limbeck.api.reply_store import ReplyStore
+from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.round_folders import whole_run
 
 
 class Cost:
@@ -35,6 +39,21 @@ class Cost:
 def usd_spent(store: ReplyStore, *budgets: Budget) -> float | None:
     """What everything in the store cost, earlier runs and lost requests included; None where no price is known."""
     return store.spent().nano_dollars / NANO if any(budget.price is not None for budget in budgets) else None
+
+
+def usd_spent_on(keys: Set[str], store: ReplyStore, *budgets: Budget) -> float | None:
+    """What the replies with these keys cost, whenever they were bought, every attempt at them included."""
+    if all(budget.price is None for budget in budgets):
+        return None
+    return sum(nano for key, nano in store.cost_by_key().items() if key in keys) / NANO
+
+
+def store_for(out: Path) -> Path:
+    """The file of replies and books for the stage that writes into `out`: one for all rounds of a run, with its budget.
+
+    The first round's folder holds it.
+    """
+    return whole_run(out.parent) / out.name / FILE_NAME
 
 
 def _of(usd: float | None) -> str:

@@ -43,6 +43,10 @@ class Tally:
         """Note the tokens of a reply; `role` is who was asked."""
         self._spent[key] = _Tokens(role, answer.tokens_in, answer.tokens_out)
 
+    def keys(self) -> Set[str]:
+        """The replies that served, by their keys in the store."""
+        return self._spent.keys()
+
     def dropped(self, kind: str, reason: str) -> int:
         """How many of `kind` came to nothing for `reason`."""
         return self.drops.get(kind, Counter())[reason]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from limbeck.api.answers import WORTH_ASKING_AGAIN
-from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.api.reply_store import ReplyStore
 from limbeck.errors import InputError, RecipeError, TeacherError
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
@@ -19,7 +19,7 @@ from limbeck.screening import Screener
 from limbeck.stages.teach.accepting import Collected, Maker, collect
 from limbeck.stages.teach.desk import Desk
 from limbeck.stages.teach.makers import Contrasted, Diverging, OnPolicy, OnPrompts, Revised, few_shot, rolling
-from limbeck.stages.teach.spending import usd_spent
+from limbeck.stages.teach.spending import store_for, usd_spent, usd_spent_on
 from limbeck.stages.teach.tally import Tally
 from limbeck.store import AnyRecord, read_records, write_records
 from limbeck.stream import stream_order
@@ -71,15 +71,19 @@ def teach_pairs(
     held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
     screener = Screener(recipe.screen, held_out, templates.texts())
     tally = Tally()
-    with ReplyStore(out / FILE_NAME) as store:
+    with ReplyStore(store_for(out)) as store:
         desk = Desk(teacher, "teacher", store, tally, recipe.teach.reasks)
         second = None if weaker is None else Desk(weaker, "contrast_with", store, tally, recipe.teach.reasks)
         office = _Office(recipe, tables, templates, screener, desk, second)
         for kind in ORDER:
             if kind in recipe.pair_kinds():
                 write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
-        usd = usd_spent(store, *(one.budget for one in (teacher, weaker) if one is not None))
-    return _result(recipe, teacher, weaker, tables, office.made, tally).model_copy(update={"money_usd": usd})
+        budgets = [one.budget for one in (teacher, weaker) if one is not None]
+        usd, own_usd = usd_spent(store, *budgets), usd_spent_on(tally.keys(), store, *budgets)
+    result = _result(recipe, teacher, weaker, tables, office.made, tally)
+    facts = result.facts if own_usd is None else result.facts | {"replies_usd": own_usd}
+    money = usd if recipe.rounds.number == 1 else own_usd  # the store of a further round holds all rounds' replies
+    return result.model_copy(update={"money_usd": money, "facts": facts})
 
 
 class _Office:

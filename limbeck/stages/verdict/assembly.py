@@ -62,7 +62,7 @@ def _verdict(
     cards = tuple(card_of(judge, models, everything, recipe, inputs) for judge in recipe.judged_by())
     cost_usd = _cost_usd(inputs)
     return Verdict(
-        sentence=say_verdict(scores, comparisons, recipe, cards, cost_usd),
+        sentence=_of_round(recipe, say_verdict(scores, comparisons, recipe, cards, cost_usd)),
         confidence=recipe.evaluate.confidence,
         ties=recipe.evaluate.ties,
         cost_usd=cost_usd,
@@ -73,6 +73,13 @@ def _verdict(
         judges=cards,
         agreements=tuple(agreements(models, test, recipe)),
     )
+
+
+def _of_round(recipe: Recipe, sentence: str) -> str:
+    number = recipe.rounds.number
+    if number == 1:
+        return sentence
+    return f"Round {number}, in which SFT stands for the model of round {number - 1}. {sentence}"
 
 
 def _cost_usd(inputs: Mapping[str, Path]) -> float | None:
