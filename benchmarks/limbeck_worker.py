@@ -19,7 +19,7 @@ from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, StepLoss, Trainer, Values
 from limbeck.recipe import Model
-from limbeck.recipe_training import Dpo, Sft
+from limbeck.recipe.training import Dpo, Sft
 
 _PROBES = 5
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from limbeck import tasks
 from limbeck.api import Failed, ReplyStore
-from limbeck.recipe_pairs import Endpoint, Teach
+from limbeck.recipe.pairs import Endpoint, Teach
 from limbeck.teachers import OpenAITeacher, Replied, Request, ask
 from limbeck.teachers.rendering import zero_shot_request
 

@@ -11,7 +11,7 @@ from benchmarks.models import random_model
 from benchmarks.workload import Row, Shape, mean_shape, pair_rows, random_ids
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, pair_logps
-from limbeck.recipe_training import Dpo
+from limbeck.recipe.training import Dpo
 
 # A body so small that the head decides, as the vocabulary grows.
 _SMALL: dict[str, Any] = {

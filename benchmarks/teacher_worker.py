@@ -9,7 +9,7 @@ from benchmarks.contract import Job, Outcome, peak_memory_bytes, read_job, repor
 from benchmarks.teacher_prompts import prompt
 from limbeck.api import Failed, ReplyStore
 from limbeck.api.reply_store import FILE_NAME
-from limbeck.recipe_pairs import Endpoint, Teach
+from limbeck.recipe.pairs import Endpoint, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers.openai import OpenAITeacher
 from limbeck.teachers.protocol import Request, ask

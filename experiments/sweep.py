@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck import conductor, pipeline, seeds
-from limbeck.compared import read_run
+from limbeck.commands.compared import read_run
 from limbeck.errors import InputError
 from limbeck.lm.names import model_folder
 from limbeck.manifest import read_manifest
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe
+from limbeck.recipe.file import load_recipe
 from limbeck.stages.verdict.paired import Terms
 from limbeck.stages.verdict.pooling import FinishedRun, Pooled, pool
 

@@ -11,21 +11,21 @@ from typing import Annotated
 import typer
 
 from limbeck import conductor
-from limbeck.cli_compare import compare
-from limbeck.cli_options import new_file
-from limbeck.cli_pairs import add_pair_commands
-from limbeck.cli_plan import plan
-from limbeck.cli_reward import add_reward_commands
-from limbeck.cli_stages import add_stage_commands
-from limbeck.cli_submit import submit
+from limbeck.commands.compare import compare
+from limbeck.commands.options import new_file
+from limbeck.commands.pairs import add_pair_commands
+from limbeck.commands.plan import plan
+from limbeck.commands.reward import add_reward_commands
+from limbeck.commands.runs import carry_out, plan_run
+from limbeck.commands.stages import add_stage_commands
+from limbeck.commands.submit import submit
+from limbeck.commands.summary import show_alarms, show_standings
 from limbeck.console import console, say, show
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
-from limbeck.recipe_file import load_recipe, packaged_recipe
+from limbeck.recipe.file import load_recipe, packaged_recipe
 from limbeck.run_folder import recipe_of
-from limbeck.runs import carry_out, plan_run
 from limbeck.store import write_text
-from limbeck.summary import show_alarms, show_standings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 app = typer.Typer(
@@ -140,7 +140,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, max=5, help="0 is greedy.")] = 0.0,
 ) -> None:
     """Talk to the result, side by side with the model before."""
-    from limbeck.talk import talk
+    from limbeck.commands.talk import talk
 
     recipe = recipe_of(folder)
     talk(recipe, model_folder(recipe.model.student), folder, model, before, temperature)

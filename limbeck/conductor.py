@@ -15,15 +15,15 @@ from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
-from limbeck.recipe_verdict import Judge as JudgeName
-from limbeck.records_rounds import Stopped
+from limbeck.recipe.verdict import Judge as JudgeName
+from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, round_folder
 from limbeck.run_folder import MACHINE_FILE, claimed, settled
 from limbeck.store import digest_path
 from limbeck.students import served
-from limbeck.unit import BASE, SFT, Unit
-from limbeck.units_rounds import rounds_unit
-from limbeck.units_verdict import steps_of
+from limbeck.units.rounds import rounds_unit
+from limbeck.units.unit import BASE, SFT, Unit
+from limbeck.units.verdict import steps_of
 
 _ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
 _ASKING = {"retain", "mine", "branch", "evaluate"}  # stages that sample from a model

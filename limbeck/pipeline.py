@@ -13,16 +13,15 @@ from limbeck.judges import check_judge
 from limbeck.lm import embedding, lora
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import MadeKind
-from limbeck.recipe_part import deciding_part
+from limbeck.recipe.pairs import MadeKind
+from limbeck.recipe.part import deciding_part
 from limbeck.responses import read_responses
 from limbeck.rounds import check_rounds
 from limbeck.students import served
 from limbeck.teachers import check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
-from limbeck.unit import BASE, SFT, Unit, files, part_of
-from limbeck.units_models import training_unit
-from limbeck.units_pairs import (
+from limbeck.units.models import training_unit
+from limbeck.units.pairs import (
     audit_unit,
     embedder_folder,
     evaluation_files,
@@ -32,9 +31,10 @@ from limbeck.units_pairs import (
     teaching_units,
     written_as,
 )
-from limbeck.units_reward import check_judging, judging_part, reward_units, set_aside_part
-from limbeck.units_rounds import rounds_unit, units_of_round
-from limbeck.units_verdict import SAID_OF_REPLIES, compare_units, evaluate_units, heldout_pairs_units, verdict_unit
+from limbeck.units.reward import check_judging, judging_part, reward_units, set_aside_part
+from limbeck.units.rounds import rounds_unit, units_of_round
+from limbeck.units.unit import BASE, SFT, Unit, files, part_of
+from limbeck.units.verdict import SAID_OF_REPLIES, compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
 def check(recipe: Recipe) -> None:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from limbeck import seeds
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
-from limbeck.recipe_rounds import arm_going_on
-from limbeck.records_rounds import RoundsRecord, Stopped
-from limbeck.records_verdict import Verdict
+from limbeck.recipe.file import parse_recipe
+from limbeck.recipe.rounds import arm_going_on
+from limbeck.records.rounds import RoundsRecord, Stopped
+from limbeck.records.verdict import Verdict
 from limbeck.round_folders import ROUNDS, round_folder
 from limbeck.store import read_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limbeck.errors import RunFolderError
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_file import load_recipe, write_recipe
+from limbeck.recipe.file import load_recipe, write_recipe
 from limbeck.store import is_unfinished, read_json, write_json
 
 RECIPE_FILE = "recipe.toml"

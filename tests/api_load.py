@@ -14,7 +14,7 @@ from limbeck.api import Answer, Call, ChatClient, ChatRequest, ReplyStore, ask_a
 from limbeck.api.asking import Send
 from limbeck.api.budget import UNLIMITED, Budget
 from limbeck.api.faulty_ledger import marked
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 from limbeck.records import user_prompt
 
 IMPATIENCE = (

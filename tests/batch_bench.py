@@ -14,7 +14,7 @@ from limbeck.api.batches import ask_in_batches
 from limbeck.api.budget import UNLIMITED, Budget
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, completion
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 from limbeck.records import Message
 
 KEY = "sk-secret-1234567890"

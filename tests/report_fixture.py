@@ -8,12 +8,12 @@ from pathlib import Path
 
 from limbeck.manifest import MANIFEST, Manifest, StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Chat, Corpus, Tasks
-from limbeck.recipe_pairs import Arm
+from limbeck.recipe.corpus import Chat, Corpus, Tasks
+from limbeck.recipe.pairs import Arm
 from limbeck.records import Estimate, Judgement, Metric, Problem, PromptRow, Reply, user_prompt
-from limbeck.records_alarms import Alarm
-from limbeck.records_audit import Audit, Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
-from limbeck.records_verdict import Comparison, ModelScore, Verdict
+from limbeck.records.alarms import Alarm
+from limbeck.records.audit import Audit, Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
+from limbeck.records.verdict import Comparison, ModelScore, Verdict
 from limbeck.statistics.intervals import proportion
 from limbeck.store import digest_json, write_json, write_records, write_text
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from report_fixture import build_run, recipe
 
 from limbeck.recipe import Recipe
-from limbeck.recipe_published import Published
+from limbeck.recipe.published import Published
 from limbeck.records import Estimate
-from limbeck.records_verdict import Verdict
+from limbeck.records.verdict import Verdict
 from limbeck.store import read_json, write_json
 
 PUBLISHED = {

@@ -7,8 +7,8 @@ from report_fixture import FAMILIES, MODELS, build_run, recipe
 
 from limbeck.recipe import Evaluate, Recipe
 from limbeck.records import Estimate, Judgement, Metric, Reply
-from limbeck.records_alarms import Alarm
-from limbeck.records_verdict import (
+from limbeck.records.alarms import Alarm
+from limbeck.records.verdict import (
     Agreement,
     Comparison,
     JudgeCard,

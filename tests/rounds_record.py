@@ -3,7 +3,7 @@
 from typing import Any
 
 from limbeck.records import Estimate
-from limbeck.records_rounds import Round, RoundsRecord
+from limbeck.records.rounds import Round, RoundsRecord
 
 
 def estimate(at: float) -> Estimate:

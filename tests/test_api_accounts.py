@@ -10,7 +10,7 @@ import pytest
 from limbeck.api import ChatClient, ChatRequest
 from limbeck.api.fake_server import FakeServer, completion, error
 from limbeck.errors import BudgetError, TeacherError
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 from limbeck.records import user_prompt
 
 KEY = "sk-secret-1234567890"

@@ -17,7 +17,7 @@ from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.api.prices import Price, find_price
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint, Structured, Teach
+from limbeck.recipe.pairs import Endpoint, Structured, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, ask
 from limbeck.teachers.rendering import zero_shot_request

@@ -16,7 +16,7 @@ from limbeck.api.budget import Purse
 from limbeck.api.fake_batches import FakeBatches
 from limbeck.api.fake_server import FakeServer, completion, error
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint, Teach
+from limbeck.recipe.pairs import Endpoint, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, ask
 from limbeck.teachers.rendering import zero_shot_request

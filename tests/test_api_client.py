@@ -13,8 +13,8 @@ import pytest
 from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed, ReplyStore, wire
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import RecipeError, TeacherError
-from limbeck.recipe_file import parse_recipe
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.file import parse_recipe
+from limbeck.recipe.pairs import Endpoint
 from limbeck.records import user_prompt
 
 KEY = "sk-secret-1234567890"

@@ -10,7 +10,7 @@ from limbeck.api.budget import Budget
 from limbeck.api.costs import Terms, budget_of
 from limbeck.api.prices import Price
 from limbeck.errors import RecipeError
-from limbeck.recipe_pairs import Teach
+from limbeck.recipe.pairs import Teach
 
 OWN = {"base_url": "http://localhost:8000/v1"}
 

@@ -17,7 +17,7 @@ from limbeck.api.batches import ask_in_batches
 from limbeck.api.faults import BatchPlan, Faults
 from limbeck.api.faulty_ledger import marked
 from limbeck.api.faulty_server import Running, running
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 
 
 @pytest.fixture

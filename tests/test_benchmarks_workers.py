@@ -19,7 +19,7 @@ from benchmarks.table import tables
 from benchmarks.workload import Row, Shape, pair_rows, random_ids
 from limbeck.lm.objectives import DpoObjective
 from limbeck.lm.packing import Item
-from limbeck.recipe_training import Dpo
+from limbeck.recipe.training import Dpo
 
 needs_trl = pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed: pip install -e '.[bench]'")
 

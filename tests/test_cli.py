@@ -7,7 +7,7 @@ import pytest
 from street import limbeck, settings, student, write_tiny_recipe
 
 from limbeck.cli import app
-from limbeck.recipe_file import load_recipe
+from limbeck.recipe.file import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from street import limbeck, write_lines
 
-from limbeck.cli_audit import show_audit
+from limbeck.commands.audit import show_audit
 from limbeck.errors import InputError
 from limbeck.records import Pair, user_prompt
-from limbeck.records_audit import Audit
+from limbeck.records.audit import Audit
 from limbeck.store import read_json, write_json, write_records
 
 WORDS = [f"word{number}" for number in range(200)]

@@ -11,8 +11,8 @@ from street import limbeck
 from verdict_files import prompt, recipe, write_model, written
 
 from limbeck import seeds
-from limbeck.compared import read_run
-from limbeck.recipe_file import write_recipe
+from limbeck.commands.compared import read_run
+from limbeck.recipe.file import write_recipe
 from limbeck.records import Judgement
 from limbeck.stages.verdict.paired import Named, PairedRows, Terms, compare
 from limbeck.stages.verdict.pooling import joined, pool, run_rows

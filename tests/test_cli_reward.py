@@ -10,8 +10,8 @@ from tiny_models import tiny_classifier, tiny_folder
 from typer.testing import CliRunner
 
 from limbeck.cli import app
+from limbeck.commands.pair_files import pairs_in
 from limbeck.errors import InputError, LimbeckError, ModelError
-from limbeck.pair_files import pairs_in
 
 RUNNER = CliRunner()
 FAST = ["--set", "model.device=cpu", "--set", "model.dtype=fp32"]

@@ -6,7 +6,7 @@ import pytest
 from tiny_models import tiny_folder, tiny_model
 from watched_runs import mixed, pairs, variations, watched
 
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 
 SWING = "alarms.max_loss_swing"
 

@@ -3,9 +3,9 @@
 import pytest
 
 from limbeck.diagnosis import Answered, echoes_prompt, prompt_echo_rate, reply_alarms
-from limbeck.recipe_alarms import Alarms
+from limbeck.recipe.alarms import Alarms
 from limbeck.records import FinishReason, Reply
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 
 PROMPT = "A train leaves at nine with forty people on board, and twelve of them get off at the mill. How many are left?"
 GOOD = "Forty people less twelve are twenty-eight, so that many are left."

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from limbeck.diagnosis import Training, Watch
 from limbeck.diagnosis.loss_rules import deviation, turns
-from limbeck.recipe_alarms import Alarms
+from limbeck.recipe.alarms import Alarms
 from limbeck.records import Metric
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 
 RUN = Training(steps=40, warmup_steps=4, batch_size=16, num_rows=640, trained={"human": 640}, heldout={"human": 100})
 TWO = Training(40, 4, 16, 640, trained={"few_shot": 640}, heldout={"human": 100, "few_shot": 100})

@@ -9,7 +9,7 @@ from experiments.sweep import CONTROL, RECIPES, ArmResult, Sweep
 from experiments.table import going_on, markdown
 from limbeck.pipeline import check, units
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.pooling import Pooled
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))

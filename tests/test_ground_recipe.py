@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_corpus import Corpus, Dataset, Tasks
-from limbeck.recipe_file import load_recipe, write_recipe
-from limbeck.recipe_pairs import Arm, MadeKind, Mix, Teach
-from limbeck.recipe_training import Dpo, Lora
+from limbeck.recipe.corpus import Corpus, Dataset, Tasks
+from limbeck.recipe.file import load_recipe, write_recipe
+from limbeck.recipe.pairs import Arm, MadeKind, Mix, Teach
+from limbeck.recipe.training import Dpo, Lora
 
 GOOD = """
 name = "mine"

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe, packaged_recipe, parse_recipe, write_recipe
+from limbeck.recipe.file import load_recipe, packaged_recipe, parse_recipe, write_recipe
 
 
 def made(**published: Any) -> Recipe:

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
+from limbeck.recipe.file import parse_recipe
 
 BETWEEN = {"mixing": "interleave"}
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from limbeck.errors import RecipeError
 from limbeck.judges import judge_store
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe, write_recipe
+from limbeck.recipe.file import load_recipe, write_recipe
 from limbeck.records import Estimate
-from limbeck.records_rounds import Round
+from limbeck.records.rounds import Round
 from limbeck.round_folders import drawn_anew, place_in_round, round_folder, whole_run
 from limbeck.rounds import check_rounds, round_recipe
 from limbeck.stages.teach.spending import store_for

@@ -10,7 +10,7 @@ from limbeck.api import ChatClient, ReplyStore
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import BudgetError, RecipeError, TeacherError
 from limbeck.judges import AskedBeforehand, Exchange, NemotronJudge, Verifier, judge_store
-from limbeck.recipe_verdict import Nemotron
+from limbeck.recipe.verdict import Nemotron
 from limbeck.records import Message, PromptRow, Reply, user_prompt
 
 KEY = "nvapi-secret-1234567890"

@@ -8,7 +8,7 @@ import pytest
 from limbeck.errors import InputError
 from limbeck.judges.card import judge_card
 from limbeck.records import Pair, user_prompt
-from limbeck.records_verdict import JudgeCard
+from limbeck.records.verdict import JudgeCard
 
 
 def pairs(number: int, longer_chosen: int, source: str = "human") -> list[Pair]:

@@ -12,8 +12,8 @@ from limbeck.judges.local import REFUSED
 from limbeck.lm.reward_cache import RewardCache
 from limbeck.lm.reward_model import load_reward_model
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_verdict import Judges
-from limbeck.recipe_verdict import LocalJudge as Settings
+from limbeck.recipe.verdict import Judges
+from limbeck.recipe.verdict import LocalJudge as Settings
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 
 CPU = torch.device("cpu")

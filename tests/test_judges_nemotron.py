@@ -15,8 +15,8 @@ from limbeck.judges import Exchange, Judge, make_judge
 from limbeck.judges.nemotron import NVIDIA_URL
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Corpus, Tasks
-from limbeck.recipe_verdict import Evaluate, Judges, Nemotron, NemotronEndpoint
+from limbeck.recipe.corpus import Corpus, Tasks
+from limbeck.recipe.verdict import Evaluate, Judges, Nemotron, NemotronEndpoint
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 
 KEY = "nvapi-secret-1234567890"

@@ -20,7 +20,7 @@ from limbeck.judges import Matchup, PairwiseJudge, make_judge, make_pairwise
 from limbeck.judges.pairwise_text import BETTER, bounded_schema, parse_verdict, question
 from limbeck.recipe import Recipe
 from limbeck.records import Message, PromptRow, Reply, user_prompt
-from limbeck.records_verdict import Preference
+from limbeck.records.verdict import Preference
 
 Answers = Callable[[Body], httpx.Response]
 

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.judges import Exchange, Verifier, make_judge
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Corpus, Tasks
+from limbeck.recipe.corpus import Corpus, Tasks
 from limbeck.records import Judgement, PromptRow, Reply, user_prompt
 from limbeck.tasks import draw_splits
 

@@ -13,9 +13,9 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import SftObjective
 from limbeck.lm.packing import Item
 from limbeck.lm.train import StepLoss, Trainer, Values, training_result
-from limbeck.recipe_alarms import Alarms
-from limbeck.recipe_training import Sft
-from limbeck.records_alarms import Alarm
+from limbeck.recipe.alarms import Alarms
+from limbeck.recipe.training import Sft
+from limbeck.records.alarms import Alarm
 from limbeck.store import read_records
 
 SETTINGS = Sft(learning_rate=1e-4, batch_size=3, epochs=6, validate_every_steps=1, checkpoint_every_minutes=1e-9)

@@ -13,7 +13,7 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, Values
-from limbeck.recipe_training import Dpo, Sft
+from limbeck.recipe.training import Dpo, Sft
 
 BUDGETS = (1, 60, 100_000)
 

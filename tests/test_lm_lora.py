@@ -19,7 +19,7 @@ from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.train import Trainer
 from limbeck.recipe import Recipe
-from limbeck.recipe_training import Dpo, Lora, Sft
+from limbeck.recipe.training import Dpo, Lora, Sft
 
 RANK_4 = Lora(rank=4, alpha=8)
 ARCHITECTURES = ("llama", "qwen2")  # with a head of its own; with a tied one, and biases

@@ -34,7 +34,7 @@ from limbeck.lm.memory import (
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packing import Item, pack
 from limbeck.lm.recompute import layers_of, recomputing
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.training import Optimisation
 
 CPU = torch.device("cpu")
 GIB = 2**30

@@ -27,7 +27,7 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, mean_nll_of, pair_logps, rows_of_step
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Objective, num_steps
-from limbeck.recipe_training import Dpo, Optimisation, Sft
+from limbeck.recipe.training import Dpo, Optimisation, Sft
 
 BUDGETS = (1, 30, 75, 100_000)  # one row each ... all together
 Gradients = dict[str, torch.Tensor]

@@ -17,7 +17,7 @@ from limbeck.lm.reward_model import RewardModel, load_reward_model
 from limbeck.lm.reward_objective import SAME, RewardObjective, reward_items
 from limbeck.lm.rewards import alone, compared, packed_rewards, sequence_rewards
 from limbeck.lm.train import METRICS, Trainer, Values
-from limbeck.recipe_verdict import Reward
+from limbeck.recipe.verdict import Reward
 from limbeck.records import Metric, Pair, user_prompt
 from limbeck.store import read_records
 

@@ -36,7 +36,7 @@ from limbeck.lm.train import (
     num_steps,
     training_result,
 )
-from limbeck.recipe_training import Dpo, Sft
+from limbeck.recipe.training import Dpo, Sft
 from limbeck.records import Metric
 from limbeck.store import read_records
 

@@ -10,8 +10,8 @@ from benchmarks.rehearsal_data import main as write_data
 from limbeck.api.fake_server import FakeServer
 from limbeck.api.fake_teacher import FakeTeacher
 from limbeck.manifest import read_manifest
-from limbeck.recipe_file import load_recipe, packaged_recipe
-from limbeck.records_verdict import Verdict
+from limbeck.recipe.file import load_recipe, packaged_recipe
+from limbeck.records.verdict import Verdict
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RECIPE = packaged_recipe("paper-rehearsal")

@@ -9,7 +9,7 @@ from street import limbeck, outputs, settings, student, write_tiny_recipe
 
 from limbeck.manifest import MANIFEST, read_manifest
 from limbeck.records import PromptRow
-from limbeck.records_verdict import PairLogps, Verdict
+from limbeck.records.verdict import PairLogps, Verdict
 from limbeck.store import read_records
 
 UNITS = [

@@ -8,11 +8,11 @@ import pytest
 from limbeck.errors import InputError, RecipeError
 from limbeck.pipeline import units
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe, parse_recipe, write_recipe
+from limbeck.recipe.file import load_recipe, parse_recipe, write_recipe
 from limbeck.records import Demonstration, Pair, user_prompt
 from limbeck.stages import mix
 from limbeck.store import read_records, write_records
-from limbeck.unit import Unit
+from limbeck.units.unit import Unit
 
 
 def parsed(**arms: dict[str, Any]) -> Recipe:

@@ -9,7 +9,7 @@ from tiny_models import tiny_classifier
 from limbeck.errors import InputError, ModelError, RecipeError
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
+from limbeck.recipe.file import parse_recipe
 
 
 def recipe(tmp_path: Path, **sections: dict[str, Any]) -> Recipe:

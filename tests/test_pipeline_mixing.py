@@ -9,9 +9,9 @@ from street import limbeck, outputs, settings, student, write_tiny_recipe
 
 from limbeck import pipeline
 from limbeck.manifest import MANIFEST, read_manifest
-from limbeck.recipe_file import load_recipe
+from limbeck.recipe.file import load_recipe
 from limbeck.records import Demonstration, Metric, Pair
-from limbeck.records_verdict import Verdict
+from limbeck.records.verdict import Verdict
 from limbeck.store import digest_path, read_records
 
 ARMS = """

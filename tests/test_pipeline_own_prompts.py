@@ -15,7 +15,7 @@ from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.likeness import opening
 from limbeck.manifest import MANIFEST
 from limbeck.records import Pair, PromptRow, WeakPrompt
-from limbeck.records_verdict import JudgeCard, Verdict
+from limbeck.records.verdict import JudgeCard, Verdict
 from limbeck.seeds import derive
 from limbeck.store import read_records
 

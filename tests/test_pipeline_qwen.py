@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from limbeck.api.fake_server import FakeServer
 from limbeck.api.fake_teacher import FakeTeacher
 from limbeck.manifest import MANIFEST
-from limbeck.recipe_file import packaged_recipe
+from limbeck.recipe.file import packaged_recipe
 from limbeck.records import Reply
-from limbeck.records_verdict import Verdict
+from limbeck.records.verdict import Verdict
 from limbeck.store import read_records
 
 LAYERS, PADDING_ROWS = 24, 30  # the real embedding has 271 rows that are no token's

@@ -12,8 +12,8 @@ from street import limbeck, outputs, process, settings, student, write_tiny_reci
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import IN_PROGRESS, MANIFEST, read_manifest
 from limbeck.records import Pair, PromptRow
-from limbeck.records_rounds import RoundsRecord
-from limbeck.records_verdict import Verdict
+from limbeck.records.rounds import RoundsRecord
+from limbeck.records.verdict import Verdict
 from limbeck.store import digest_path, read_records
 
 ROUND = ["mine", "teach", "screen", "export", "mix/mixed", "audit", "dpo/mixed", "evaluate/mixed",

@@ -13,7 +13,7 @@ from limbeck.api.reply_store import ReplyStore
 from limbeck.likeness import opening
 from limbeck.manifest import MANIFEST, read_manifest
 from limbeck.records import Pair, PromptRow, Reply
-from limbeck.records_rounds import RoundsRecord
+from limbeck.records.rounds import RoundsRecord
 from limbeck.seeds import derive
 from limbeck.store import digest_path, read_records
 

@@ -12,7 +12,7 @@ import pytest
 from street import limbeck, outputs, settings, student, write_lines
 
 from limbeck.records import Pair, WeakPrompt
-from limbeck.records_verdict import Verdict
+from limbeck.records.verdict import Verdict
 from limbeck.store import read_records
 
 RECIPE = """

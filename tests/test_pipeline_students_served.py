@@ -17,7 +17,7 @@ from limbeck import tasks
 from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.manifest import Manifest, read_manifest
 from limbeck.recipe import Evaluate, Model, Recipe, Server
-from limbeck.recipe_corpus import Chat, Corpus
+from limbeck.recipe.corpus import Chat, Corpus
 from limbeck.records import Demonstration, PromptRow, Reply, WeakPrompt, user_prompt
 from limbeck.stages import evaluate
 from limbeck.store import read_records, write_records

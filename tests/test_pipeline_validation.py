@@ -8,8 +8,8 @@ import pytest
 from limbeck.errors import RecipeError
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
-from limbeck.unit import Unit
+from limbeck.recipe.file import parse_recipe
+from limbeck.units.unit import Unit
 
 
 def listed(on: str, **more: Any) -> dict[str, Unit]:

@@ -19,11 +19,11 @@ from limbeck.planning.show import amount, count, duration
 from limbeck.planning.tables import Table, tables_of
 from limbeck.planning.work import Work, Works, steps_of, trained_rows, training, validations
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_file import parse_recipe
-from limbeck.recipe_pairs import Budget
-from limbeck.recipe_training import Optimisation, Sft
+from limbeck.recipe.file import parse_recipe
+from limbeck.recipe.pairs import Budget
+from limbeck.recipe.training import Optimisation, Sft
 from limbeck.records import Demonstration, Message, Pair, PromptRow, user_prompt
-from limbeck.unit import Unit
+from limbeck.units.unit import Unit
 
 
 class Letters:

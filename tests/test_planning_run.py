@@ -17,8 +17,8 @@ from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.shape import Part, made_up, read_config, shape_of
 from limbeck.manifest import StageResult, read_manifest
 from limbeck.planning.assembly import Plan, plan_of
-from limbeck.recipe_file import load_recipe
-from limbeck.recipe_training import Lora, Optimisation
+from limbeck.recipe.file import load_recipe
+from limbeck.recipe.training import Lora, Optimisation
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 # Many rows, so that a mean of them is one; everything else as small as it can be.

@@ -9,8 +9,8 @@ from street import limbeck
 
 from limbeck import pipeline
 from limbeck.errors import LimbeckError
-from limbeck.recipe_file import load_recipe, packaged_recipe, write_recipe
-from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe.file import load_recipe, packaged_recipe, write_recipe
+from limbeck.recipe.pairs import MadeKind
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))

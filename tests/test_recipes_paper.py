@@ -9,7 +9,7 @@ import pytest
 
 from limbeck import pipeline
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe, packaged_recipe
+from limbeck.recipe.file import load_recipe, packaged_recipe
 
 PAPER = packaged_recipe("paper")
 REHEARSAL = packaged_recipe("paper-rehearsal")

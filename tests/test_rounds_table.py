@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from rounds_record import a_record
 
+from limbeck.commands.rounds_table import show_rounds
 from limbeck.errors import InputError
-from limbeck.records_rounds import RoundsRecord
-from limbeck.rounds_table import show_rounds
+from limbeck.records.rounds import RoundsRecord
 from limbeck.store import write_json
 
 

@@ -11,7 +11,7 @@ from screening_pairs import PROBLEM, asked, held, pair, says_four
 
 from limbeck import tasks
 from limbeck.likeness import SAME_PROBLEM, EvaluationPrompts
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair, PromptRow
 from limbeck.screening import HeldOut, Screening
 from limbeck.screening.semantic import Vectors

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from screening_pairs import PROBLEM, pair
 
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.screening.answers import form_problem, nearly_equal
 from limbeck.screening.words import tokens
 

@@ -11,7 +11,7 @@ from limbeck import pipeline, tasks
 from limbeck.errors import AuditError, InputError
 from limbeck.recipe import Recipe
 from limbeck.records import Pair, PromptRow, user_prompt
-from limbeck.records_audit import Audit, PairsAudit
+from limbeck.records.audit import Audit, PairsAudit
 from limbeck.seeds import rng
 from limbeck.stages import audit
 from limbeck.stages.audit import alarms

@@ -13,7 +13,7 @@ from limbeck.errors import InputError, RecipeError
 from limbeck.lm.generate import Sampling
 from limbeck.lm.replies import ask
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_branch import Branch
+from limbeck.recipe.branch import Branch
 from limbeck.records import Divergence, Pair, PromptRow, Reply, WeakPrompt, user_prompt
 from limbeck.stages import branch, teach
 from limbeck.stages.branch import _Failed, find_divergences, step_ends

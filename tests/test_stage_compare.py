@@ -13,7 +13,7 @@ from limbeck.api.fake_judge import FakeJudge, first_wins, longer_wins
 from limbeck.api.fake_server import FakeServer, completion
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow, Reply, user_prompt
-from limbeck.records_verdict import Preference
+from limbeck.records.verdict import Preference
 from limbeck.stages.compare import ALONE, LATER, position_facts, run
 from limbeck.store import read_records, write_records
 

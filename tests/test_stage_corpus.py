@@ -12,7 +12,7 @@ import pytest
 from limbeck.errors import InputError, RecipeError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Evaluate, Recipe
-from limbeck.recipe_corpus import Chat, Corpus, Dataset, Tasks
+from limbeck.recipe.corpus import Chat, Corpus, Dataset, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus import run
 from limbeck.stages.corpus.chat import by_turns, choose_chat, everyday_chat

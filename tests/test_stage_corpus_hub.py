@@ -9,7 +9,7 @@ from hub_schemas import EMPTY, EQUAL, Row, smoltalk_rows, ultrafeedback_rows, wr
 from pydantic import ValidationError
 
 from limbeck.recipe import Evaluate, Recipe
-from limbeck.recipe_corpus import Corpus, Dataset
+from limbeck.recipe.corpus import Corpus, Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus import run
 from limbeck.stages.corpus.hub import BUFFER_ROWS

@@ -10,7 +10,7 @@ from limbeck import pipeline
 from limbeck.errors import RecipeError
 from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Demonstration, Pair, Problem, PromptRow, user_prompt
 from limbeck.screening import HeldOut, Screening
 from limbeck.stages.corpus import run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.recipe import Evaluate, Recipe
-from limbeck.recipe_corpus import Corpus, Dataset
+from limbeck.recipe.corpus import Corpus, Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus import run
 from limbeck.stages.corpus.sources import Sources

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from limbeck.errors import InputError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.stages.corpus.files import file_rows
 from limbeck.stages.corpus.hub import hub_rows
 from limbeck.stages.corpus.optional import library

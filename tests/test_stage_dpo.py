@@ -12,8 +12,8 @@ from tiny_models import CHATML, IM_START, tiny_tokenizer
 from limbeck.errors import ModelError
 from limbeck.lm.logps_cache import FILE_NAME
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_pairs import Arm
-from limbeck.recipe_training import Dpo
+from limbeck.recipe.pairs import Arm
+from limbeck.recipe.training import Dpo
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import dpo
 from limbeck.store import write_records

@@ -11,8 +11,8 @@ from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 
 from limbeck.lm.items import pair_items
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_pairs import Arm
-from limbeck.recipe_training import Dpo, Lora
+from limbeck.recipe.pairs import Arm
+from limbeck.recipe.training import Dpo, Lora
 from limbeck.records import Pair, user_prompt
 from limbeck.stages import dpo
 from limbeck.store import write_records

@@ -8,7 +8,7 @@ from tiny_models import tiny_classifier
 
 from limbeck.judges import LocalJudge
 from limbeck.recipe import Mine, Model, Recipe
-from limbeck.recipe_verdict import Evaluate
+from limbeck.recipe.verdict import Evaluate
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt, user_prompt
 from limbeck.stages import evaluate, mine
 from limbeck.store import read_records, write_records

@@ -18,8 +18,8 @@ from limbeck import pipeline
 from limbeck.errors import InputError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Dataset
-from limbeck.recipe_pairs import Arm, PairKind
+from limbeck.recipe.corpus import Dataset
+from limbeck.recipe.pairs import Arm, PairKind
 from limbeck.records import Message, Pair, Problem, user_prompt
 from limbeck.stages import export, mix, screen
 from limbeck.stages.corpus.reading import Reader

@@ -10,7 +10,7 @@ from limbeck.lm.items import pair_items
 from limbeck.manifest import StageResult
 from limbeck.recipe import Model, Recipe
 from limbeck.records import Pair, user_prompt
-from limbeck.records_verdict import PairLogps
+from limbeck.records.verdict import PairLogps
 from limbeck.stages import heldout_pairs
 from limbeck.store import read_records, write_records
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from limbeck.errors import InputError
 from limbeck.likeness import prompt_identity
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm, Mixing, PairKind
+from limbeck.recipe.pairs import Arm, Mixing, PairKind
 from limbeck.records import Demonstration, Pair, user_prompt
 from limbeck.stages import mix
 from limbeck.store import read_records, write_records

@@ -14,7 +14,7 @@ from limbeck.api import ChatClient
 from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm, PairKind
+from limbeck.recipe.pairs import Arm, PairKind
 from limbeck.records import Demonstration, Pair, user_prompt
 from limbeck.stages import mix, teach
 from limbeck.store import digest_json, read_records, write_records

@@ -16,9 +16,9 @@ from report_page import Page, make
 from limbeck.errors import InputError, RunFolderError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Evaluate, Recipe
-from limbeck.recipe_corpus import Corpus, Dataset
+from limbeck.recipe.corpus import Corpus, Dataset
 from limbeck.records import Estimate, Judgement, Metric
-from limbeck.records_verdict import Comparison, ModelScore, Verdict
+from limbeck.records.verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather
 from limbeck.stages.report.ledger import cost_table

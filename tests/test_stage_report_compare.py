@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from limbeck.cli import app
 from limbeck.errors import InputError, RunFolderError
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import write_recipe
+from limbeck.recipe.file import write_recipe
 from limbeck.records import user_prompt
 from limbeck.stages import report
 from limbeck.stages.report import several

@@ -10,10 +10,10 @@ from report_page import Page, make
 from report_published import PUBLISHED, REWARD, build_published_run, published_recipe
 
 from limbeck.api.reply_store import Cost, ReplyStore
+from limbeck.commands.runs import show_end
 from limbeck.judges.books import run_store
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.runs import show_end
 from limbeck.stages import report
 from limbeck.stages.report.gather import Gathered, gather
 from limbeck.stages.report.markdown import escaped, markdown

@@ -7,7 +7,7 @@ from report_fixture import MODELS, build_run, recipe
 from report_page import make
 from report_rich import ALARMS, build_rich_run, enriched, rich_recipe
 
-from limbeck.records_verdict import Verdict
+from limbeck.records.verdict import Verdict
 from limbeck.stages.report import outcomes, trust
 from limbeck.stages.report.curves import dpo_curves, marks_of
 from limbeck.stages.report.gather import Gathered, gather

@@ -11,10 +11,10 @@ from transformers import AutoModelForSequenceClassification
 from limbeck.errors import InputError
 from limbeck.judges import make_judge
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_training import Lora
-from limbeck.recipe_verdict import Judges, LocalJudge, Reward
+from limbeck.recipe.training import Lora
+from limbeck.recipe.verdict import Judges, LocalJudge, Reward
 from limbeck.records import Message, Metric, Pair, PromptRow, Reply, user_prompt
-from limbeck.records_verdict import JudgeCard
+from limbeck.records.verdict import JudgeCard
 from limbeck.stages import reward
 from limbeck.stages.reward import split_pairs
 from limbeck.store import read_json, read_records, write_records

@@ -11,7 +11,7 @@ from limbeck import pipeline, tasks
 from limbeck.errors import InputError, RecipeError
 from limbeck.likeness import EvaluationPrompts
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Message, Pair, PromptRow, user_prompt
 from limbeck.screening import HeldOut, Screening, reason_to_drop
 from limbeck.stages import screen

@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair, user_prompt
 from limbeck.screening import Screener
 from limbeck.stages.teach.accepting import Collected, collect

@@ -129,7 +129,7 @@ def test_insisting_on_a_schema_ends_at_the_first_refusal_and_buys_nothing(tmp_pa
 
 
 def test_limbeck_teach_names_the_kinds_it_can_write() -> None:
-    from limbeck.cli_stages import teach as command
+    from limbeck.commands.stages import teach as command
 
     with pytest.raises(RecipeError, match="a teacher writes random, zero_shot"):
         command(Path("weak.jsonl"), "worked", 3, "human")

@@ -14,7 +14,7 @@ from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.errors import InputError, RecipeError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe.pairs import MadeKind
 from limbeck.records import Pair, Record, WeakPrompt, user_prompt
 from limbeck.stages import teach
 from limbeck.store import digest_json, read_records, write_records

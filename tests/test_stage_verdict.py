@@ -11,7 +11,7 @@ from verdict_files import comparison, judge_files, prompt, recipe, written
 from limbeck.judges.protocol import over_long
 from limbeck.manifest import Manifest, StageResult
 from limbeck.records import Estimate, Judgement
-from limbeck.records_verdict import JudgeCard, PairLogps, Preference, Verdict
+from limbeck.records.verdict import JudgeCard, PairLogps, Preference, Verdict
 from limbeck.stages.verdict.judge_cards import card_of
 from limbeck.stages.verdict.models import asked_of, read_model
 from limbeck.statistics import bradley_terry, paired_permutation

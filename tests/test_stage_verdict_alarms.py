@@ -7,10 +7,10 @@ import pytest
 
 from limbeck import pipeline
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
+from limbeck.recipe.file import parse_recipe
 from limbeck.records import PromptRow, Reply, user_prompt
-from limbeck.records_alarms import Alarm
-from limbeck.records_verdict import ModelScore
+from limbeck.records.alarms import Alarm
+from limbeck.records.verdict import ModelScore
 from limbeck.stages.verdict.alarms import ALARMS, look_at_replies
 from limbeck.stages.verdict.models import Model
 from limbeck.store import read_records

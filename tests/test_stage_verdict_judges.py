@@ -8,7 +8,7 @@ import pytest
 from limbeck import pipeline
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import load_recipe, parse_recipe
+from limbeck.recipe.file import load_recipe, parse_recipe
 from limbeck.stages.verdict.wording import say_verdict
 
 ONLY_JUDGE = "the judge that found the weak prompts, nemotron, is the only judge of this result"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.paired import Named, PairedRows, Scores, Terms, compare
 
 TERMS = Terms(seed=3, resamples=400)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from verdict_files import recipe
 
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison, JudgeCard, ModelScore
+from limbeck.records.verdict import Comparison, JudgeCard, ModelScore
 from limbeck.stages.verdict.wording import say_verdict
 
 

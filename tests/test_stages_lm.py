@@ -19,11 +19,11 @@ from limbeck.errors import InputError, ModelError, TrainingError
 from limbeck.lm.items import pair_items
 from limbeck.lm.reference_logps import ReferenceLogps
 from limbeck.recipe import Evaluate, Mine, Model, Recipe
-from limbeck.recipe_corpus import Chat, Corpus
-from limbeck.recipe_pairs import Arm
-from limbeck.recipe_training import Dpo, Sft
+from limbeck.recipe.corpus import Chat, Corpus
+from limbeck.recipe.pairs import Arm
+from limbeck.recipe.training import Dpo, Sft
 from limbeck.records import Demonstration, Judgement, Pair, PromptRow, Record, Reply, WeakPrompt, user_prompt
-from limbeck.records_verdict import Comparison, ModelScore, Verdict
+from limbeck.records.verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import dpo, evaluate, mine, retain, sft, verdict
 from limbeck.store import read_records, write_records
 

@@ -20,7 +20,7 @@ from limbeck.lm.chat import chat_of
 from limbeck.lm.generate import Sampling
 from limbeck.lm.replies import Replies
 from limbeck.recipe import Model, Recipe, Server
-from limbeck.recipe_pairs import Arm
+from limbeck.recipe.pairs import Arm
 from limbeck.records import FinishReason, Message, PromptRow, Reply, user_prompt
 from limbeck.store import read_records
 from limbeck.students import served

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.recipe_pairs import Teach
-from limbeck.records_alarms import Alarm
+from limbeck.commands.summary import show_alarms, show_rehearsal
+from limbeck.recipe.pairs import Teach
+from limbeck.records.alarms import Alarm
 from limbeck.stages.teach.rehearsal import Rehearsed
 from limbeck.store import write_json, write_records
-from limbeck.summary import show_alarms, show_rehearsal
 
 
 def test_a_teachers_name_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

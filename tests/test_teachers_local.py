@@ -18,7 +18,7 @@ from limbeck.api.json_replies import ParseFailure
 from limbeck.chat_engine import folded
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.recipe import Model, Recipe
-from limbeck.recipe_pairs import Structured, Teach
+from limbeck.recipe.pairs import Structured, Teach
 from limbeck.records import Message, PromptRow, WeakPrompt, user_prompt
 from limbeck.teachers import LocalTeacher, NewPromptRow, Replied, Request, ask
 from limbeck.teachers.parsing import ParsedPair, parse_pair, parse_prompt

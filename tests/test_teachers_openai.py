@@ -9,7 +9,7 @@ import pytest
 from limbeck.api import Answered, ChatClient, Failed, ReplyStore
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint, Structured, Teach
+from limbeck.recipe.pairs import Endpoint, Structured, Teach
 from limbeck.records import PromptRow, user_prompt
 from limbeck.teachers import OpenAITeacher, Request, ask
 from limbeck.teachers.rendering import plain_request, revise_request, zero_shot_request

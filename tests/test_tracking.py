@@ -13,8 +13,8 @@ import pytest
 from limbeck import pipeline, tracking
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_part import deciding_part
-from limbeck.recipe_track import Track
+from limbeck.recipe.part import deciding_part
+from limbeck.recipe.track import Track
 from limbeck.records import Metric
 from limbeck.store import RecordStream, read_records
 from limbeck.tracking import Tracking

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.commands.summary import show_verdict
+from limbeck.commands.verdict_tables import show_published
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm
-from limbeck.recipe_published import Published, PublishedRow
-from limbeck.recipe_verdict import Evaluate
+from limbeck.recipe.pairs import Arm
+from limbeck.recipe.published import Published, PublishedRow
+from limbeck.recipe.verdict import Evaluate
 from limbeck.records import Estimate
-from limbeck.records_verdict import Agreement, Comparison, JudgeCard, ModelScore, PairAccuracy, Strength, Verdict
+from limbeck.records.verdict import Agreement, Comparison, JudgeCard, ModelScore, PairAccuracy, Strength, Verdict
 from limbeck.stages.report.published import rows_of
 from limbeck.store import write_json
-from limbeck.summary import show_verdict
-from limbeck.verdict_tables import show_published
 
 ARMS = ("sft", "human+zero_shot+interleaved", "b[red]old[/]")
 

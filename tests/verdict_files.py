@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Recipe
-from limbeck.recipe_file import parse_recipe
+from limbeck.recipe.file import parse_recipe
 from limbeck.records import Judgement, Problem, PromptRow, Record, Reply, user_prompt
-from limbeck.records_verdict import Comparison, Verdict
+from limbeck.records.verdict import Comparison, Verdict
 from limbeck.stages import verdict
 from limbeck.store import write_records
 

@@ -15,9 +15,9 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, pair_logps
 from limbeck.lm.packing import Item
 from limbeck.lm.train import Trainer
-from limbeck.recipe_alarms import Alarms
-from limbeck.recipe_training import Dpo
-from limbeck.records_alarms import Alarm
+from limbeck.recipe.alarms import Alarms
+from limbeck.recipe.training import Dpo
+from limbeck.records.alarms import Alarm
 
 HALVES = (range(20, 28), range(28, 36))
 SETTINGS = Dpo(

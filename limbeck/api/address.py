@@ -13,7 +13,7 @@ import httpx
 from pydantic import SecretStr
 
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 
 OPENAI_URL = "https://api.openai.com/v1"
 _MOST_KEY_CHARACTERS = 10_000

@@ -20,7 +20,7 @@ from limbeck.api.batch_wire import ENDPOINT, LONGEST_BATCH_SECONDS, BatchState, 
 from limbeck.api.client import RETRIED_STATUSES
 from limbeck.api.delays import Delays, asked_for
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 
 METADATA_NAME = "limbeck"
 LISTED_AFTER_SECONDS = 30.0  # a batch made just now may not be in the list yet

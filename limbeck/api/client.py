@@ -24,7 +24,7 @@ from limbeck.api.connections import transport_for
 from limbeck.api.delays import Delays, asked_for
 from limbeck.api.flow import Flow, Turn
 from limbeck.errors import TeacherError
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 from limbeck.records import Message
 
 RETRIED_STATUSES = frozenset({408, 409, 429})  # and every 5xx

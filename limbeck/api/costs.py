@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck import recipe_pairs
 from limbeck.api.budget import Budget
 from limbeck.api.prices import find_price
 from limbeck.errors import RecipeError
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe import pairs as recipe_pairs
+from limbeck.recipe.pairs import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

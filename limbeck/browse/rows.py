@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.alone import is_record_file
+from limbeck.commands.alone import is_record_file
 from limbeck.console import say
 from limbeck.errors import InputError, RunFolderError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.records import Message, Pair, WeakPrompt
 from limbeck.run_folder import RECIPE_FILE, recipe_of
 from limbeck.stages.corpus.sources import Row, Sources

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from limbeck.recipe_alarms import Alarms
+from limbeck.recipe.alarms import Alarms
 from limbeck.records import Metric
 from limbeck.statistics import Interval, proportion
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from limbeck.diagnosis.echoes import echoes_prompt
-from limbeck.recipe_alarms import Alarms
+from limbeck.recipe.alarms import Alarms
 from limbeck.records import Reply
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 from limbeck.statistics import PairedDifference, paired_difference, repetition_rate
 
 _LENGTH = (

@@ -6,9 +6,9 @@ Start reading at: `Watch`.
 from limbeck.diagnosis.history import Finding, History, Training
 from limbeck.diagnosis.loss_rules import loss_findings
 from limbeck.diagnosis.pair_rules import pair_findings
-from limbeck.recipe_alarms import Alarms
+from limbeck.recipe.alarms import Alarms
 from limbeck.records import Metric
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 
 _WORSE_BY = 0.5  # of the threshold, or of the figure as it was said last: then it is said again
 

@@ -20,7 +20,7 @@ from limbeck.judges.protocol import AskedBeforehand, Exchange, Judge
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens
 from limbeck.judges.verifier import Verifier
 from limbeck.recipe import Recipe
-from limbeck.recipe_verdict import Judge as JudgeName
+from limbeck.recipe.verdict import Judge as JudgeName
 
 __all__ = [
     "AskedBeforehand",

@@ -9,7 +9,7 @@ from math import exp
 
 from limbeck.likeness import prompt_identity
 from limbeck.records import Estimate, Pair
-from limbeck.records_verdict import JudgeCard, ReliabilityBin
+from limbeck.records.verdict import JudgeCard, ReliabilityBin
 from limbeck.statistics.calibration import JudgeAccuracy, calibration, judge_accuracy
 from limbeck.statistics.intervals import ClusteredProportion
 

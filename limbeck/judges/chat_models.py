@@ -17,7 +17,7 @@ from limbeck.chat_engine import SLOTS, ChatEngine, Conversation
 from limbeck.errors import RecipeError
 from limbeck.judges.pairwise_text import bounded_schema, schema
 from limbeck.recipe import Recipe
-from limbeck.recipe_verdict import Pairwise
+from limbeck.recipe.verdict import Pairwise
 from limbeck.records import Message
 
 FIELD = "judges.pairwise"

@@ -8,7 +8,7 @@ from limbeck.errors import InputError
 from limbeck.judges.card import judge_card
 from limbeck.judges.local import LocalJudge, Scored
 from limbeck.records import Pair
-from limbeck.records_verdict import JudgeCard
+from limbeck.records.verdict import JudgeCard
 
 
 def check_judge(judge: LocalJudge, model: str, pairs: Sequence[Pair], seed: int, confidence: float) -> JudgeCard:

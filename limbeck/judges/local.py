@@ -14,7 +14,7 @@ from limbeck.errors import ModelError, RecipeError
 from limbeck.judges.protocol import Exchange, over_long, unscored
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Model
-from limbeck.recipe_verdict import LocalJudge as Settings
+from limbeck.recipe.verdict import LocalJudge as Settings
 from limbeck.records import Judgement, Message
 
 if TYPE_CHECKING:

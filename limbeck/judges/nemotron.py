@@ -18,7 +18,7 @@ from limbeck.console import meter
 from limbeck.errors import TeacherError
 from limbeck.judges.protocol import Exchange, failure_words, over_long, unscored
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
-from limbeck.recipe_verdict import Nemotron
+from limbeck.recipe.verdict import Nemotron
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 from limbeck.untrusted import one_line
 

@@ -19,7 +19,7 @@ from limbeck.judges.pairwise_text import Better, ask_again, parse_verdict, quest
 from limbeck.judges.protocol import failure_words
 from limbeck.likeness import same_answer
 from limbeck.records import Message, PromptRow, Reply, user_prompt
-from limbeck.records_verdict import Outcome, Preference, Preferred
+from limbeck.records.verdict import Outcome, Preference, Preferred
 from limbeck.untrusted import one_line
 
 SHOWN_CHARACTERS = 80

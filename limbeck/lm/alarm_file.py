@@ -12,10 +12,10 @@ from pathlib import Path
 from limbeck.console import say
 from limbeck.diagnosis import Training, Watch
 from limbeck.lm.packing import Item
-from limbeck.recipe_alarms import Alarms
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.alarms import Alarms
+from limbeck.recipe.training import Optimisation
 from limbeck.records import Metric
-from limbeck.records_alarms import Alarm
+from limbeck.records.alarms import Alarm
 from limbeck.store import RecordStream, write_records
 
 ALARMS = "alarms.jsonl"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limbeck.lm.kernels import Kernels
 from limbeck.lm.machine import on_device
-from limbeck.recipe_fields import Sampled
+from limbeck.recipe.fields import Sampled
 
 NUCLEUS_CANDIDATES = 256
 

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from limbeck.lm.lora import attach
 from limbeck.lm.memory import Estimate, Head, Line, Saved, peaks_of, saved_by_tokens
 from limbeck.lm.shape import Part, Shape, made_up
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.training import Optimisation
 
 _WORDS = 8192  # of the networks that are measured: what autograd keeps does not depend on how many there are
 

@@ -17,7 +17,7 @@ from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import ModelError, RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_training import ALL_LINEAR, Lora, Optimisation
+from limbeck.recipe.training import ALL_LINEAR, Lora, Optimisation
 from limbeck.store import atomic_folder, disk_errors
 
 if TYPE_CHECKING:

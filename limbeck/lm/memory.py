@@ -18,7 +18,7 @@ from limbeck.lm.logps import CHUNK_WORDS, token_logps
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, pack
 from limbeck.lm.recompute import layers_of, recomputing
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.training import Optimisation
 
 # What the estimate leaves out (a kernel's workspace, the pieces between freed blocks) has to fit in the rest.
 USABLE_SHARE = 0.85

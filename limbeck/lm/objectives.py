@@ -20,7 +20,7 @@ from limbeck.lm.machine import on_device
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, PackedRow, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
-from limbeck.recipe_training import Dpo, Optimisation
+from limbeck.recipe.training import Dpo, Optimisation
 
 
 def rows_of_step(

@@ -24,7 +24,7 @@ from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, pack, under_budget
 from limbeck.lm.rewards import compared, sequence_rewards
 from limbeck.lm.train import StepLoss, Values
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.training import Optimisation
 from limbeck.records import Pair
 
 SAME = "chosen and rejected read the same"

@@ -28,8 +28,8 @@ from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.manifest import StageResult
-from limbeck.recipe_alarms import Alarms
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.alarms import Alarms
+from limbeck.recipe.training import Optimisation
 from limbeck.records import Metric
 from limbeck.store import RecordStream, atomic_path, write_json, write_records
 from limbeck.tracking import Tracking

@@ -19,7 +19,7 @@ from limbeck.planning.ranges import Range, exact
 from limbeck.planning.tables import Tables
 from limbeck.planning.work import Works
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm, Budget, Endpoint, PairKind
+from limbeck.recipe.pairs import Arm, Budget, Endpoint, PairKind
 from limbeck.records import Pair, PromptRow, Record, WeakPrompt, user_prompt
 from limbeck.store import write_records
 

@@ -19,7 +19,7 @@ from limbeck.planning.work import Work, Works, samples_here
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.run_folder import MACHINE_FILE, RECIPE_FILE, recipe_of, settled
-from limbeck.unit import Unit
+from limbeck.units.unit import Unit
 
 
 @dataclass(frozen=True)

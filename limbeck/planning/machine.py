@@ -12,7 +12,7 @@ from limbeck.errors import LimbeckError
 from limbeck.planning.ranges import ZERO, Range
 from limbeck.planning.work import Work
 from limbeck.recipe import Recipe
-from limbeck.recipe_training import Optimisation
+from limbeck.recipe.training import Optimisation
 
 if TYPE_CHECKING:
     from limbeck.lm.memory import Estimate

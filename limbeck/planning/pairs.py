@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from limbeck.planning.lengths import Lengths
 from limbeck.planning.ranges import Range, exact, mean_of
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import PairKind
+from limbeck.recipe.pairs import PairKind
 
 _NEW_PROMPTS = Range(0.6, 1.0, 1.6)  # how long an invented prompt is, of those it was made from
 _TEACHERS = Range(0.6, 1.0, 1.8)  # how long a teacher's answer is, of the data's own

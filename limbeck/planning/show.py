@@ -12,7 +12,7 @@ from limbeck.planning.asking import Asked
 from limbeck.planning.assembly import Plan, Planned
 from limbeck.planning.machine import Machine, Memory
 from limbeck.planning.ranges import Range, total
-from limbeck.recipe_pairs import Budget
+from limbeck.recipe.pairs import Budget
 
 if TYPE_CHECKING:
     from limbeck.lm.speed import Speed

@@ -14,7 +14,7 @@ from typing import Any
 from limbeck.errors import LimbeckError
 from limbeck.planning.ranges import ZERO, Range, exact
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus.chat import everyday_chat
 from limbeck.stages.corpus.reading import Reader

@@ -9,10 +9,10 @@ from limbeck.planning.lengths import Lengths
 from limbeck.planning.pairs import Texts
 from limbeck.planning.ranges import ZERO, Range, exact, mean_of, total
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm, PairKind
-from limbeck.recipe_training import Optimisation
-from limbeck.recipe_verdict import AGAINST
-from limbeck.unit import BASE, SFT, Unit
+from limbeck.recipe.pairs import Arm, PairKind
+from limbeck.recipe.training import Optimisation
+from limbeck.recipe.verdict import AGAINST
+from limbeck.units.unit import BASE, SFT, Unit
 
 _REWARD_VALIDATION, _MOST_REWARD_VALIDATION = 0.1, 200  # as the stage `reward` has them
 _WHOLE_REPLIES = 0.7  # of chat replies, about

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from limbeck.likeness import EvaluationPrompts, PromptIdentity, is_worded, prompt_identity
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair, PromptRow
 from limbeck.screening.echoes import TemplateEcho
 from limbeck.screening.near_duplicates import Fingerprint, NearDuplicates, fingerprint

@@ -17,7 +17,7 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from limbeck.likeness import same_answer, same_nesting
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair
 from limbeck.screening.words import is_decisive, tokens, words_in_code
 

@@ -4,7 +4,7 @@ Start reading at: `reason_to_drop`.
 """
 
 from limbeck.likeness import EvaluationPrompts
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair
 from limbeck.screening.answers import form_problem
 from limbeck.screening.echoes import TemplateEcho, prompt_echo

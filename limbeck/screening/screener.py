@@ -5,7 +5,7 @@ from importlib import resources
 
 from limbeck.likeness import EvaluationPrompts
 from limbeck.lm.embedding import TextEncoder, encoder_folder
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import PromptRow
 from limbeck.screening.accepted import HeldOut, Screening
 from limbeck.screening.verifier import solves

@@ -20,7 +20,7 @@ from limbeck.lm.generate import Sampling
 from limbeck.lm.replies import Replies
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_branch import Branch
+from limbeck.recipe.branch import Branch
 from limbeck.records import Divergence, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for

@@ -16,7 +16,7 @@ from limbeck.judges.pairwise import Counts
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow, Reply
-from limbeck.records_verdict import Preference
+from limbeck.records.verdict import Preference
 from limbeck.store import read_records, write_records
 from limbeck.turns import conversation_of
 

@@ -21,7 +21,7 @@ from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_training import Dpo
+from limbeck.recipe.training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
 from limbeck.tracking import Tracking

@@ -21,7 +21,7 @@ from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair
-from limbeck.records_verdict import PairLogps
+from limbeck.records.verdict import PairLogps
 from limbeck.store import digest_json, read_records, write_records
 
 PAIRS = "heldout_pairs/"

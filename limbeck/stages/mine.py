@@ -25,7 +25,7 @@ from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_mine import Mine
+from limbeck.recipe.mine import Mine
 from limbeck.records import Judgement, Pair, PromptRow, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
@@ -59,12 +59,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
             none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
-    if pool and recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
-        raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
-                         "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
-    if not pool and recipe.pair_kinds().keys() & (ON_WEAK_PROMPTS | {"random"}):
-        raise InputError("the pool holds no prompt, so there is nothing to mine: what was left out of corpus.prompts, "
-                         "and why, stands in the drops of corpus/manifest.json")  # fmt: skip
+    _see_pool(pool, recipe)
     rng = seeds.rng(recipe.seed, "mine")
     open_to_all = _without_the_judges(pool, inputs)
     rows = _drawn(open_to_all, _asked_before(inputs), recipe.mine.max_prompts, rng)
@@ -108,6 +103,16 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
                "weak_with_a_right_reply": sum(bool(row.successes) for row in weak),
                "truncated": sum(reply.finish_reason == "length" for reply in asked.replies)} | facts,
     )  # fmt: skip
+
+
+def _see_pool(pool: Sequence[PromptRow], recipe: Recipe) -> None:
+    """Refuse a pool without prompts, or without one that the verifier can judge where it is to."""
+    if pool and recipe.mining().judge == "verifier" and not any(row.problem for row in pool):
+        raise InputError("no prompt of the pool is a built-in problem or has a number as its answer, so the verifier "
+                         "can judge none; name a reward model with mine.judge and mine.rule")  # fmt: skip
+    if not pool and recipe.pair_kinds().keys() & (ON_WEAK_PROMPTS | {"random"}):
+        raise InputError("the pool holds no prompt, so there is nothing to mine: what was left out of corpus.prompts, "
+                         "and why, stands in the drops of corpus/manifest.json")  # fmt: skip
 
 
 def _without_the_judges(pool: list[PromptRow], inputs: Mapping[str, Path]) -> list[PromptRow]:

@@ -17,7 +17,7 @@ from limbeck.errors import InputError
 from limbeck.likeness import PromptIdentity, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Arm, PairKind
+from limbeck.recipe.pairs import Arm, PairKind
 from limbeck.records import Demonstration, Pair
 from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records

@@ -24,7 +24,7 @@ from limbeck.lm.rewards import packed_rewards
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_verdict import Reward
+from limbeck.recipe.verdict import Reward
 from limbeck.records import Pair
 from limbeck.store import read_records, refuse_repeated, write_json
 from limbeck.tracking import Tracking

@@ -17,7 +17,7 @@ from limbeck.errors import InputError
 from limbeck.likeness import PromptIdentity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.screening import Judged, Screener, disagreement, solves
 from limbeck.store import read_records, write_records

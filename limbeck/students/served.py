@@ -12,7 +12,7 @@ from limbeck.api.client import ChatClient
 from limbeck.api.wire import read_sample
 from limbeck.errors import RecipeError, TeacherError
 from limbeck.recipe import Recipe, Server
-from limbeck.recipe_pairs import Endpoint
+from limbeck.recipe.pairs import Endpoint
 
 NAMES_SHOWN = 10
 

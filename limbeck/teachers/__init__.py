@@ -8,7 +8,7 @@ Knows nothing of the student and nothing of training.
 
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Teach
+from limbeck.recipe.pairs import Teach
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.openai import OpenAITeacher
 from limbeck.teachers.protocol import NewPromptRow, Replied, Request, RequestKind, Teacher, ask

@@ -12,7 +12,7 @@ from limbeck.api.asking import Send
 from limbeck.api.budget import UNLIMITED, Account
 from limbeck.chat_engine import SLOTS, ChatEngine, Conversation
 from limbeck.recipe import Model
-from limbeck.recipe_pairs import Teach
+from limbeck.recipe.pairs import Teach
 from limbeck.store import digest_json
 from limbeck.teachers.protocol import Request
 from limbeck.teachers.schemas import bounded_schema

@@ -13,7 +13,7 @@ from limbeck.api.budget import Account, Budget
 from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.api.costs import Terms, budget_of
 from limbeck.api.wire import Adaptation
-from limbeck.recipe_pairs import Teach
+from limbeck.recipe.pairs import Teach
 from limbeck.teachers.protocol import Request
 from limbeck.teachers.schemas import response_format
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.api.json_replies import schema_format
-from limbeck.recipe_pairs import Structured
+from limbeck.recipe.pairs import Structured
 from limbeck.teachers.protocol import RequestKind
 
 MAX_ANSWER_CHARACTERS = 50_000

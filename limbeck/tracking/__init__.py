@@ -8,7 +8,7 @@ over all the same. Start reading at: `courier.py`, then `following.py`.
 import importlib.util
 
 from limbeck.errors import RecipeError
-from limbeck.recipe_track import Track
+from limbeck.recipe.track import Track
 from limbeck.tracking.courier import Tracking
 
 __all__ = ["Tracking", "check_installed"]

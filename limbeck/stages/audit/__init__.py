@@ -15,8 +15,8 @@ from limbeck.errors import AuditError, InputError
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Pair, PromptRow
-from limbeck.records_alarms import Alarm
-from limbeck.records_audit import Audit, PairsAudit
+from limbeck.records.alarms import Alarm
+from limbeck.records.audit import Audit, PairsAudit
 from limbeck.stages.audit.alarms import alarms_of
 from limbeck.stages.audit.measure import Anchor, asked, measure
 from limbeck.store import read_records, write_json

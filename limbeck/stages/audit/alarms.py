@@ -5,10 +5,10 @@ Start reading at: `alarms_of`.
 
 from collections.abc import Iterator
 
-from limbeck.recipe_audit import Audit
+from limbeck.recipe.audit import Audit
 from limbeck.records import Estimate
-from limbeck.records_alarms import Alarm
-from limbeck.records_audit import PairsAudit, PromptCoverage, Shortcut
+from limbeck.records.alarms import Alarm
+from limbeck.records.audit import PairsAudit, PromptCoverage, Shortcut
 
 _WORDS = (
     "Have both responses written in one form (templates for the teacher, a stronger contrast in what they say instead "

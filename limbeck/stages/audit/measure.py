@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from limbeck.likeness import prompt_identity
-from limbeck.recipe_audit import Audit
+from limbeck.recipe.audit import Audit
 from limbeck.records import Estimate, Pair, PromptRow
-from limbeck.records_audit import Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
+from limbeck.records.audit import Lengths, PairsAudit, PromptCoverage, Shortcut, Variety
 from limbeck.seeds import rng
 from limbeck.statistics import Interval, distinct_n, proportion, self_bleu, vendi_score
 from limbeck.statistics.coverage import LEAST_ANCHORS, LEAST_CANDIDATES, coverage

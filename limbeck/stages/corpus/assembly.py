@@ -12,7 +12,7 @@ from limbeck import seeds
 from limbeck.likeness import EvaluationPrompts, PromptIdentity, opening, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Corpus, Tasks
+from limbeck.recipe.corpus import Corpus, Tasks
 from limbeck.records import Demonstration, Pair, PromptRow, Record
 from limbeck.round_folders import drawn_anew
 from limbeck.stages.corpus.chat import ChatChoice, choose_chat, everyday_chat

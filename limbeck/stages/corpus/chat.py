@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from limbeck import seeds
 from limbeck.errors import RecipeError
-from limbeck.recipe_corpus import Chat
+from limbeck.recipe.corpus import Chat
 from limbeck.records import PromptRow, Record, user_prompt
 from limbeck.store import read_records
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 
 from limbeck.errors import InputError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.stages.corpus.files import NumberedRow
 from limbeck.stages.corpus.optional import library
 

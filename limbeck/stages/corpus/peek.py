@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.errors import InputError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.stages.corpus.formats import read_example
 from limbeck.stages.corpus.sources import DETECTION_ROWS, Sources
 from limbeck.stages.corpus.turns import UnusableRowError

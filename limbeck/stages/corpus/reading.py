@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from limbeck.errors import InputError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
 from limbeck.stages.corpus.formats import OWN, Example, Gives, last_response, read_example
 from limbeck.stages.corpus.own import own_pair

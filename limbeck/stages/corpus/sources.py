@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import InputError
-from limbeck.recipe_corpus import Dataset
+from limbeck.recipe.corpus import Dataset
 from limbeck.stages.corpus.files import SUFFIXES, NumberedRow, file_rows, stem
 from limbeck.stages.corpus.formats import Format, detect
 from limbeck.stages.corpus.hub import hub_rows

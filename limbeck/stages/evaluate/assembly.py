@@ -11,7 +11,7 @@ from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_verdict import AGAINST
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Demonstration, PromptRow
 from limbeck.stages.evaluate.asking import ask_every_turn, finish
 from limbeck.stages.evaluate.given import given_replies

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import get_args
 
 from limbeck.recipe import Recipe
-from limbeck.recipe_corpus import Dataset
-from limbeck.recipe_export import PAIR_SECTIONS
-from limbeck.recipe_pairs import Arm, MadeKind, PairKind
-from limbeck.recipe_part import deciding_part
+from limbeck.recipe.corpus import Dataset
+from limbeck.recipe.export import PAIR_SECTIONS
+from limbeck.recipe.pairs import Arm, MadeKind, PairKind
+from limbeck.recipe.part import deciding_part
 from limbeck.records import Pair
 from limbeck.stages.export.columns import COLUMNS, REASON
 from limbeck.store import digest_json

@@ -5,7 +5,7 @@ The best arm is the one whose difference to the baseline is the largest by the j
 
 from typing import NamedTuple
 
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.report import ledger, wording
 from limbeck.stages.report.gather import Gathered
 from limbeck.stages.report.results import baseline_of

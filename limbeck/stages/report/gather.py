@@ -13,12 +13,12 @@ from limbeck.errors import InputError
 from limbeck.judges.books import Paid, paid
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Recipe
-from limbeck.recipe_verdict import Judge
+from limbeck.recipe.verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
-from limbeck.records_alarms import Alarm
-from limbeck.records_audit import Audit
-from limbeck.records_rounds import RoundsRecord
-from limbeck.records_verdict import Preference, Verdict
+from limbeck.records.alarms import Alarm
+from limbeck.records.audit import Audit
+from limbeck.records.rounds import RoundsRecord
+from limbeck.records.verdict import Preference, Verdict
 from limbeck.round_folders import lies_at
 from limbeck.stages.report.reading import Gap, OptionalFiles, whole
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from limbeck.records_verdict import Comparison, Verdict
+from limbeck.records.verdict import Comparison, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotGroup, Legend, dot_whisker, legend_entry
 from limbeck.stages.report.gather import Gathered

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.report import wording
 from limbeck.stages.report.gather import Gathered
 from limbeck.stages.report.tables import Cell, Column, Table

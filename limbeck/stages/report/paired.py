@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import NamedTuple, cast
 
-from limbeck.recipe_verdict import Judge
+from limbeck.recipe.verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement
 from limbeck.stages.report.gather import Answers, Gathered
 

@@ -4,7 +4,7 @@ Refuses to compute a figure and to decide what is an alarm: the audit did both.
 """
 
 from limbeck.records import Estimate
-from limbeck.records_audit import Audit, PairsAudit, PromptCoverage, Variety
+from limbeck.records.audit import Audit, PairsAudit, PromptCoverage, Variety
 from limbeck.stages.report import wording
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
 

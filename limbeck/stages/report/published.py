@@ -2,16 +2,17 @@
 
 The published table comes first in its own order, then arms that were not published. Whether a published figure lies
 inside the run's interval is said by comparing numbers, never by a test: the published figure has an error of its own.
-Refuses to know how it is shown: `published_tables.py` shows it on the page, `verdict_tables.py` on the console.
+Refuses to know how it is shown: `published_tables.py` shows it on the page, `commands/verdict_tables.py` on the
+console.
 """
 
 from typing import Literal, NamedTuple
 
 from limbeck.recipe import Recipe
-from limbeck.recipe_published import Published, PublishedRow
-from limbeck.recipe_verdict import AGAINST
+from limbeck.recipe.published import Published, PublishedRow
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison, Verdict
+from limbeck.records.verdict import Comparison, Verdict
 from limbeck.stages.report.results import baseline_of
 from limbeck.statistics import Ties, proportion
 

@@ -5,7 +5,7 @@ Refuses to match or to compare anything: `published.py` did.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from limbeck.recipe_published import PublishedFigure
+from limbeck.recipe.published import PublishedFigure
 from limbeck.records import Estimate, Metric
 from limbeck.stages.report import wording
 from limbeck.stages.report.curves import (

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from limbeck.recipe_verdict import Judge
+from limbeck.recipe.verdict import Judge
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison, ModelScore, Verdict
+from limbeck.records.verdict import Comparison, ModelScore, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, Legend, dot_whisker, legend_entry
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table

@@ -1,7 +1,7 @@
 """Iterated runs: what every round gained over the last one's model and over SFT, and what that took."""
 
 from limbeck.records import Estimate
-from limbeck.records_rounds import Round, RoundsRecord
+from limbeck.records.rounds import Round, RoundsRecord
 from limbeck.stages.report import wording
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
 

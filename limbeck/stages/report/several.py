@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from limbeck.judges.books import Paid
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.report import ledger, wording
 from limbeck.stages.report.answer import best_comparison
 from limbeck.stages.report.curves import Curves, overlaid_curves, run_name

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from limbeck.manifest import Manifest
 from limbeck.records import Estimate
-from limbeck.records_alarms import Alarm
-from limbeck.records_verdict import Agreement, JudgeCard, PairAccuracy, Strength, Verdict
+from limbeck.records.alarms import Alarm
+from limbeck.records.verdict import Agreement, JudgeCard, PairAccuracy, Strength, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, dot_whisker, legend_entry
 from limbeck.stages.report.results import Figure, difference_cell, series_of

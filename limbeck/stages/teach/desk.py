@@ -8,7 +8,7 @@ from limbeck.api.answers import Failed
 from limbeck.api.json_replies import ParseFailure
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import meter
-from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe.pairs import MadeKind
 from limbeck.stages.teach.spending import Cost
 from limbeck.stages.teach.tally import Tally
 from limbeck.teachers import Replied, Request, Teacher, ask

@@ -8,7 +8,7 @@ from itertools import count, islice
 from typing import Any, NamedTuple
 
 from limbeck.likeness import same_answer
-from limbeck.recipe_pairs import MadeKind, Teach
+from limbeck.recipe.pairs import MadeKind, Teach
 from limbeck.records import Divergence, Pair, PromptRow, WeakPrompt
 from limbeck.seeds import rng
 from limbeck.stages.teach.desk import Desk, Heard, Question

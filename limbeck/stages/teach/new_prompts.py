@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from limbeck.likeness import normalised
-from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe.pairs import MadeKind
 from limbeck.records import PromptRow, user_prompt
 from limbeck.screening.near_duplicates import NearDuplicates, fingerprint
 from limbeck.stages.teach.desk import Desk, Question

@@ -15,7 +15,7 @@ from limbeck.api.budget import UNLIMITED, Account
 from limbeck.api.client import BYTES_A_TOKEN
 from limbeck.api.prices import NANO
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import Screen
+from limbeck.recipe.pairs import Screen
 from limbeck.records import Message
 from limbeck.stages.teach.writing import teach_pairs
 from limbeck.teachers import NewPromptRow, Request, Teacher, contrast_teacher_for, teacher_for

@@ -13,7 +13,7 @@ from limbeck.errors import InputError, RecipeError, TeacherError
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.recipe_pairs import MadeKind
+from limbeck.recipe.pairs import MadeKind
 from limbeck.records import Divergence, Pair, PromptRow, WeakPrompt
 from limbeck.screening import Screener
 from limbeck.stages.teach.accepting import Collected, Maker, collect

@@ -8,8 +8,8 @@ from limbeck.console import say
 from limbeck.diagnosis import Answered, prompt_echo_rate, reply_alarms
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow
-from limbeck.records_alarms import Alarm
-from limbeck.records_verdict import ModelScore
+from limbeck.records.alarms import Alarm
+from limbeck.records.verdict import ModelScore
 from limbeck.stages.verdict.models import AGAINST, BASELINE, Model
 from limbeck.store import write_records
 

@@ -7,7 +7,7 @@ from limbeck.errors import InputError
 from limbeck.manifest import StageResult, read_manifest
 from limbeck.recipe import Recipe
 from limbeck.records import PromptRow
-from limbeck.records_verdict import Comparison, Verdict
+from limbeck.records.verdict import Comparison, Verdict
 from limbeck.stages.verdict.alarms import look_at_replies
 from limbeck.stages.verdict.comparing import compare_all
 from limbeck.stages.verdict.judge_cards import agreements, card_of

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from limbeck import seeds
 from limbeck.recipe import Recipe
 from limbeck.records import HeldOutSplit
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.models import (
     AGAINST,
     BASELINE,

@@ -9,7 +9,7 @@ from limbeck import seeds
 from limbeck.judges.protocol import is_over_long
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.records_verdict import Agreement, JudgeCard
+from limbeck.records.verdict import Agreement, JudgeCard
 from limbeck.stages.verdict.comparing import rows_of
 from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE, Asked, Model
 from limbeck.stages.verdict.paired import sign_of

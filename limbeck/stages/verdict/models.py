@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply
-from limbeck.records_verdict import PairLogps, Preference
+from limbeck.records.verdict import PairLogps, Preference
 from limbeck.store import read_json, read_records
 from limbeck.turns import conversation_of, every_turn
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from limbeck.records import Estimate
-from limbeck.records_verdict import PairAccuracy, PairLogps
+from limbeck.records.verdict import PairAccuracy, PairLogps
 from limbeck.stages.verdict.models import BASELINE, Model
 from limbeck.statistics import clustered_proportion
 

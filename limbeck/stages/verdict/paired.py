@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from limbeck.records import Estimate, HeldOutSplit
-from limbeck.records_verdict import Comparison, TopicResult
+from limbeck.records.verdict import Comparison, TopicResult
 from limbeck.statistics import (
     Ties,
     WinRate,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from limbeck.likeness import prompt_identity
 from limbeck.records import PromptRow
-from limbeck.records_verdict import Comparison
+from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.comparing import corrected, rows_of
 from limbeck.stages.verdict.models import BASELINE, Model, asked_of
 from limbeck.stages.verdict.paired import Named, PairedRows, Terms, compare

@@ -14,10 +14,10 @@ from limbeck import seeds
 from limbeck.errors import InputError
 from limbeck.manifest import Manifest, StageResult, read_manifest
 from limbeck.recipe import Recipe
-from limbeck.recipe_rounds import arm_going_on
+from limbeck.recipe.rounds import arm_going_on
 from limbeck.records import Estimate, PromptRow
-from limbeck.records_rounds import Round, RoundsRecord, Stopped
-from limbeck.records_verdict import ModelScore, Verdict
+from limbeck.records.rounds import Round, RoundsRecord, Stopped
+from limbeck.records.verdict import ModelScore, Verdict
 from limbeck.stages.verdict.comparing import rows_of
 from limbeck.stages.verdict.models import BASELINE, EXACT, PAIRWISE, Asked, asked_of, read_model
 from limbeck.stages.verdict.paired import Terms, difference_of

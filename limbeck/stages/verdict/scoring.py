@@ -3,7 +3,7 @@
 from limbeck import seeds
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.records_verdict import ModelScore
+from limbeck.records.verdict import ModelScore
 from limbeck.stages.verdict.models import EXACT, PAIRWISE, Asked, Model, preferences_of, scores_of
 from limbeck.statistics import clustered_proportion, paired_difference, repetition_rate
 

@@ -7,7 +7,7 @@ from scipy import special
 from limbeck import seeds
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.records_verdict import Strength
+from limbeck.records.verdict import Strength
 from limbeck.stages.verdict.models import BASELINE, PAIRWISE, Asked, Model, scores_of
 from limbeck.statistics import bradley_terry
 

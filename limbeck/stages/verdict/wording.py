@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate
-from limbeck.records_verdict import Comparison, JudgeCard, ModelScore
+from limbeck.records.verdict import Comparison, JudgeCard, ModelScore
 from limbeck.stages.verdict.judge_cards import NOT_MEASURED
 from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE
 from limbeck.statistics import Ties

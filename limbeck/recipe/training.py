@@ -1,0 +1,105 @@
+"""Sections of the recipe that train: SFT, DPO, and what both have in common."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from limbeck.recipe.fields import Count, Positive, Section
+
+ALL_LINEAR = "all-linear"
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021): each weight W learns as W + (alpha / rank) B A, with W frozen.
+
+    Needs `pip install limbeck[lora]`. An empty section asks for the defaults. The saved model is the sum; the adapters
+    alone lie beside it, in `adapter/`.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = Field(
+        16, description="Rows of A and columns of B: how much an adapter can hold. 16 is usual for thousands of rows."
+    )  # fmt: skip
+    alpha: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32, description="Adapters count alpha / rank times; 32, twice the default rank, is usual. Learning rates are "
+        "then some ten times those of full training."
+    )  # fmt: skip
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        (ALL_LINEAR,), description="Names of linear layers, such as `q_proj`; `all-linear`: every one but the head. "
+        "Neither the head nor the embeddings can carry adapters."
+    )  # fmt: skip
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_name(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class Optimisation(Section):
+    """What SFT and DPO have in common. AdamW (Loshchilov & Hutter 2019), linear warm-up, then linear decay to zero."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(1e-5, description="Peak learning rate.")
+    warmup_steps: Count = Field(20, description="Steps of linear warm-up; at most half of all steps are used.")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled, on matrices only.")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are scaled down to this norm.")
+    batch_size: Positive = Field(16, description="Rows (SFT) or pairs (DPO) an optimizer step.")
+    micro_batch_tokens: Positive = Field(
+        4096, description="Most tokens in one packed forward pass; bounds memory, does not change the result."
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="on: keep only the layers' inputs and compute the rest again in backward: far less memory, "
+        "more time, the same gradients. auto: only where an estimate says that memory demands it."
+    )  # fmt: skip
+    epochs: Annotated[float, Field(gt=0, le=100)] = Field(2, description="Passes over the training rows.")
+    max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
+    validate_every_steps: Positive = Field(40, description="Steps between validations; the best checkpoint is kept.")
+    patience: Positive | None = Field(
+        None, description="Stop after this many validations without improvement; leave out to train to the end."
+    )
+    checkpoint_every_minutes: Annotated[float, Field(gt=0)] = Field(
+        3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
+    )
+    lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
+
+
+class Sft(Optimisation):
+    """Supervised fine-tuning: cross-entropy on response tokens only."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-4, description="Peak learning rate.")
+
+
+class Dpo(Optimisation):
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7) and its kin."""
+
+    loss: Literal["sigmoid", "ipo", "apo_zero"] = Field(
+        "sigmoid", description="sigmoid: the DPO paper's. ipo: draws the margin to 1/2 instead of ever further apart "
+        "(Azar et al. 2023). apo_zero: pushes chosen up and rejected down, each by itself (D'Oosterlinck et al. 2024)."
+    )  # fmt: skip
+    beta: Annotated[float, Field(gt=0, le=100)] = Field(
+        0.1, description="Strength of the pull to the reference (of ipo: tau); reward = beta times log-ratio. With "
+        "`length_normalised` the ratio is one of a token, and 5 is usual."
+    )  # fmt: skip
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); `sigmoid` "
+        "only. 0: the labels are trusted, as worked solutions are."
+    )  # fmt: skip
+    length_normalised: bool = Field(
+        False, description="Log-ratios in nats a token instead of nats a response, so that length alone earns no "
+        "margin (Tulu 3: Lambert et al. 2024); `sigmoid` and `ipo` only. false: both papers' as printed; TRL's ipo is "
+        "true."
+    )  # fmt: skip
+    nll_weight: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "
+        "log-probabilities falling)."
+    )  # fmt: skip
+    reference: Literal["sft", "base"] = Field(
+        "sft", description="sft: the DPO paper's, the model that training starts from; in the second run of a "
+        "`sequential` arm that is the first run's. base: as printed in the distillation paper, in both runs."
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _combines(self) -> Self:
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(f"label_smoothing above 0 goes with loss 'sigmoid' only, and loss is {self.loss!r}")
+        if self.length_normalised and self.loss == "apo_zero":
+            raise ValueError("length_normalised goes with loss 'sigmoid' or 'ipo' only, and loss is 'apo_zero'")
+        return self
