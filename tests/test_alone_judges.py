@@ -32,7 +32,7 @@ def evaluate(base: Path, prompts: Path, out: Path, judge: str, *more: object) ->
     [
         ("local", None, "the judge 'local' has no reward model here: name a folder or a hub id with --set judges"),
         ("local", "no/such/folder", "no model 'no/such/folder': expected a local folder"),
-        ("pairwise", None, "the judge 'pairwise' compares two models' replies, which a stage alone does not have"),
+        ("pairwise", None, "--judge pairwise compares two replies, and this is one model's"),
     ],
 )
 def test_a_judge_that_cannot_judge_is_refused_before_the_folder_is_taken(
