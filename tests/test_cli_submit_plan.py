@@ -73,7 +73,7 @@ def test_a_place_where_no_file_can_be_written_is_refused_before_anything_is_samp
     (tmp_path / "folder").mkdir()
     before = prompts.read_bytes(), given.read_bytes()
     for out, complaint in (
-        (tmp_path / "folder", "folder is a folder: name the file to write"),
+        (tmp_path / "folder", "folder is a folder; name the file to write"),
         (prompts, "would take the place of a file that is read"),
         (given, "would take the place of a file that is read"),
         (given / "s.jsonl", "r.jsonl is a file, not a folder"),
