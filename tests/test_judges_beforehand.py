@@ -19,7 +19,7 @@ KEY = "nvapi-secret-1234567890"
 def judge(store: Path, server: FakeServer, **settings: Any) -> NemotronJudge:
     endpoint = {"base_url": "http://fake/v1", "max_retries": 0, "concurrency": 2}
     asked = Nemotron.model_validate({"model": "some/reward", "endpoint": endpoint} | settings)
-    client = ChatClient(asked.endpoint, transport=server.transport, environ={"OPENAI_API_KEY": KEY})
+    client = ChatClient(asked.endpoint, transport=server.transport, environ={"NVIDIA_API_KEY": KEY})
     return NemotronJudge(asked, store, client=client)
 
 
@@ -75,7 +75,7 @@ def test_money_is_limited_by_the_users_own_price_and_a_paid_address_wants_a_limi
     with pytest.raises(RecipeError, match=r"judges\.nemotron\.budget\.usd: no price for 'some/reward' is known"):
         judge(store, server, endpoint=endpoint, budget={"usd": 1}).check()
     settings = Nemotron.model_validate({"model": "some/reward", "endpoint": endpoint, "budget": {"usd": 1}})
-    client = ChatClient(settings.endpoint, transport=server.transport, environ={"OPENAI_API_KEY": KEY})
+    client = ChatClient(settings.endpoint, transport=server.transport, environ={"NVIDIA_API_KEY": KEY})
     who = NemotronJudge(settings, store, prices=str(own), client=client)
     who.check()
     assert [each.score for each in who.judge([exchange(1)])] == [2.5]

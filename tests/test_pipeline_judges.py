@@ -57,7 +57,7 @@ def test_a_model_that_takes_no_reward_head_stops_a_run_before_anything_is_spent(
 
 
 def test_a_judge_that_is_named_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="evaluate: judges names 'local' twice"):
+    with pytest.raises(RecipeError, match=r"evaluate\.judges: 'local' is named twice"):
         recipe(tmp_path, evaluate={"judges": ["local", "verifier", "local"]})
 
 

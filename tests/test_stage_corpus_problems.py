@@ -65,7 +65,7 @@ def test_a_run_of_files_with_numbers_may_be_judged_by_the_verifier_and_one_witho
     pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [good]}))
     with pytest.raises(RecipeError, match=r"corpus\.evaluation holds none"):
         pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [bad]}))
-    mined = {"arms": {"a": {"zero_shot": 5}}}
+    mined = {"arms": {"a": {"zero_shot": 5}}, "mine": {"judge": "verifier"}}
     pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [good], "prompts": [good]}, **mined))
     with pytest.raises(RecipeError, match=r"corpus\.prompts holds none"):
         pipeline.check(recipe(corpus={"demonstrations": [sft], "evaluation": [good], "prompts": [bad]}, **mined))
