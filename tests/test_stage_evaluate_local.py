@@ -8,6 +8,8 @@ from tiny_models import tiny_classifier
 
 from limbeck.judges import LocalJudge
 from limbeck.recipe import Mine, Model, Recipe
+from limbeck.recipe.corpus import Corpus, Dataset
+from limbeck.recipe.pairs import Arm
 from limbeck.recipe.verdict import Evaluate
 from limbeck.records import Judgement, PromptRow, Reply, WeakPrompt, user_prompt
 from limbeck.stages import evaluate, mine
@@ -55,7 +57,14 @@ def test_a_reward_model_mines_by_the_gap_to_the_reference(base: Path, tmp_path: 
         "pool": tmp_path / "in" / "pool.jsonl",
         "reward_model": tiny_classifier(tmp_path / "reward"),
     }
-    recipe = Recipe(name="x", model=CPU, mine=Mine(judge="local", rule="gap", max_new_tokens=6))
+    learnt_from = Corpus(judging=(Dataset(path="pairs.jsonl"),))  # what the run trains its judge from
+    recipe = Recipe(
+        name="x",
+        model=CPU,
+        corpus=learnt_from,
+        arms={"a": Arm(zero_shot=1)},
+        mine=Mine(judge="local", rule="gap", max_new_tokens=6),
+    )
     mine.run(recipe, inputs, tmp_path / "out")
     found = {each.prompt_id: each.score for each in read_records(tmp_path / "out" / "judgements.jsonl", Judgement)}
     judge = LocalJudge(str(inputs["reward_model"]), recipe.judges.local, CPU)
