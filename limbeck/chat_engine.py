@@ -6,7 +6,7 @@ with random numbers of its own, so that an answer does not depend on what else i
 
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from limbeck.lm.names import model_folder
 from limbeck.lm.pull import KNOWN_MODELS
 from limbeck.lm.samples import PromptIds, Sample
 from limbeck.recipe import Model
-from limbeck.records import Message
+from limbeck.records import Message, system_folded
 from limbeck.store import digest_json, digest_path
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class ChatEngine:
 
     def _prompt(self, model: "LanguageModel", asked: Conversation, takes_system: bool) -> PromptIds | Failed:
         try:
-            ids = model.chat.prompt_ids(asked.messages if takes_system else folded(asked.messages))
+            ids = model.chat.prompt_ids(asked.messages if takes_system else system_folded(asked.messages))
         except ModelError as error:
             return Failed(reason="bad_request", detail=str(error))
         most = min(self._max_tokens, (model.context_tokens or len(ids) + self._max_tokens) - len(ids))
@@ -149,14 +149,6 @@ class ChatEngine:
         if self._model is None:
             self._model = load_model(self.name, *place(self._machine))
         return self._model
-
-
-def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The same without a system turn: its words stand at the beginning of the first user turn."""
-    if len(messages) < 2 or messages[0].role != "system":
-        return tuple(messages)
-    first = messages[1].model_copy(update={"content": f"{messages[0].content}\n\n{messages[1].content}"})
-    return (first, *messages[2:])
 
 
 def _answer(prompt: PromptIds, sample: Sample) -> Answer:

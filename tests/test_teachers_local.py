@@ -15,11 +15,10 @@ from tiny_models import CHATML, tiny_folder, tiny_model, tiny_tokenizer
 from limbeck import pipeline, teachers
 from limbeck.api import Answered, Failed, ReplyStore
 from limbeck.api.json_replies import ParseFailure
-from limbeck.chat_engine import folded
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.pairs import Structured, Teach
-from limbeck.records import Message, PromptRow, WeakPrompt, user_prompt
+from limbeck.records import Message, PromptRow, WeakPrompt, system_folded, user_prompt
 from limbeck.teachers import LocalTeacher, NewPromptRow, Replied, Request, ask
 from limbeck.teachers.parsing import ParsedPair, parse_pair, parse_prompt
 from limbeck.teachers.rendering import new_prompt_request, zero_shot_request
@@ -135,7 +134,7 @@ def test_where_a_template_has_no_system_turn_its_words_stand_in_the_users(templa
     model = tiny_model(folder)
     assert not model.chat.takes_system()
     turns = (Message(role="system", content="Be brief."), Message(role="user", content="Why?"))
-    text = model.chat.tokenizer.decode(model.chat.prompt_ids(folded(turns)))
+    text = model.chat.tokenizer.decode(model.chat.prompt_ids(system_folded(turns)))
     assert "user\nBe brief.\n\nWhy?<|im_end|>" in text
     replies = asked(teacher(folder), requests(1), tmp_path / "r.sqlite")
     assert all(reply.answer.tokens_in > 300 for reply in replies)

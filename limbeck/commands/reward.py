@@ -56,13 +56,13 @@ def check(
     By source or subset, beside what length alone would do.
     """
     from limbeck.commands.pair_files import pairs_in
-    from limbeck.judges.checking import check_judge
+    from limbeck.judges.checking import measured_card
     from limbeck.judges.local import LocalJudge
 
     recipe = recipe_for("reward", {"seed": seed, "judges": {"local": {"model": model}}}, tuple(overrides or ()))
     judge = LocalJudge(model, recipe.judges.local, recipe.model)
     judge.check()
-    _show(check_judge(judge, model, pairs_in(pairs), seed, recipe.evaluate.confidence))
+    _show(measured_card(judge, model, pairs_in(pairs), seed, recipe.evaluate.confidence))
 
 
 @contextmanager

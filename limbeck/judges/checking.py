@@ -11,7 +11,7 @@ from limbeck.records import Pair
 from limbeck.records.verdict import JudgeCard
 
 
-def check_judge(judge: LocalJudge, model: str, pairs: Sequence[Pair], seed: int, confidence: float) -> JudgeCard:
+def measured_card(judge: LocalJudge, model: str, pairs: Sequence[Pair], seed: int, confidence: float) -> JudgeCard:
     """Score both responses of every pair; pairs of which one cannot be scored are left out, and the card says so.
 
     Raises:

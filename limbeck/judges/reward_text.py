@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from limbeck.records import Message
+from limbeck.records import Message, system_folded
 
 TokenCounter = Callable[[Sequence[Message]], int]
 
@@ -31,11 +31,7 @@ def reward_messages(prompt: Sequence[Message], response: str) -> tuple[Message, 
 
     The reward model's card knows no system role, so a system message becomes the beginning of the first user turn.
     """
-    first, *rest = prompt
-    if first.role == "system" and rest:
-        rest[0] = rest[0].model_copy(update={"content": f"{first.content}\n\n{rest[0].content}"})
-        first, *rest = rest
-    return (first, *rest, Message(role="assistant", content=response))
+    return (*system_folded(prompt), Message(role="assistant", content=response))
 
 
 def estimated_tokens(messages: Sequence[Message]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from limbeck.lm.chat import refuse_without_template, special_tokens_of, takes_system, templated_ids
-from limbeck.records import Message
+from limbeck.records import Message, system_folded
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Conversations:
         Raises:
             ModelError: where the template refuses the conversation.
         """
-        turns = (*(prompt if self.shows_system else _folded(prompt)), Message(role="assistant", content=response))
+        turns = (*(prompt if self.shows_system else system_folded(prompt)), Message(role="assistant", content=response))
         ids = templated_ids(self.tokenizer, self.special_tokens, turns, open_turn=False)
         end = len(ids)
         # What follows the place where the score is read cannot reach it in a causal decoder.
@@ -51,11 +51,3 @@ def conversations_of(tokenizer: PreTrainedTokenizerBase, name: str, passes_over:
     """
     refuse_without_template(tokenizer, name)
     return Conversations(tokenizer, tuple(special_tokens_of(tokenizer)), takes_system(tokenizer), passes_over)
-
-
-def _folded(prompt: Sequence[Message]) -> tuple[Message, ...]:
-    first, *rest = prompt
-    if first.role != "system" or not rest:
-        return tuple(prompt)
-    joined = rest[0].model_copy(update={"content": f"{first.content}\n\n{rest[0].content}"})
-    return (joined, *rest[1:])

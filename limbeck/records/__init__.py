@@ -20,6 +20,7 @@ from limbeck.records.rows import (
     Reply,
     Role,
     WeakPrompt,
+    system_folded,
     user_prompt,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "Reply",
     "Role",
     "WeakPrompt",
+    "system_folded",
     "user_prompt",
 ]

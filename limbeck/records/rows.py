@@ -5,6 +5,7 @@ hand or written by another version is refused with its line number (see `limbeck
 half understood.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -161,3 +162,11 @@ class Estimate(Record):
 def user_prompt(text: str) -> tuple[Message, ...]:
     """The simplest conversation: one user turn."""
     return (Message(role="user", content=text),)
+
+
+def system_folded(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same without a system turn: its words stand at the beginning of the first user turn."""
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    first = messages[1].model_copy(update={"content": f"{messages[0].content}\n\n{messages[1].content}"})
+    return (first, *messages[2:])

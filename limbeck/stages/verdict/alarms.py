@@ -7,10 +7,11 @@ from limbeck import seeds
 from limbeck.console import say
 from limbeck.diagnosis import Answered, prompt_echo_rate, reply_alarms
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import PromptRow
 from limbeck.records.alarms import Alarm
 from limbeck.records.verdict import ModelScore
-from limbeck.stages.verdict.models import AGAINST, BASELINE, Model
+from limbeck.stages.verdict.models import BASELINE, Model
 from limbeck.store import write_records
 
 ALARMS = "alarms.jsonl"

@@ -6,12 +6,13 @@ from pathlib import Path
 from limbeck.errors import InputError
 from limbeck.manifest import StageResult, read_manifest
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import PromptRow
 from limbeck.records.verdict import Comparison, Verdict
 from limbeck.stages.verdict.alarms import look_at_replies
 from limbeck.stages.verdict.comparing import compare_all
 from limbeck.stages.verdict.judge_cards import agreements, card_of
-from limbeck.stages.verdict.models import AGAINST, BASELINE, Asked, Model, asked_of, read_model
+from limbeck.stages.verdict.models import BASELINE, Asked, Model, asked_of, read_model
 from limbeck.stages.verdict.pair_accuracies import pair_accuracies
 from limbeck.stages.verdict.scoring import score_model
 from limbeck.stages.verdict.strengths import strengths_by

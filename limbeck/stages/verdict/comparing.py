@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 
 from limbeck import seeds
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import HeldOutSplit
 from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.models import (
-    AGAINST,
     BASELINE,
     EXACT,
     PAIRWISE,

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from limbeck import seeds
 from limbeck.judges.protocol import is_over_long
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Estimate
 from limbeck.records.verdict import Agreement, JudgeCard
 from limbeck.stages.verdict.comparing import rows_of
-from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE, Asked, Model
+from limbeck.stages.verdict.models import BASELINE, EXACT, PAIRWISE, Asked, Model
 from limbeck.stages.verdict.paired import sign_of
 from limbeck.statistics import clustered_proportion, judge_agreement
 from limbeck.statistics.agreement import Outcome

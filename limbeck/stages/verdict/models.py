@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Judgement, PromptRow, Reply
 from limbeck.records.verdict import PairLogps, Preference
 from limbeck.store import read_json, read_records
 from limbeck.turns import conversation_of, every_turn
 
 BASELINE = "sft"
-AGAINST = "against"  # somebody else's responses, compared as if a model had given them
 EXACT = "verifier"
 PAIRWISE = "pairwise"
 _POINTS = {"win": 1.0, "tie": 0.0, "loss": -1.0}

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from limbeck.recipe import Recipe
+from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Estimate
 from limbeck.records.verdict import Comparison, JudgeCard, ModelScore
 from limbeck.stages.verdict.judge_cards import NOT_MEASURED
-from limbeck.stages.verdict.models import AGAINST, BASELINE, EXACT, PAIRWISE
+from limbeck.stages.verdict.models import BASELINE, EXACT, PAIRWISE
 from limbeck.statistics import Ties
 
 _TIES: dict[Ties, str] = {"half": "", "loss": " (a tie is no win)"}
