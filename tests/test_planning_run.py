@@ -17,6 +17,7 @@ from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.shape import Part, made_up, read_config, shape_of
 from limbeck.manifest import StageResult, read_manifest
 from limbeck.planning.assembly import Plan, plan_of
+from limbeck.planning.show import show_plan
 from limbeck.recipe.file import load_recipe
 from limbeck.recipe.training import Lora, Optimisation
 
@@ -176,6 +177,32 @@ def test_memory_by_the_configuration_alone_is_that_of_the_loaded_model(
     assert guessed.kept_bytes == pytest.approx(loaded.kept_bytes, rel=0.02)
     assert guessed.fixed_bytes == pytest.approx(loaded.fixed_bytes, rel=0.01)
     assert guessed.recomputed_bytes == pytest.approx(loaded.recomputed_bytes, rel=0.02)
+
+
+def test_a_further_round_is_planned_by_itself_without_what_rounds_share(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = load_recipe(recipe, (*MANY, "rounds.count=3", "rounds.arm=mixed"))
+    plan = plan_of(rounds, tmp_path / "run")
+    assert plan.further is not None
+    assert plan.further.most == 2
+    names = [one.unit.name for one in plan.further.units]
+    assert names[0] == "mine"
+    assert {"dpo/mixed", "evaluate/mixed"} <= set(names)
+    assert not {"corpus", "sft", "evaluate/sft", "dpo/random"} & set(names)
+    first, further = ({one.unit.name: one.work for one in units} for units in (plan.units, plan.further.units))
+    assert further["dpo/mixed"].steps == first["dpo/mixed"].steps
+    assert plan.further.seconds.likely > 0
+    show_plan(plan)
+    assert "Further rounds, not in the figures here: at most 2, each" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_of_one_round_and_a_plan_that_ends_before_them_say_nothing_of_further_rounds(
+    recipe: Path, tmp_path: Path
+) -> None:
+    assert planned(recipe, tmp_path / "run").further is None
+    rounds = load_recipe(recipe, (*MANY, "rounds.count=3", "rounds.arm=mixed"))
+    assert plan_of(rounds, tmp_path / "run", "mine").further is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

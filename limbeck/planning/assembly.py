@@ -13,11 +13,12 @@ from limbeck.lm.names import folder_here
 from limbeck.planning.asking import Asked, judge_requests, teacher_requests
 from limbeck.planning.lengths import ByCharacters, Counter, Lengths, lengths_of
 from limbeck.planning.machine import Machine, Memory, machine_for
-from limbeck.planning.ranges import Range
+from limbeck.planning.ranges import Range, total
 from limbeck.planning.tables import RECORDS, Tables, tables_in, tables_of
 from limbeck.planning.work import Work, Works, samples_here
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
+from limbeck.rounds import round_recipe
 from limbeck.run_folder import MACHINE_FILE, RECIPE_FILE, recipe_of, settled
 from limbeck.units.unit import Unit
 
@@ -40,13 +41,28 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Further:
+    """One round after the first: its units, and what is asked elsewhere for it. `most`: how many there may be."""
+
+    most: int
+    units: tuple[Planned, ...]
+    asked: tuple[Asked, ...]
+
+    @property
+    def seconds(self) -> Range:
+        """How long one round takes, as far as that is known."""
+        return total(one.seconds for one in self.units if one.seconds is not None)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """`notes`: what is assumed, missing or not reckoned, in sentences."""
+    """`notes`: what is assumed, missing or not reckoned, in sentences. `further`: None where there is one round."""
 
     units: tuple[Planned, ...]
     asked: tuple[Asked, ...]
     machine: Machine
     notes: tuple[str, ...]
+    further: Further | None = None
 
 
 def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
@@ -74,7 +90,16 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
     machine = machine_for(recipe, student, notes.append)
     planned = tuple(_planned(unit, works, machine, states.get(unit.name)) for unit in listed)
     asked = _asked(recipe, tables, works, [one for one in planned if not one.is_fresh], notes)
-    return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)))
+    further = _further(known, base, works, machine, tables) if "rounds" in within else None
+    return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)), further)
+
+
+def _further(recipe: Recipe, base: Path, first: Works, machine: Machine, tables: Tables) -> Further:
+    """A round after the first, of which as much is taken to be due as of the first when nothing of it is there."""
+    own = round_recipe(recipe, 2)
+    works = Works(own, first.rows, first.measured, first.chat_is_known)
+    planned = tuple(_planned(unit, works, machine, None) for unit in pipeline.units(own, base))
+    return Further(recipe.rounds.count - 1, planned, _asked(own, tables, works, planned, []))
 
 
 def _planned(unit: Unit, works: Works, machine: Machine, state: str | None) -> Planned:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from limbeck.console import results, show
 from limbeck.planning.asking import Asked
-from limbeck.planning.assembly import Plan, Planned
+from limbeck.planning.assembly import Further, Plan, Planned
 from limbeck.planning.machine import Machine, Memory
 from limbeck.planning.ranges import Range, total
 from limbeck.recipe.pairs import Budget
@@ -27,6 +27,8 @@ def show_plan(plan: Plan) -> None:
     """Print it."""
     results.print(_units(plan.units), width=_WIDTH)
     show(_time(plan))
+    if plan.further is not None:
+        show(_further(plan.further))
     for line in _memory(plan):
         show(line)
     if plan.asked:
@@ -127,6 +129,16 @@ def _time(plan: Plan) -> str:
     return f"In all: {needed}{besides} ({plan.machine.words}; {_timed(speed, plan.machine)})"
 
 
+def _further(further: Further) -> str:
+    """What is not in the figures above: rounds after the first, of which nobody knows beforehand how many there are."""
+    takes = duration(further.seconds) or "an unknown time"
+    costs = [dollars(one) for one in map(_cost, _by_account(further.asked)) if one is not None]
+    asked = total(one.tokens for one in further.asked)
+    if asked.high:
+        takes += f"; {amount(asked)} tokens asked elsewhere, {', '.join(costs) or 'no price known'}"
+    return f"Further rounds, not in the figures here: at most {further.most}, each {takes}"
+
+
 def _timed(speed: "Speed", machine: Machine) -> str:
     rates = f"{_figures(speed.trained)} tokens/s trained, {_figures(speed.sampled)} sampled"
     if speed.part.layers == machine.layers:
@@ -174,16 +186,24 @@ def _requests(asked: Iterable[Asked]) -> Table:
 def _asked(asked: Sequence[Asked]) -> list[str]:
     """What it costs in all, account by account."""
     lines = []
-    for field in dict.fromkeys(one.field for one in asked):
-        mine = [one for one in asked if one.field == field]
+    for mine in _by_account(asked):
         tokens = total(one.tokens for one in mine)
-        known = [one.dollars for one in mine if one.dollars is not None]
-        cost = dollars(total(known)) if known else "no price known"
         lines.append(
-            f"Cost, {mine[0].who}: {cost}; {amount(tokens)} tokens, likely {amount(_likely(tokens))}; "
+            f"Cost, {mine[0].who}: {dollars(_cost(mine))}; {amount(tokens)} tokens, likely {amount(_likely(tokens))}; "
             f"{_budget(mine[0].budget)}"
         )
     return lines
+
+
+def _by_account(asked: Sequence[Asked]) -> list[list[Asked]]:
+    fields = dict.fromkeys(one.field for one in asked)
+    return [[one for one in asked if one.field == field] for field in fields]
+
+
+def _cost(asked: Iterable[Asked]) -> Range | None:
+    """None where no price is known."""
+    known = [one.dollars for one in asked if one.dollars is not None]
+    return total(known) if known else None
 
 
 def _likely(value: Range) -> Range:
