@@ -1,13 +1,22 @@
-"""`python -m experiments run NAME` carries a sweep out, `table NAME` prints what came of it, `list` what there is."""
+"""`python -m experiments run NAME` carries a sweep out, `table NAME` prints what came of it, `faults NAME` what is
+wrong with the replies that are wrong, `list` what sweeps there are.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from experiments import anatomy
 from experiments.sweep import RECIPES, Sweep, carry_out, results
 from experiments.table import going_on, markdown
 from limbeck.console import say, show
 from limbeck.errors import LimbeckError
+
+_COMMANDS = {
+    "run": "carry a sweep out and print its table",
+    "table": "print the table again",
+    "faults": "of every model's replies, how many are right, and what is wrong with the others",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,6 +35,9 @@ def _main(arguments: Sequence[str]) -> int:
             show(f"{path.stem}: {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
         return 0
     sweep = Sweep(chosen.name, tuple(chosen.seeds), tuple(chosen.overrides), chosen.test)
+    if chosen.command == "faults":
+        show(anatomy.markdown(sweep))
+        return 0
     if chosen.command == "run":
         carry_out(sweep)
     found = results(sweep)
@@ -39,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the experiments there are")
-    for command, told in (("run", "carry a sweep out and print its table"), ("table", "print the table again")):
+    for command, told in _COMMANDS.items():
         added = commands.add_parser(command, help=told)
         added.add_argument("name", help="a recipe of experiments/recipes")
         added.add_argument("--seeds", type=int, nargs="+", default=[1])
