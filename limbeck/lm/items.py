@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
+from limbeck.lm.scope import first_step
 from limbeck.recipe import Model
 from limbeck.records import Demonstration, Pair, PromptRow
 
@@ -28,6 +30,11 @@ def demonstration_items(chat: Chat, rows: Iterable[Demonstration], limits: Model
 def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model) -> Items:
     """One item a pair, with two responses: chosen, rejected."""
     return _items(chat, ((pair, (pair.chosen, pair.rejected)) for pair in pairs), limits)
+
+
+def up_to_first_step(chat: Chat, items: Iterable[Item]) -> list[Item]:
+    """The pairs, of which only tokens up to the end of the line count in which their sides first differ."""
+    return [replace(item, counted=first_step((item.responses[0], item.responses[1]), chat.ends_line)) for item in items]
 
 
 def _items(chat: Chat, rows: Iterable[tuple[PromptRow, tuple[str, ...]]], limits: Model) -> Items:

@@ -112,6 +112,14 @@ def sum_by_sequence(token_values: Tensor, row: PackedRow) -> Tensor:
     return token_values.new_zeros(row.num_sequences).index_add(0, row.owner, token_values)
 
 
+def counted_logps(token_values: Tensor, row: PackedRow) -> Tensor:
+    """[N] log-probabilities of targets -> of each response, [S], over the tokens that count: all, unless said.
+
+    Over all of them it is log pi(y|x) of Rafailov et al. 2023.
+    """
+    return sum_by_sequence(token_values * row.counts, row)
+
+
 def logps(model: PackedModel, row: PackedRow) -> Tensor:
-    """Summed log-probability of each response of `row`: [S], fp32, in nats (Rafailov et al. 2023, log pi(y|x))."""
-    return sum_by_sequence(token_logps(model, row), row)
+    """`counted_logps` of each response of `row` under `model`: [S], fp32, in nats."""
+    return counted_logps(token_logps(model, row), row)

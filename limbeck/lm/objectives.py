@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limbeck import seeds
 from limbeck.lm.by_source import by_source, pairs_by_source, read, several_sources, tokens_by_source
-from limbeck.lm.logps import logps, sum_by_sequence, token_logps
+from limbeck.lm.logps import counted_logps, logps, sum_by_sequence, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.machine import on_device
 from limbeck.lm.packed_model import PackedModel
@@ -102,7 +102,8 @@ def _nll_by_source(
     return by_source({"loss": -sum_by_sequence(token_logps, row)}, items, totals) if totals else {}  # [N] -> [S]
 
 
-# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of whole responses or per token.
+# Margin and accuracy are of the implicit rewards; changes are policy minus reference, of the tokens that count (all,
+# unless the recipe says `scope = "step"`), together or per token.
 # Drift is their mean size per token over both responses: no KL divergence, since the policy wrote neither. The share
 # of pairs whose chosen response has more tokens (ties count half) is what length alone would reach.
 _PAIR_VALUES = (
@@ -175,20 +176,21 @@ class DpoObjective:
 
     def _values(self, model: PackedModel, items: Sequence[Item]) -> _OfPairs:
         row = pack(items, model.device)
-        policy = logps(model, row).view(-1, 2)  # [P, 2]: chosen, rejected
+        found = token_logps(model, row)  # [N]
+        policy = counted_logps(found, row).view(-1, 2)  # [P, 2]: chosen, rejected
         reference = on_device(torch.tensor([self.reference_logps[i] for i in row.ids]), policy.device)  # [P, 2]
-        lengths = torch.tensor([[len(response) for response in item.responses] for item in items])  # [P, 2]
-        num_tokens = on_device(lengths, policy.device)
+        num_tokens = on_device(torch.tensor([item.num_counted for item in items]), policy.device)  # [P, 2]
+        whole = on_device(torch.tensor([[len(r) for r in item.responses] for item in items]), policy.device)  # [P, 2]
         settings = self.settings
         implied = rewards(policy, reference, settings.beta, num_tokens if settings.length_normalised else None)
         preference = preference_loss(implied, settings)
-        nll = nll_per_token(policy[:, 0], num_tokens[:, 0])
+        nll = nll_per_token(sum_by_sequence(found, row).view(-1, 2)[:, 0], whole[:, 0])  # [P], of whole responses
         loss = preference + settings.nll_weight * nll if settings.nll_weight else preference
         with torch.no_grad():
             accurate = (implied.margin > 0).float()
             changes = policy - reference  # [P, 2]
             per_token = changes / num_tokens
-            longer = ((num_tokens[:, 0] - num_tokens[:, 1]).sign() + 1) / 2  # [P]: 1, a half, 0
+            longer = ((whole[:, 0] - whole[:, 1]).sign() + 1) / 2  # [P]: 1, a half, 0
             values = torch.stack(
                 (loss, preference, nll, implied.margin, accurate, *changes.unbind(1), *per_token.unbind(1),
                  per_token.abs().mean(1), longer)
@@ -206,7 +208,9 @@ def preference_loss(implied: Rewards, settings: Dpo) -> Tensor:
 
 
 def pair_logps(model: PackedModel, items: Sequence[Item], max_tokens: int) -> dict[str, tuple[float, float]]:
-    """(chosen, rejected) log-probabilities of each pair under `model`, by id, in nats; through the training path."""
+    """(chosen, rejected) log-probabilities of each pair under `model`, over the tokens that count, by id, in nats;
+    through the training path.
+    """
     found: dict[str, tuple[float, float]] = {}
     with torch.no_grad():
         for run in under_budget(items, max_tokens):

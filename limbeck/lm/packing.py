@@ -20,13 +20,15 @@ from limbeck.lm.span_attention import Span
 class Item:
     """A prompt and one response (SFT) or two (a pair: chosen, rejected), as token ids; none of them empty.
 
-    `source`: of the record, what metrics are split by; it decides nothing.
+    `source`: of the record, what metrics are split by; it decides nothing. `counted`: of a pair, how many leading
+    tokens of each response its log-probabilities are summed over; None: all (see `scope.py`).
     """
 
     id: str
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     source: str = ""
+    counted: tuple[int, ...] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -38,13 +40,19 @@ class Item:
         """Response tokens, end-of-turn included."""
         return sum(len(response) for response in self.responses)
 
+    @property
+    def num_counted(self) -> tuple[int, ...]:
+        """Tokens of each response that a pair's log-probabilities are summed over."""
+        return self.counted or tuple(len(response) for response in self.responses)
+
 
 @dataclass(frozen=True)
 class PackedRow:
     """Items packed into one row of T tokens with N targets in S sequences (a response each, in the items' order).
 
     `input_ids`, `position_ids`: [1, T]. `predict_at`: [N] index of the hidden state that predicts each target.
-    `targets`: [N] token ids. `owner`: [N] sequence of each target.
+    `targets`: [N] token ids. `owner`: [N] sequence of each target. `counts`: [N] bool, whether it is among those that
+    a pair's log-probabilities are summed over.
     """
 
     ids: tuple[str, ...]
@@ -53,6 +61,7 @@ class PackedRow:
     predict_at: Tensor
     targets: Tensor
     owner: Tensor
+    counts: Tensor
     num_sequences: int
     layout: Layout
 
@@ -64,6 +73,7 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
     predict_at: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
+    counts: list[int] = []
     spans: list[Span] = []
     num_sequences = 0
     for item in items:
@@ -73,13 +83,14 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
             spans.append(Span(prompt_start, prompt_length))
         ids += item.prompt
         positions += range(prompt_length)
-        for response in item.responses:
+        for response, counted in zip(item.responses, item.num_counted, strict=True):
             start, length = len(ids), len(response) - 1
             ids += response[:-1]
             positions += range(prompt_length, prompt_length + length)
             predict_at += [prompt_start + prompt_length - 1, *range(start, start + length)]
             targets += response
             owner += [num_sequences] * len(response)
+            counts += [1] * counted + [0] * (len(response) - counted)
             num_sequences += 1
             if alone:
                 spans.append(Span(prompt_start, prompt_length + length))
@@ -96,6 +107,7 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
         predict_at=tensor(predict_at),
         targets=tensor(targets),
         owner=tensor(owner),
+        counts=tensor(counts).bool(),
         num_sequences=num_sequences,
         layout=Layout(spans),
     )

@@ -37,7 +37,7 @@ _DECISIVE = ("*.safetensors", "*.bin", "*.index.json", "config.json", "adapter_c
 
 
 class ReferenceLogps(Record):
-    """Log-probabilities of one pair under the reference, in nats, summed over response tokens.
+    """Log-probabilities of one pair under the reference, in nats, summed over the response tokens that count.
 
     `key`: what they were computed from (see `pair_key`), in hexadecimal; a line with another key is not believed.
     """
@@ -124,9 +124,11 @@ def _code_digest() -> str:
 
 
 def pair_key(computed: bytes, item: Item) -> bytes:
-    """SHA-256 of a computation's digest and a pair's ids: prompt, chosen, rejected, each preceded by its length."""
+    """SHA-256 of a computation's digest and a pair's ids: prompt, chosen, rejected, each preceded by its length; and
+    how many tokens count, where not all do.
+    """
     total = hashlib.sha256(computed)
-    for ids in (item.prompt, *item.responses):
+    for ids in (item.prompt, *item.responses, *([] if item.counted is None else [item.counted])):
         total.update(struct.pack(f"<{1 + len(ids)}q", len(ids), *ids))
     return total.digest()
 
