@@ -1,26 +1,21 @@
 """What is wrong with wrong replies: cut off, no answer, a false equation, or true equations that lead elsewhere.
 
-A worked solution writes one equation a line, so that a reply can be held against arithmetic line by line.
+A worked solution writes one equation a line, which the arithmetic checker of the tasks holds to what is true.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from experiments.sweep import JUDGE, Sweep
 from limbeck.commands.compared import read_run
+from limbeck.errors import InputError
 from limbeck.records import Judgement, Reply
-from limbeck.stages.verdict.models import BASELINE
 from limbeck.stages.verdict.pooling import FinishedRun
+from limbeck.tasks.arithmetic import check_arithmetic
 
 Fault = Literal["right", "cut off", "no answer", "false equation", "wrong plan"]
 FAULTS: tuple[Fault, ...] = ("right", "false equation", "wrong plan", "no answer", "cut off")
-
-_NUMBER = r"-?\d+(?:\.\d+)?"
-# Two numbers and their result, alone: not the tail of a longer sum, and not followed by one.
-_EQUATION = re.compile(rf"(?<![-+*/] )(?<![\w.*/+-])({_NUMBER}) ([-+*/]) ({_NUMBER}) = ({_NUMBER})(?!\d|\.\d| [-+*/] )")
-_NEAR = 1e-9
 
 
 def fault_of(reply: Reply, judgement: Judgement) -> Fault:
@@ -29,38 +24,33 @@ def fault_of(reply: Reply, judgement: Judgement) -> Fault:
         return "right"
     if "####" not in reply.text:
         return "cut off" if reply.finish_reason == "length" else "no answer"
-    return "false equation" if any(not holds(*found) for found in _EQUATION.findall(reply.text)) else "wrong plan"
-
-
-def holds(left: str, sign: str, right: str, result: str) -> bool:
-    """Whether an equation of two numbers is true; a quotient by zero is not."""
-    a, b, c = float(left), float(right), float(result)
-    if sign == "/":
-        return b != 0 and abs(a - b * c) < _NEAR
-    return abs({"+": a + b, "-": a - b, "*": a * b}[sign] - c) < _NEAR
+    return "false equation" if check_arithmetic(reply.text) else "wrong plan"
 
 
 def faults(run: FinishedRun, model: str) -> Counter[Fault]:
-    """How many of a model's replies to the compared prompts have each fault."""
+    """How many of a model's scored replies to the compared prompts have each fault."""
     found, asked = run.models[model], {row.id for row in run.rows}
     judged = found.judgements[JUDGE]
-    return Counter(
-        fault_of(reply, judged[key]) for key, reply in found.replies.items() if key[0] in asked and key in judged
-    )
+    scored = {key for key, judgement in judged.items() if key[0] in asked and judgement.score is not None}
+    return Counter(fault_of(reply, judged[key]) for key, reply in found.replies.items() if key in scored)
 
 
 def markdown(sweep: Sweep) -> str:
     """A row a model over all seeds, SFT first: the share of its replies with each fault.
 
     Raises:
-        RunFolderError: where a run is not finished.
+        RunFolderError: where a run is not finished. InputError: where a run has other arms, or nothing is scored.
     """
     runs = [run for _, run in (read_run(sweep.folder(seed)) for seed in sweep.seeds)]
-    models = [BASELINE, *(arm for arm in runs[0].models if arm != BASELINE)]
+    models = list(runs[0].models)
+    if other := [run.name for run in runs if list(run.models) != models]:
+        raise InputError(f"{other[0]} has other arms than {runs[0].name}: carry the same sweep out under both seeds")
     head = f"| model | {' | '.join(FAULTS)} |\n|---|{'---:|' * len(FAULTS)}"
     return "\n".join([head, *(_row(model, runs) for model in models)])
 
 
 def _row(model: str, runs: Sequence[FinishedRun]) -> str:
     counted: Counter[Fault] = sum((faults(run, model) for run in runs), Counter())
+    if not counted:
+        raise InputError(f"no reply of {model} is scored")
     return f"| {model} | {' | '.join(f'{100 * counted[fault] / counted.total():.1f} %' for fault in FAULTS)} |"

@@ -113,7 +113,7 @@ def test_adapters_run_dpo_and_what_comes_after_it_and_so_does_another_rank(run: 
 
 @pytest.mark.parametrize(
     "setting",
-    ["dpo.loss=ipo", "dpo.loss=apo_zero", "dpo.label_smoothing=0.1", "dpo.length_normalised=true"],
+    ["dpo.loss=ipo", "dpo.loss=apo_zero", "dpo.label_smoothing=0.1", "dpo.length_normalised=true", "dpo.scope=step"],
 )
 def test_every_setting_of_the_preference_loss_makes_dpo_stale(run: Path, recipe: Path, setting: str) -> None:
     ran = limbeck("run", recipe, "--out", run, "--set", setting, "--until", "dpo").done().ran

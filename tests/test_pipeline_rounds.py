@@ -130,11 +130,6 @@ def test_the_record_and_the_report_show_every_round_with_what_it_took(finished: 
         assert one.usd is None  # worked solutions cost nothing
         assert one.gain_over_sft is not None
         assert one.gain_over_sft.n == 8
-    together, trained = read_manifest(finished / "rounds"), read_manifest(finished / "rounds" / "2" / "dpo" / "mixed")
-    assert together is not None
-    assert trained is not None
-    assert together.result.tokens["trained"] == trained.result.tokens["trained"]
-    assert together.result.money_usd is None
     page = (finished / "report" / "report.html").read_text()
     assert "Round by round" in page
     assert found.why in page

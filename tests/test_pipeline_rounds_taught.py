@@ -119,9 +119,6 @@ def test_all_rounds_share_one_budget_and_one_judge_and_ask_other_prompts(
     found = RoundsRecord.model_validate_json((folder / "rounds" / "rounds.json").read_text())
     bought = (first, len(server.bodies) - first)
     assert [one.usd for one in found.rounds] == pytest.approx([number * A_REPLY_USD for number in bought])
-    together = read_manifest(folder / "rounds")
-    assert together is not None
-    assert together.result.money_usd == pytest.approx(bought[1] * A_REPLY_USD)  # the first round's stand by its stages
     _see_judge_and_prompts(folder)
 
 

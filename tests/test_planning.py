@@ -170,6 +170,14 @@ def test_the_sft_models_held_out_pairs_are_scored_already(two_arms: Works) -> No
     assert two_arms.of(asked["few"]).scored == exact(4 * 50)
 
 
+def test_pairs_scored_by_their_steps_are_scored_again_as_whole_responses(two_arms: Works) -> None:
+    steps = two_arms.recipe.model_copy(update={"dpo": two_arms.recipe.dpo.model_copy(update={"scope": "step"})})
+    works = Works(steps, two_arms.rows, two_arms.measured)
+    assert works.of(dpo_unit("few")).scored == exact(2 * 2 * 50 + 10 * 50)
+    sft = Unit("heldout_pairs/sft", {"model": Path("sft/model")}, {})
+    assert works.of(sft).scored == exact(4 * 50)
+
+
 def test_a_sequential_arm_trains_on_human_pairs_first_and_on_the_synthetic_then() -> None:
     arms = {"apart": {"human": 8, "zero_shot": 4, "mixing": "sequential"}}
     planned = recipe(arms=arms, mix={"heldout_pairs": 0}, dpo={"epochs": 1, "batch_size": 1})

@@ -16,10 +16,13 @@ from limbeck.lm.memory import estimate_memory, largest_micro_batch
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.shape import Part, made_up, read_config, shape_of
 from limbeck.manifest import StageResult, read_manifest
+from limbeck.planning import assembly
 from limbeck.planning.assembly import Plan, plan_of
 from limbeck.planning.show import show_plan
+from limbeck.planning.tables import tables_of
 from limbeck.recipe.file import load_recipe
 from limbeck.recipe.training import Lora, Optimisation
+from limbeck.rounds import Reached
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 # Many rows, so that a mean of them is one; everything else as small as it can be.
@@ -195,6 +198,40 @@ def test_a_further_round_is_planned_by_itself_without_what_rounds_share(
     assert plan.further.seconds.likely > 0
     show_plan(plan)
     assert "Further rounds, not in the figures here: at most 2, each" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rounds_that_were_made_or_cannot_be_are_not_promised(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = load_recipe(recipe, (*MANY, "rounds.count=3", "rounds.arm=mixed"))
+    first = [one for one in plan_of(rounds, tmp_path).units if one.unit.step not in {"rounds", "report"}]
+    fresh = {one.unit.name: "fresh" for one in first}
+    monkeypatch.setattr(assembly, "_states", lambda *_: fresh)
+    monkeypatch.setattr(assembly, "tables_in", lambda *_: tables_of(rounds))
+    for reached, left in {Reached(2, None): 1, Reached(2, "unclear"): None, Reached(3, "all"): None}.items():
+        monkeypatch.setattr(assembly, "reached", lambda *_, so_far=reached: so_far)
+        further = plan_of(rounds, tmp_path).further
+        assert (further.most if further else None) == left
+    monkeypatch.setattr(assembly, "_states", lambda *_: fresh | {"mine": "stale"})
+    further = plan_of(rounds, tmp_path).further
+    assert further is not None
+    assert further.most == 2
+
+    def refuse(*_: object) -> None:
+        raise RecipeError("no such round")
+
+    monkeypatch.setattr(assembly, "round_recipe", refuse)
+    plan = plan_of(rounds, tmp_path)
+    assert plan.further is None
+    assert "further rounds are not reckoned: no such round" in plan.notes
+
+
+def test_what_a_further_round_asks_elsewhere_is_said_account_by_account(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paid = ("rounds.count=2", "rounds.arm=mixed", "teach.teacher=openai:gpt-4o", "teach.budget.usd=1")
+    show_plan(plan_of(load_recipe(recipe, (*MANY, *paid)), tmp_path))
+    assert "Each further round: Cost, openai:gpt-4o: $" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_of_one_round_and_a_plan_that_ends_before_them_say_nothing_of_further_rounds(

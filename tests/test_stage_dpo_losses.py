@@ -9,7 +9,7 @@ import pytest
 from street import SMALL, curve, limbeck, outputs, process, settings, student, write_lines
 from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 
-from limbeck.lm.items import pair_items
+from limbeck.lm.items import of_first_step, pair_items
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.pairs import Arm
 from limbeck.recipe.training import Dpo, Lora
@@ -64,6 +64,34 @@ def test_with_another_reference_the_first_loss_is_the_slow_form(
             }[loss]
         )
     assert curve(tmp_path)[0].values["loss"] == pytest.approx(sum(slow) / 4, rel=1e-4)
+
+
+def test_a_preference_about_steps_is_of_the_counted_tokens_in_training_and_validation(
+    base: Path, other: Path, tmp_path: Path
+) -> None:
+    lines = [
+        Pair(id=f"lines/{n}", prompt=user_prompt(f"{n}?"), source="own",
+             chosen=f"{n} + 1 = {n + 1}\n#### {n + 1}", rejected=f"{n} + 1 = {n + 2}\n#### {n + 2}")
+        for n in range(4)
+    ]  # fmt: skip
+    inputs = {"pairs": tmp_path / "lines.jsonl", "validation": tmp_path / "held.jsonl", "policy": base}
+    write_records(inputs["pairs"], lines[:3])
+    write_records(inputs["validation"], lines[3:])
+    settings = Dpo(max_steps=1, nll_weight=0, scope="step")
+    recipe = Recipe(name="x", model=CPU, dpo=settings, arms={"human": Arm(human=3)})
+    dpo.run(recipe, inputs | {"reference": other}, tmp_path / "out", "human")
+    policy, reference = plain_model(base), plain_model(other)
+    slow = []
+    for item in of_first_step(tiny_model(base).chat, pair_items(tiny_model(base).chat, lines, CPU).items):
+        assert item.counted is not None
+        chosen, rejected = (
+            (plain_logps(policy, item.prompt, r) - plain_logps(reference, item.prompt, r))[part.start : part.end].sum()
+            for r, part in zip(item.responses, item.parts, strict=True)
+        )
+        slow.append(math.log1p(math.exp(-0.1 * (chosen - rejected).item())))
+    points = {(point.step, point.split): point.values["loss"] for point in curve(tmp_path / "out")}
+    assert points[1, "train"] == pytest.approx(sum(slow[:3]) / 3, rel=1e-4)
+    assert points[0, "validation"] == pytest.approx(slow[3], rel=1e-4)
 
 
 ADAPTED = Dpo(

@@ -32,9 +32,15 @@ def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model) -> Items:
     return _items(chat, ((pair, (pair.chosen, pair.rejected)) for pair in pairs), limits)
 
 
-def up_to_first_step(chat: Chat, items: Iterable[Item]) -> list[Item]:
-    """The pairs, of which only tokens up to the end of the line count in which their sides first differ."""
-    return [replace(item, counted=first_step((item.responses[0], item.responses[1]), chat.ends_line)) for item in items]
+def of_first_step(chat: Chat, items: Iterable[Item]) -> list[Item]:
+    """The pairs, of which only the first step counts in which their sides differ."""
+    return [_of_first_step(chat, item) for item in items]
+
+
+def _of_first_step(chat: Chat, item: Item) -> Item:
+    chosen, rejected = item.responses
+    parts = first_step((chosen, rejected), chat.ends_line)
+    return item if parts == item.parts else replace(item, counted=parts)
 
 
 def _items(chat: Chat, rows: Iterable[tuple[PromptRow, tuple[str, ...]]], limits: Model) -> Items:

@@ -179,7 +179,8 @@ class DpoObjective:
         found = token_logps(model, row)  # [N]
         policy = counted_logps(found, row).view(-1, 2)  # [P, 2]: chosen, rejected
         reference = on_device(torch.tensor([self.reference_logps[i] for i in row.ids]), policy.device)  # [P, 2]
-        num_tokens = on_device(torch.tensor([item.num_counted for item in items]), policy.device)  # [P, 2]
+        counted = [[part.end - part.start for part in item.parts] for item in items]
+        num_tokens = on_device(torch.tensor(counted), policy.device)  # [P, 2]
         whole = on_device(torch.tensor([[len(r) for r in item.responses] for item in items]), policy.device)  # [P, 2]
         settings = self.settings
         implied = rewards(policy, reference, settings.beta, num_tokens if settings.length_normalised else None)

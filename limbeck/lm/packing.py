@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limbeck.lm.attention import Layout
 from limbeck.lm.machine import on_device
+from limbeck.lm.scope import Part
 from limbeck.lm.span_attention import Span
 
 
@@ -20,15 +21,15 @@ from limbeck.lm.span_attention import Span
 class Item:
     """A prompt and one response (SFT) or two (a pair: chosen, rejected), as token ids; none of them empty.
 
-    `source`: of the record, what metrics are split by; it decides nothing. `counted`: of a pair, how many leading
-    tokens of each response its log-probabilities are summed over; None: all (see `scope.py`).
+    `source`: of the record, what metrics are split by; it decides nothing. `counted`: of a pair, the part of
+    each response that its log-probabilities are summed over; None: all of it.
     """
 
     id: str
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     source: str = ""
-    counted: tuple[int, ...] | None = None
+    counted: tuple[Part, ...] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -41,9 +42,9 @@ class Item:
         return sum(len(response) for response in self.responses)
 
     @property
-    def num_counted(self) -> tuple[int, ...]:
-        """Tokens of each response that a pair's log-probabilities are summed over."""
-        return self.counted or tuple(len(response) for response in self.responses)
+    def parts(self) -> tuple[Part, ...]:
+        """Of each response what a pair's log-probabilities are summed over."""
+        return self.counted or tuple(Part(0, len(response)) for response in self.responses)
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
             spans.append(Span(prompt_start, prompt_length))
         ids += item.prompt
         positions += range(prompt_length)
-        for response, counted in zip(item.responses, item.num_counted, strict=True):
+        for response, part in zip(item.responses, item.parts, strict=True):
             start, length = len(ids), len(response) - 1
             ids += response[:-1]
             positions += range(prompt_length, prompt_length + length)
             predict_at += [prompt_start + prompt_length - 1, *range(start, start + length)]
             targets += response
             owner += [num_sequences] * len(response)
-            counts += [1] * counted + [0] * (len(response) - counted)
+            counts += [int(part.start <= at < part.end) for at in range(len(response))]
             num_sequences += 1
             if alone:
                 spans.append(Span(prompt_start, prompt_length + length))

@@ -125,10 +125,10 @@ def _code_digest() -> str:
 
 def pair_key(computed: bytes, item: Item) -> bytes:
     """SHA-256 of a computation's digest and a pair's ids: prompt, chosen, rejected, each preceded by its length; and
-    how many tokens count, where not all do.
+    which parts count, where not all tokens do.
     """
     total = hashlib.sha256(computed)
-    for ids in (item.prompt, *item.responses, *([] if item.counted is None else [item.counted])):
+    for ids in (item.prompt, *item.responses, *(item.counted or ())):
         total.update(struct.pack(f"<{1 + len(ids)}q", len(ids), *ids))
     return total.digest()
 

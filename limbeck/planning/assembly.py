@@ -18,7 +18,8 @@ from limbeck.planning.tables import RECORDS, Tables, tables_in, tables_of
 from limbeck.planning.work import Work, Works, samples_here
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
-from limbeck.rounds import round_recipe
+from limbeck.round_folders import ROUNDS
+from limbeck.rounds import reached, round_recipe
 from limbeck.run_folder import MACHINE_FILE, RECIPE_FILE, recipe_of, settled
 from limbeck.units.unit import Unit
 
@@ -90,16 +91,28 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
     machine = machine_for(recipe, student, notes.append)
     planned = tuple(_planned(unit, works, machine, states.get(unit.name)) for unit in listed)
     asked = _asked(recipe, tables, works, [one for one in planned if not one.is_fresh], notes)
-    further = _further(known, base, works, machine, tables) if "rounds" in within else None
+    further = None
+    if "rounds" in within and (most := _rounds_left(known, folder, planned)):
+        try:
+            further = _further(known, base, most, works, machine, tables)
+        except LimbeckError as error:
+            notes.append(f"further rounds are not reckoned: {error}")
     return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)), further)
 
 
-def _further(recipe: Recipe, base: Path, first: Works, machine: Machine, tables: Tables) -> Further:
-    """A round after the first, of which as much is taken to be due as of the first when nothing of it is there."""
+def _rounds_left(recipe: Recipe, folder: Path, planned: Sequence[Planned]) -> int:
+    """How many rounds after the first may be to come: all of them, as long as anything of the first is due."""
+    first_is_done = all(one.is_fresh for one in planned if one.unit.step not in {ROUNDS, "report"})
+    done, stopped = reached(recipe, folder) if first_is_done else (1, None)
+    return 0 if stopped is not None else recipe.rounds.count - done
+
+
+def _further(recipe: Recipe, base: Path, most: int, first: Works, machine: Machine, tables: Tables) -> Further:
+    """A round after the first, all of which is taken to be due."""
     own = round_recipe(recipe, 2)
     works = Works(own, first.rows, first.measured, first.chat_is_known)
     planned = tuple(_planned(unit, works, machine, None) for unit in pipeline.units(own, base))
-    return Further(recipe.rounds.count - 1, planned, _asked(own, tables, works, planned, []))
+    return Further(most, planned, _asked(own, tables, works, planned, []))
 
 
 def _planned(unit: Unit, works: Works, machine: Machine, state: str | None) -> Planned:

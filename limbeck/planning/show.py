@@ -27,8 +27,8 @@ def show_plan(plan: Plan) -> None:
     """Print it."""
     results.print(_units(plan.units), width=_WIDTH)
     show(_time(plan))
-    if plan.further is not None:
-        show(_further(plan.further))
+    for line in [] if plan.further is None else _further(plan.further):
+        show(line)
     for line in _memory(plan):
         show(line)
     if plan.asked:
@@ -123,20 +123,22 @@ def _time(plan: Plan) -> str:
     if speed is None:
         return f"Hours: unknown ({plan.machine.words})"
     known = total(one.seconds for one in due if one.seconds is not None)
-    beside = [one.unit.name for one in due if one.work.unknown is not None]
-    besides = f", besides {', '.join(beside)}" if beside else ""
     needed = duration(known) or "nothing to compute"
-    return f"In all: {needed}{besides} ({plan.machine.words}; {_timed(speed, plan.machine)})"
+    return f"In all: {needed}{_besides(due)} ({plan.machine.words}; {_timed(speed, plan.machine)})"
 
 
-def _further(further: Further) -> str:
-    """What is not in the figures above: rounds after the first, of which nobody knows beforehand how many there are."""
+def _besides(units: Iterable[Planned]) -> str:
+    beside = [one.unit.name for one in units if one.work.unknown is not None]
+    return f", besides {', '.join(beside)}" if beside else ""
+
+
+def _further(further: Further) -> list[str]:
+    """What is not in the figures here: rounds after the first, of which nobody knows beforehand how many there are."""
     takes = duration(further.seconds) or "an unknown time"
-    costs = [dollars(one) for one in map(_cost, _by_account(further.asked)) if one is not None]
-    asked = total(one.tokens for one in further.asked)
-    if asked.high:
-        takes += f"; {amount(asked)} tokens asked elsewhere, {', '.join(costs) or 'no price known'}"
-    return f"Further rounds, not in the figures here: at most {further.most}, each {takes}"
+    return [
+        f"Further rounds, not in the figures here: at most {further.most}, each {takes}{_besides(further.units)}",
+        *(f"Each further round: {line}" for line in _asked(further.asked)),
+    ]
 
 
 def _timed(speed: "Speed", machine: Machine) -> str:
@@ -186,24 +188,19 @@ def _requests(asked: Iterable[Asked]) -> Table:
 def _asked(asked: Sequence[Asked]) -> list[str]:
     """What it costs in all, account by account."""
     lines = []
-    for mine in _by_account(asked):
+    for field in dict.fromkeys(one.field for one in asked):
+        mine = [one for one in asked if one.field == field]
         tokens = total(one.tokens for one in mine)
         lines.append(
-            f"Cost, {mine[0].who}: {dollars(_cost(mine))}; {amount(tokens)} tokens, likely {amount(_likely(tokens))}; "
+            f"Cost, {mine[0].who}: {_cost(mine)}; {amount(tokens)} tokens, likely {amount(_likely(tokens))}; "
             f"{_budget(mine[0].budget)}"
         )
     return lines
 
 
-def _by_account(asked: Sequence[Asked]) -> list[list[Asked]]:
-    fields = dict.fromkeys(one.field for one in asked)
-    return [[one for one in asked if one.field == field] for field in fields]
-
-
-def _cost(asked: Iterable[Asked]) -> Range | None:
-    """None where no price is known."""
+def _cost(asked: Iterable[Asked]) -> str:
     known = [one.dollars for one in asked if one.dollars is not None]
-    return total(known) if known else None
+    return dollars(total(known) if known else None)
 
 
 def _likely(value: Range) -> Range:

@@ -80,7 +80,7 @@ class Works:
     rows: Mapping[str, Range | None]
     measured: Mapping[str, Lengths]
     chat_is_known: bool = False
-    _scored: dict[str, dict[PairKind, int]] = field(default_factory=lambda: defaultdict(dict))
+    _scored: dict[tuple[str, str], dict[PairKind, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def of(self, unit: Unit) -> Work:
         """What one unit computes."""
@@ -203,16 +203,18 @@ class Works:
         tokens, aside = self.texts.computed(counts), self._tokens(heldout)
         work = training(settings, exact(sum(counts.values())), tokens, aside)
         wanted = {kind: counts.get(kind, 0) + held for kind, held in heldout.items()}
-        reference = self._new(str(unit.inputs["reference"]), wanted)
+        reference = self._new((str(unit.inputs["reference"]), settings.scope), wanted)
         work = replace(work, scored=work.scored + reference)
         return self._fits(work, ("human", "pool") if "human" in counts else ("pool",), 2)
 
     def _tokens(self, counts: Mapping[PairKind, int]) -> Range:
         return total(self.texts.pair(kind).computed * count for kind, count in counts.items())
 
-    def _new(self, model: str, wanted: Mapping[PairKind, int]) -> Range:
-        """Tokens of pairs that no unit before has had scored by this model: every arm takes the first of each kind."""
-        there = self._scored[model]
+    def _new(self, scorer: tuple[str, str], wanted: Mapping[PairKind, int]) -> Range:
+        """Tokens of pairs that no unit before has had scored by this (model, scope): every arm takes the first of each
+        kind.
+        """
+        there = self._scored[scorer]
         new = {kind: max(0, number - there.get(kind, 0)) for kind, number in wanted.items()}
         there.update({kind: max(number, there.get(kind, 0)) for kind, number in wanted.items()})
         return self._tokens(new)
@@ -221,7 +223,7 @@ class Works:
         arms = [arm for arm in self.recipe.arms.values() if arm.trains == "dpo"]
         kinds = {kind: self.recipe.mix.heldout_pairs for arm in arms for kind in arm.counts()}
         rows = exact(sum(kinds.values()))
-        return Work(rows, scored=self._new(str(unit.inputs["model"]), kinds), responses=2)
+        return Work(rows, scored=self._new((str(unit.inputs["model"]), "response"), kinds), responses=2)
 
     def _mine(self) -> Work:
         mine = self.recipe.mine

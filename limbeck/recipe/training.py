@@ -89,9 +89,9 @@ class Dpo(Optimisation):
     )  # fmt: skip
     scope: Literal["response", "step"] = Field(
         "response", description="Which tokens the preference is about. response: all, as DPO is defined. step: those "
-        "up to the end of the line in which chosen and rejected first differ. What follows a mistake follows from it; "
-        "to push that down as well unlearns going on consistently (after Lai et al. 2024, Step-DPO). For pairs whose "
-        "sides begin alike; `nll_weight` is of the whole chosen response either way."
+        "from the first that differs to the end of its line. What follows a mistake follows from it; to push that down "
+        "as well unlearns going on consistently (after Lai et al. 2024, Step-DPO). For pairs whose sides begin alike "
+        "and part at the mistake; `nll_weight` is of the whole chosen response either way."
     )  # fmt: skip
     nll_weight: Annotated[float, Field(ge=0, le=10)] = Field(
         0.2, description="Weight of the chosen response's negative log-likelihood per token (an anchor against both "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limbeck.errors import ModelError
 from limbeck.lm import logps_cache
-from limbeck.lm.items import Items, pair_items, up_to_first_step
+from limbeck.lm.items import Items, of_first_step, pair_items
 from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
@@ -59,7 +59,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
 
 def _items(policy: LanguageModel, pairs: Sequence[Pair], recipe: Recipe, settings: Dpo) -> Items:
     found = pair_items(policy.chat, pairs, recipe.model)
-    return found if settings.scope == "response" else Items(up_to_first_step(policy.chat, found.items), found.drops)
+    return found if settings.scope == "response" else Items(of_first_step(policy.chat, found.items), found.drops)
 
 
 def _score_reference(

@@ -32,8 +32,8 @@ NO_WEIGHTS = "not measured: the model's weights are not on this machine"
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
     """Score every held-out pair under one model, called `model`, by the path that training takes.
 
-    Scores are kept by content (decision 8), so that the SFT model's are those that DPO computed for its reference, and
-    a further arm's pairs are the only ones that other models are asked for.
+    Scores are kept by content (decision 8). So the SFT model's are those that DPO computed for its reference, where it
+    looked at whole responses; and a further arm's pairs are the only ones that other models are asked for.
 
     Raises:
         InputError: where two arms call different pairs by one id.

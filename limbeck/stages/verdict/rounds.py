@@ -6,8 +6,7 @@ Writes: `rounds.json` (RoundsRecord).
 Start reading at: `run`.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -62,27 +61,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, stopped: str) -> 
     )
     write_json(out / "rounds.json", record.model_dump(mode="json"))
     return StageResult(
-        counts_in={"prompts": len(rows)},
-        counts_out={"rounds": len(found)},
-        tokens=_tokens_later(inputs, numbers),
-        money_usd=_usd_later(found),
-        facts={"stopped": record.why},
+        counts_in={"prompts": len(rows)}, counts_out={"rounds": len(found)}, facts={"stopped": record.why}
     )
-
-
-def _tokens_later(inputs: Mapping[str, Path], numbers: Sequence[int]) -> dict[str, int]:
-    """Tokens of what was made in rounds after the first, which have no line of their own in the run's ledger."""
-    tokens: Counter[str] = Counter()
-    for number in numbers[1:]:
-        for manifest in _made(f"round_{number}", inputs).values():
-            tokens.update(manifest.result.tokens)
-    return dict(tokens)
-
-
-def _usd_later(found: Sequence[Round]) -> float | None:
-    """What rounds after the first cost; None where there are none or a price is not known."""
-    known = [one.usd for one in found[1:] if one.usd is not None]
-    return sum(known) if known and len(known) == len(found[1:]) else None
 
 
 def _say_why(stopped: Stopped, last: int, recipe: Recipe) -> str:
