@@ -68,7 +68,7 @@ def test_only_scored_replies_to_compared_prompts_are_counted() -> None:
 
 
 def test_the_table_has_a_row_a_model_over_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = {"distil-seed1": run_of("one", a=False, b=True), "distil-seed2": run_of("two", c=False, d=False)}
+    runs = {"short-seed1": run_of("one", a=False, b=True), "short-seed2": run_of("two", c=False, d=False)}
     monkeypatch.setattr(anatomy, "read_run", lambda folder: (None, runs[folder.name]))
     rows = anatomy.markdown(Sweep("kinds", (1, 2))).splitlines()
     assert rows[2] == "| sft | 25.0 % | 75.0 % | 0.0 % | 0.0 % | 0.0 % |"
@@ -79,10 +79,10 @@ def test_a_seed_with_other_arms_and_replies_without_scores_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other = run_of("one", a=False), run_of("two", a=False)
-    runs = {"distil-seed1": one, "distil-seed2": FinishedRun("two", other.rows, {"sft": other.models["sft"]}, 1)}
+    runs = {"short-seed1": one, "short-seed2": FinishedRun("two", other.rows, {"sft": other.models["sft"]}, 1)}
     monkeypatch.setattr(anatomy, "read_run", lambda folder: (None, runs[folder.name]))
     assert main(["faults", "kinds", "--seeds", "1", "2"]) == 2
     assert "two has other arms than one" in " ".join(capsys.readouterr().err.split())
-    runs["distil-seed1"] = run_of("one", a=None)
+    runs["short-seed1"] = run_of("one", a=None)
     assert main(["faults", "kinds"]) == 2
     assert "no reply of sft is scored" in " ".join(capsys.readouterr().err.split())
