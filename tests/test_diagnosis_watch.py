@@ -159,6 +159,12 @@ def noisy(mean: float, spread: float, number: int = 30, slope: float = 0.0) -> l
     return [step(at, preference_loss=mean + slope * at + draw.gauss(0, spread)) for at in range(1, number + 1)]
 
 
+@pytest.mark.parametrize(("start", "is_alarm"), [(0.09, False), (0.9, True)])
+def test_a_low_loss_of_sft_hangs_on_few_tokens_and_its_swing_is_no_alarm(start: float, *, is_alarm: bool) -> None:
+    points = [sft(0, start), *(sft(at, start * (0.7, 1.5)[at % 2], "train") for at in range(1, 31))]
+    assert bool(raised(points)) == is_alarm
+
+
 def test_a_training_loss_that_swings_and_does_not_fall_oscillates() -> None:
     start = held(0, accuracy=0.0, preference_loss=0.693)
     (found,) = raised([start, *noisy(1.2, 0.4)])
