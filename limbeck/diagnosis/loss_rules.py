@@ -26,8 +26,8 @@ _NEVER_BETTER = (
 _GAP = "The rows trained on are learnt by heart: fewer epochs, more or more varied demonstrations, or sft.lora."
 _UNLEARNT = "Mix in more of that source, lower sft.learning_rate, or train fewer epochs."
 _NORMAL_STEP = 0.954  # median of |x - y| over the deviation of x, for independent normal x and y: 0.6745 sqrt(2)
-# SFT that goes on from a low loss: what a step's is, hangs on the few tokens that are not yet certain. Measured with
-# mined problems, 16 a step: a mean of 0.09 nats a token, and a deviation of 0.03, while the held-out loss fell by a third.
+# SFT that goes on from a low loss: what a step's is, hangs on the few tokens that are not yet certain. Measured with 16
+# mined problems a step: a mean of 0.09 nats a token and a deviation of 0.03, while the held-out loss fell by a third.
 _LOW_LOSS_NATS = 0.25
 _LEAST_TURNS = 3  # up, down, up: a warm-up that overshoots and then overfits makes two
 
