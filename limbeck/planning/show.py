@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limbeck.lm.speed import Speed
 
 _WIDTH = 80
+_LONGEST_NAME = 20  # of a unit in one line, beside columns as wide as the paper's recipe has them
 _NEARLY = 0.1  # a range that is narrower is one number, with a sign that says it is about so much
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _TIMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -99,8 +100,13 @@ def _units(units: Iterable[Planned]) -> Table:
     for column in ("rows", "steps", "trained", "scored", "sampled", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in units:
-        table.add_row(escape(one.unit.name), *_cells(one), style="dim" if one.is_fresh else None)
+        table.add_row(escape(_folded(one.unit.name)), *_cells(one), style="dim" if one.is_fresh else None)
     return table
+
+
+def _folded(name: str) -> str:
+    """A unit's name; one that its column would break inside a word is broken after its stage."""
+    return name if len(name) <= _LONGEST_NAME else name.replace("/", "/\n  ", 1)
 
 
 def _cells(one: Planned) -> list[str]:
