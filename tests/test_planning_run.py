@@ -128,10 +128,10 @@ def test_a_plan_fits_80_columns_and_ends_where_it_is_told_to(recipe: Path, tmp_p
 
 
 def test_a_long_name_is_broken_after_its_stage(recipe: Path, tmp_path: Path) -> None:
-    long = settings(*MANY, "arms.of_a_longer_name.random=4")
+    long = settings(*MANY, "arms.of_a_longer_name2.random=4")
     lines = limbeck("run", recipe, "--plan", "--out", tmp_path / "run", *long).done().out.splitlines()
     at = next(number for number, line in enumerate(lines) if line.split()[:1] == ["mix/"])
-    assert lines[at + 1].split() == ["of_a_longer_name"]
+    assert lines[at + 1].split() == ["of_a_longer_name2"]
 
 
 def test_a_stage_that_is_not_there_and_another_recipes_folder_are_refused(
