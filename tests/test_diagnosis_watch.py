@@ -159,10 +159,22 @@ def noisy(mean: float, spread: float, number: int = 30, slope: float = 0.0) -> l
     return [step(at, preference_loss=mean + slope * at + draw.gauss(0, spread)) for at in range(1, number + 1)]
 
 
-@pytest.mark.parametrize(("start", "is_alarm"), [(0.09, False), (0.9, True)])
-def test_a_low_loss_of_sft_hangs_on_few_tokens_and_its_swing_is_no_alarm(start: float, *, is_alarm: bool) -> None:
-    points = [sft(0, start), *(sft(at, start * (0.7, 1.5)[at % 2], "train") for at in range(1, 31))]
-    assert bool(raised(points)) == is_alarm
+@pytest.mark.parametrize(
+    ("low", "high", "accuracy", "is_alarm"),
+    [
+        (0.06, 0.14, None, False),
+        (0.03, 0.3, None, True),  # from a low loss as well, where it swings far
+        (0.6, 1.4, None, True),
+        (0.06, 0.14, 0.7, True),  # a reward model's is of pairs, not of tokens
+    ],
+)
+def test_a_low_loss_of_sft_hangs_on_few_tokens_and_its_small_swing_is_no_alarm(
+    low: float, high: float, accuracy: float | None, *, is_alarm: bool
+) -> None:
+    began = {"loss": (low + high) / 2} | ({} if accuracy is None else {"accuracy": accuracy})
+    points = [Metric(step=0, split="validation", values=began)]
+    points += [sft(at, (low, high)[at % 2], "train") for at in range(1, 31)]
+    assert ("max_loss_swing" in [field for field, _ in fields(points)]) == is_alarm
 
 
 def test_a_training_loss_that_swings_and_does_not_fall_oscillates() -> None:

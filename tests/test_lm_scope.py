@@ -23,11 +23,16 @@ from limbeck.recipe import Model
 from limbeck.recipe.training import Dpo
 from limbeck.records import Pair, user_prompt
 
-END, LINE, BLANK = 0, 8, 9  # BLANK: a token of two line ends
+END, LINE, BLANK, DOT, COMMA = 0, 6, 7, 8, 9
+TEXTS = {END: "<end>", LINE: "\n", BLANK: "\n\n", DOT: ".\n", COMMA: ",\n"}
+
+
+def text(token: int) -> str:
+    return TEXTS.get(token, str(token))
 
 
 def ends_line(token: int) -> bool:
-    return token in {LINE, BLANK}
+    return "\n" in text(token)
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +48,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
         ((1, LINE, 2, END), (1, END), ((1, 2), (1, 2))),  # one goes on where the other stops
         ((1, LINE, 2, LINE, END), (1, LINE, END), ((2, 4), (2, 3))),
         ((1, LINE, 2, LINE, END), (1, BLANK, 3, LINE, END), ((1, 4), (1, 4))),  # another end of line is no step
+        ((1, DOT, 2, LINE, END), (1, COMMA, 3, LINE, END), ((1, 2), (1, 2))),  # what stands before its end is one
+        ((1, DOT, 2, LINE, END), (1, LINE, 3, LINE, END), ((1, 2), (1, 2))),
         ((1, 2, END), (1, 2, END), ((0, 3), (0, 3))),
     ],
 )
 def test_the_step_goes_from_the_first_difference_to_the_end_of_its_line(
     chosen: tuple[int, ...], rejected: tuple[int, ...], parts: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
-    assert first_step((chosen, rejected), ends_line) == parts
+    assert first_step((chosen, rejected), text) == parts
 
 
-TOKENS = st.lists(st.integers(1, BLANK), max_size=12).map(lambda ids: (*ids, END))
+TOKENS = st.lists(st.integers(1, COMMA), max_size=12).map(lambda ids: (*ids, END))
 
 
 @given(TOKENS, TOKENS)
 def test_before_a_step_both_sides_are_alike_and_no_line_but_its_own_ends_in_it(
     chosen: tuple[int, ...], rejected: tuple[int, ...]
 ) -> None:
-    parts = first_step((chosen, rejected), ends_line)
+    parts = first_step((chosen, rejected), text)
     sides = (chosen, rejected)
     assert chosen[: parts[0].start] == rejected[: parts[1].start]
     if chosen == rejected:
         assert parts == ((0, len(chosen)),) * 2
         return
     assert chosen[parts[0].start] != rejected[parts[1].start]
-    differ_in_line_end = all(ends_line(side[part.start]) for side, part in zip(sides, parts, strict=True))
+    differ_in_line_end = all(side[part.start] in {LINE, BLANK} for side, part in zip(sides, parts, strict=True))
     for side, (start, end) in zip(sides, parts, strict=True):
         assert not any(ends_line(token) for token in side[start + differ_in_line_end : end - 1])
         assert end == len(side) or ends_line(side[end - 1])

@@ -215,14 +215,16 @@ def test_rounds_that_were_made_or_cannot_be_are_not_promised(
     fresh = {one.unit.name: "fresh" for one in first}
     monkeypatch.setattr(assembly, "_states", lambda *_: fresh)
     monkeypatch.setattr(assembly, "tables_in", lambda *_: tables_of(rounds))
-    for reached, left in {Reached(2, None): 1, Reached(2, "unclear"): None, Reached(3, "all"): None}.items():
+    for reached, left in {
+        Reached(2, None): 1, Reached(2, "unclear"): None, Reached(3, "all"): None, Reached(1, "budget"): 2,
+    }.items():  # fmt: skip
         monkeypatch.setattr(assembly, "reached", lambda *_, so_far=reached: so_far)
         further = plan_of(rounds, tmp_path).further
         assert (further.most if further else None) == left
-    monkeypatch.setattr(assembly, "_states", lambda *_: fresh | {"mine": "stale"})
-    further = plan_of(rounds, tmp_path).further
-    assert further is not None
-    assert further.most == 2
+    for due, left in {"mine": 2, "rounds/2/screen": 2, "rounds/3/dpo/mixed": 1}.items():  # all rounds were made once
+        monkeypatch.setattr(assembly, "_states", lambda *_, due=due: fresh | {due: "stale"})
+        further = plan_of(rounds, tmp_path).further
+        assert (further.most if further else None) == left
 
     def refuse(*_: object) -> None:
         raise RecipeError("no such round")
@@ -238,7 +240,10 @@ def test_what_a_further_round_asks_elsewhere_is_said_account_by_account(
 ) -> None:
     paid = ("rounds.count=2", "rounds.arm=mixed", "teach.teacher=openai:gpt-4o", "teach.budget.usd=1")
     show_plan(plan_of(load_recipe(recipe, (*MANY, *paid)), tmp_path))
-    assert "Each further round: Cost, openai:gpt-4o: $" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    (own,) = re.findall(r"Each further round: (Cost, openai:gpt-4o: \$.*?), of the same budget", said)
+    assert "budget $1" not in own
+    assert "budget $1" in said
 
 
 def test_a_run_of_one_round_and_a_plan_that_ends_before_them_say_nothing_of_further_rounds(

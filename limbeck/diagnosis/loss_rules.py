@@ -28,7 +28,7 @@ _UNLEARNT = "Mix in more of that source, lower sft.learning_rate, or train fewer
 _NORMAL_STEP = 0.954  # median of |x - y| over the deviation of x, for independent normal x and y: 0.6745 sqrt(2)
 # SFT that goes on from a low loss: what a step's is, hangs on the few tokens that are not yet certain. Measured with 16
 # mined problems a step: a mean of 0.09 nats a token and a deviation of 0.03, while the held-out loss fell by a third.
-_LOW_LOSS_NATS = 0.25
+_LEAST_SWING_NATS = 0.1
 _LEAST_TURNS = 3  # up, down, up: a warm-up that overshoots and then overfits makes two
 
 
@@ -90,9 +90,11 @@ def _swing(history: History) -> Iterator[Finding]:
     if not start or not warm or len(values) < LEAST_WINDOW:
         return
     mean, limit = sum(values) / len(values), history.rules.max_loss_swing
-    if main_loss(history) == "loss" and mean < _LOW_LOSS_NATS:
+    swing = deviation(values)
+    is_sft = main_loss(history) == "loss" and not history.validated("accuracy")
+    if is_sft and swing < _LEAST_SWING_NATS:
         return
-    share = deviation(values) / start
+    share = swing / start
     if share > limit and mean > (1 - limit / 2) * start:
         sentence = (
             f"the loss oscillates: from one step to the next it varies by {share:.0%} of the {start:.3f} that training "

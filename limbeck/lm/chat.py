@@ -50,9 +50,9 @@ class Chat:
         ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return (*ids, self.end_of_turn)
 
-    def ends_line(self, token: int) -> bool:
-        """Whether a token's text holds the end of a line."""
-        return "\n" in str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+    def token_text(self, token: int) -> str:
+        """The text of one token, special ones included."""
+        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, stop tokens left out."""

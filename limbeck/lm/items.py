@@ -39,7 +39,7 @@ def of_first_step(chat: Chat, items: Iterable[Item]) -> list[Item]:
 
 def _of_first_step(chat: Chat, item: Item) -> Item:
     chosen, rejected = item.responses
-    parts = first_step((chosen, rejected), chat.ends_line)
+    parts = first_step((chosen, rejected), chat.token_text)
     return item if parts == item.parts else replace(item, counted=parts)
 
 

@@ -17,20 +17,20 @@ class Part(NamedTuple):
     end: int
 
 
-def first_step(sides: tuple[Sequence[int], Sequence[int]], ends_line: Callable[[int], bool]) -> tuple[Part, Part]:
+def first_step(sides: tuple[Sequence[int], Sequence[int]], text: Callable[[int], str]) -> tuple[Part, Part]:
     """The part of (chosen, rejected) from the first token that differs to the end of its line. Of equal sides: all.
 
-    The end of a line belongs to it; where none follows, the line ends with the response. Where the sides differ only in
-    how they end a line, the next line belongs to the part too.
+    `text`: a token's. The end of a line belongs to it; where none follows, the line ends with the response. Where the
+    sides differ only in how they end a line, the next line belongs to the part too.
     """
     chosen, rejected = sides
     both = min(len(chosen), len(rejected))
     apart = next((at for at in range(both) if chosen[at] != rejected[at]), None)
     if apart is None:
         return Part(0, len(chosen)), Part(0, len(rejected))
-    search = apart + (ends_line(chosen[apart]) and ends_line(rejected[apart]))
-    return Part(apart, _line_end(chosen, search, ends_line)), Part(apart, _line_end(rejected, search, ends_line))
+    same_line = not any(text(side[apart]).strip() or "\n" not in text(side[apart]) for side in sides)
+    return _step(chosen, apart, apart + same_line, text), _step(rejected, apart, apart + same_line, text)
 
 
-def _line_end(ids: Sequence[int], start: int, ends_line: Callable[[int], bool]) -> int:
-    return next((at + 1 for at in range(start, len(ids)) if ends_line(ids[at])), len(ids))
+def _step(ids: Sequence[int], start: int, search: int, text: Callable[[int], str]) -> Part:
+    return Part(start, next((at + 1 for at in range(search, len(ids)) if "\n" in text(ids[at])), len(ids)))

@@ -19,7 +19,7 @@ from limbeck.planning.work import Work, Works, samples_here
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.round_folders import ROUNDS
-from limbeck.rounds import reached, round_recipe
+from limbeck.rounds import WITHOUT_VERDICT, reached, round_recipe
 from limbeck.run_folder import MACHINE_FILE, RECIPE_FILE, recipe_of, settled
 from limbeck.units.unit import Unit
 
@@ -92,27 +92,37 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
     planned = tuple(_planned(unit, works, machine, states.get(unit.name)) for unit in listed)
     asked = _asked(recipe, tables, works, [one for one in planned if not one.is_fresh], notes)
     further = None
-    if "rounds" in within and (most := _rounds_left(known, folder, planned)):
+    if "rounds" in within and (most := _rounds_left(known, folder, planned, states)):
         try:
-            further = _further(known, base, most, works, machine, tables)
+            further = _further(known, base, most, works, machine, tables, notes)
         except LimbeckError as error:
             notes.append(f"further rounds are not reckoned: {error}")
     return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)), further)
 
 
-def _rounds_left(recipe: Recipe, folder: Path, planned: Sequence[Planned]) -> int:
-    """How many rounds after the first may be to come: all of them, as long as anything of the first is due."""
-    first_is_done = all(one.is_fresh for one in planned if one.unit.step not in {ROUNDS, "report"})
-    done, stopped = reached(recipe, folder) if first_is_done else (1, None)
-    return 0 if stopped is not None else recipe.rounds.count - done
+def _rounds_left(recipe: Recipe, folder: Path, planned: Sequence[Planned], states: Mapping[str, str]) -> int:
+    """How many rounds after the first may be to come: those after the last of which nothing is due.
+
+    One that ended without a verdict, as where the budget did, is tried again by every run.
+    """
+    if not all(one.is_fresh for one in planned if one.unit.step not in {ROUNDS, "report"}):
+        return recipe.rounds.count - 1
+    done, stopped = reached(recipe, folder)
+    due = (name for name, state in states.items() if name.startswith(f"{ROUNDS}/") and state != "fresh")
+    first_due = min((int(name.split("/")[1]) for name in due), default=done + 1)
+    if first_due <= done:
+        return recipe.rounds.count - first_due + 1
+    return 0 if stopped is not None and stopped not in WITHOUT_VERDICT else recipe.rounds.count - done
 
 
-def _further(recipe: Recipe, base: Path, most: int, first: Works, machine: Machine, tables: Tables) -> Further:
+def _further(
+    recipe: Recipe, base: Path, most: int, first: Works, machine: Machine, tables: Tables, notes: list[str]
+) -> Further:
     """A round after the first, all of which is taken to be due."""
     own = round_recipe(recipe, 2)
     works = Works(own, first.rows, first.measured, first.chat_is_known)
     planned = tuple(_planned(unit, works, machine, None) for unit in pipeline.units(own, base))
-    return Further(most, planned, _asked(own, tables, works, planned, []))
+    return Further(most, planned, _asked(own, tables, works, planned, notes))
 
 
 def _planned(unit: Unit, works: Works, machine: Machine, state: str | None) -> Planned:

@@ -143,7 +143,7 @@ def _further(further: Further) -> list[str]:
     takes = duration(further.seconds) or "an unknown time"
     return [
         f"Further rounds, not in the figures here: at most {further.most}, each {takes}{_besides(further.units)}",
-        *(f"Each further round: {line}" for line in _asked(further.asked)),
+        *(f"Each further round: {line}, of the same budget" for line in _costs(further.asked).values()),
     ]
 
 
@@ -192,15 +192,19 @@ def _requests(asked: Iterable[Asked]) -> Table:
 
 
 def _asked(asked: Sequence[Asked]) -> list[str]:
-    """What it costs in all, account by account."""
-    lines = []
+    """What it costs in all, account by account, and what may be spent."""
+    budgets = {one.field: one.budget for one in asked}
+    return [f"{cost}; {_budget(budgets[field])}" for field, cost in _costs(asked).items()]
+
+
+def _costs(asked: Sequence[Asked]) -> dict[str, str]:
+    """What it costs, by the field of the account."""
+    lines = {}
     for field in dict.fromkeys(one.field for one in asked):
         mine = [one for one in asked if one.field == field]
         tokens = total(one.tokens for one in mine)
-        lines.append(
-            f"Cost, {mine[0].who}: {_cost(mine)}; {amount(tokens)} tokens, likely {amount(_likely(tokens))}; "
-            f"{_budget(mine[0].budget)}"
-        )
+        likely = amount(_likely(tokens))
+        lines[field] = f"Cost, {mine[0].who}: {_cost(mine)}; {amount(tokens)} tokens, likely {likely}"
     return lines
 
 
