@@ -221,6 +221,7 @@ def test_rounds_that_were_made_or_cannot_be_are_not_promised(
         monkeypatch.setattr(assembly, "reached", lambda *_, so_far=reached: so_far)
         further = plan_of(rounds, tmp_path).further
         assert (further.most if further else None) == left
+    monkeypatch.setattr(assembly, "reached", lambda *_: Reached(3, "all"))
     for due, left in {"mine": 2, "rounds/2/screen": 2, "rounds/3/dpo/mixed": 1}.items():  # all rounds were made once
         monkeypatch.setattr(assembly, "_states", lambda *_, due=due: fresh | {due: "stale"})
         further = plan_of(rounds, tmp_path).further
