@@ -10,6 +10,7 @@ from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
 from limbeck.lm.scope import first_step
 from limbeck.recipe import Model
+from limbeck.recipe.training import Scope
 from limbeck.records import Demonstration, Pair, PromptRow
 
 REFUSED = "conversation refused by the chat template"
@@ -27,9 +28,10 @@ def demonstration_items(chat: Chat, rows: Iterable[Demonstration], limits: Model
     return _items(chat, ((row, (row.response,)) for row in rows), limits)
 
 
-def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model) -> Items:
-    """One item a pair, with two responses: chosen, rejected."""
-    return _items(chat, ((pair, (pair.chosen, pair.rejected)) for pair in pairs), limits)
+def pair_items(chat: Chat, pairs: Iterable[Pair], limits: Model, scope: Scope = "response") -> Items:
+    """One item a pair, with two responses: chosen, rejected; `scope`: which of their tokens count."""
+    found = _items(chat, ((pair, (pair.chosen, pair.rejected)) for pair in pairs), limits)
+    return found if scope == "response" else found._replace(items=of_first_step(chat, found.items))
 
 
 def of_first_step(chat: Chat, items: Iterable[Item]) -> list[Item]:

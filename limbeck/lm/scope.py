@@ -28,9 +28,14 @@ def first_step(sides: tuple[Sequence[int], Sequence[int]], text: Callable[[int],
     apart = next((at for at in range(both) if chosen[at] != rejected[at]), None)
     if apart is None:
         return Part(0, len(chosen)), Part(0, len(rejected))
-    same_line = not any(text(side[apart]).strip() or "\n" not in text(side[apart]) for side in sides)
-    return _step(chosen, apart, apart + same_line, text), _step(rejected, apart, apart + same_line, text)
+    differ_in_line_end = all(_is_line_end(text(side[apart])) for side in sides)
+    search = apart + 1 if differ_in_line_end else apart
+    return Part(apart, _line_end(chosen, search, text)), Part(apart, _line_end(rejected, search, text))
 
 
-def _step(ids: Sequence[int], start: int, search: int, text: Callable[[int], str]) -> Part:
-    return Part(start, next((at + 1 for at in range(search, len(ids)) if "\n" in text(ids[at])), len(ids)))
+def _is_line_end(text: str) -> bool:
+    return "\n" in text and not text.strip()
+
+
+def _line_end(ids: Sequence[int], start: int, text: Callable[[int], str]) -> int:
+    return next((at + 1 for at in range(start, len(ids)) if "\n" in text(ids[at])), len(ids))

@@ -1,7 +1,7 @@
 """The whole plan of a run: its units with where they stand, their work, memory and time, what is asked elsewhere."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -41,6 +41,11 @@ class Planned:
         return self.state == "fresh"
 
 
+def known_seconds(units: Iterable[Planned]) -> Range:
+    """How long they take together, as far as that is known."""
+    return total(one.seconds for one in units if one.seconds is not None)
+
+
 @dataclass(frozen=True)
 class Further:
     """One round after the first: its units, and what is asked elsewhere for it. `most`: how many there may be."""
@@ -52,7 +57,7 @@ class Further:
     @property
     def seconds(self) -> Range:
         """How long one round takes, as far as that is known."""
-        return total(one.seconds for one in self.units if one.seconds is not None)
+        return known_seconds(self.units)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
     planned = tuple(_planned(unit, works, machine, states.get(unit.name)) for unit in listed)
     asked = _asked(recipe, tables, works, [one for one in planned if not one.is_fresh], notes)
     further = None
-    if "rounds" in within and (most := _rounds_left(known, folder, planned, states)):
+    if ROUNDS in within and (most := _rounds_left(known, folder, planned, states)):
         try:
             further = _further(known, base, most, works, machine, tables, notes)
         except LimbeckError as error:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from limbeck.console import results, show
 from limbeck.planning.asking import Asked
-from limbeck.planning.assembly import Further, Plan, Planned
+from limbeck.planning.assembly import Further, Plan, Planned, known_seconds
 from limbeck.planning.machine import Machine, Memory
 from limbeck.planning.ranges import Range, total
 from limbeck.recipe.pairs import Budget
@@ -128,8 +128,7 @@ def _time(plan: Plan) -> str:
     speed = plan.machine.speed
     if speed is None:
         return f"Hours: unknown ({plan.machine.words})"
-    known = total(one.seconds for one in due if one.seconds is not None)
-    needed = duration(known) or "nothing to compute"
+    needed = duration(known_seconds(due)) or "nothing to compute"
     return f"In all: {needed}{_besides(due)} ({plan.machine.words}; {_timed(speed, plan.machine)})"
 
 

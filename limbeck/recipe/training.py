@@ -67,6 +67,9 @@ class Sft(Optimisation):
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = Field(2e-4, description="Peak learning rate.")
 
 
+Scope = Literal["response", "step"]
+
+
 class Dpo(Optimisation):
     """Direct preference optimisation (Rafailov et al. 2023, equation 7) and its kin."""
 
@@ -87,7 +90,7 @@ class Dpo(Optimisation):
         "margin (Tulu 3: Lambert et al. 2024); `sigmoid` and `ipo` only. false: both papers' as printed; TRL's ipo is "
         "true."
     )  # fmt: skip
-    scope: Literal["response", "step"] = Field(
+    scope: Scope = Field(
         "response", description="Which tokens the preference is about. response: all, as DPO is defined. step: those "
         "from the first that differs to the end of its line. What follows a mistake follows from it; to push that down "
         "as well unlearns going on consistently (after Lai et al. 2024, Step-DPO). For pairs whose sides begin alike "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limbeck.errors import ModelError
 from limbeck.lm import logps_cache
-from limbeck.lm.items import Items, of_first_step, pair_items
+from limbeck.lm.items import pair_items
 from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
@@ -40,7 +40,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     settings = recipe.dpo_of(arm)
     device, dtype = place(recipe.model)
     policy = load_model(str(inputs["policy"]), device, dtype)
-    train, validation = (_items(policy, rows, recipe, settings) for rows in (pairs, heldout))
+    train, validation = (pair_items(policy.chat, rows, recipe.model, settings.scope) for rows in (pairs, heldout))
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)
@@ -55,11 +55,6 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     counts_in = {"pairs": len(pairs), "validation": len(heldout)}
     result = training_result(trainer, counts_in, train, validation, describe(device, dtype))
     return result.model_copy(update={"facts": result.facts | {"reference": scored.facts}})
-
-
-def _items(policy: LanguageModel, pairs: Sequence[Pair], recipe: Recipe, settings: Dpo) -> Items:
-    found = pair_items(policy.chat, pairs, recipe.model)
-    return found if settings.scope == "response" else Items(of_first_step(policy.chat, found.items), found.drops)
 
 
 def _score_reference(
