@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from street import limbeck, outputs, process, settings, student, write_tiny_recipe
 
+from limbeck.commands.compared import read_run
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import IN_PROGRESS, MANIFEST, read_manifest
 from limbeck.records import Pair, PromptRow
@@ -101,6 +102,20 @@ def see_chain(run: Path, number: int) -> None:
     gain = verdict.of("mixed", "sft", "verifier")
     assert gain is not None
     assert gain.difference == record(run).rounds[number - 1].gain
+
+
+def test_a_round_is_compared_with_the_last_rounds_model_wherever_one_stands(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(finished, tmp_path / "other"))
+    told = limbeck("compare", finished / "rounds" / "2", other / "rounds" / "2").done()
+    assert "In a further round, SFT stands for the last round's model" in told.err
+    replies = other / "evaluate" / "mixed" / "replies.jsonl"
+    replies.write_text(replies.read_text().replace('"text":"', '"text":"of round 1: '))
+    first, second = read_run(other)[1].models, read_run(other / "rounds" / "2")[1].models
+    assert second["sft"].replies == first["mixed"].replies != first["sft"].replies
+    monkeypatch.chdir(finished / "rounds" / "2")
+    assert limbeck("compare", ".", other / "rounds" / "2").done().out.count("W/T/L") == told.out.count("W/T/L")
 
 
 def test_no_problem_is_in_two_rounds_nor_in_any_other_part_of_the_corpus(finished: Path) -> None:

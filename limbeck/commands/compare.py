@@ -32,6 +32,7 @@ def compare(
     """Compare judged replies, or runs of several seeds arm by arm.
 
     A file has one JSON object a line: prompt_id, score (or solved: true, false), and if known sample_index and text.
+    Of iterated runs, RUN is their first round and RUN/rounds/2 the second, compared with the last one's model.
     """
     from limbeck.commands.compared import is_run
     from limbeck.stages.verdict.paired import Terms
@@ -82,7 +83,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
-    from limbeck.commands.compared import read_run
+    from limbeck.commands.compared import is_round, read_run
     from limbeck.commands.verdict_tables import show_pooled
     from limbeck.stages.verdict.pooling import pool
 
@@ -96,6 +97,8 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
         say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
     if apart := sorted({arm for recipe in recipes for arm in recipe.arms} - set(arms)):
         say(f"Not in every run, and left out: {', '.join(apart)}.")
+    if any(map(is_round, paths)):
+        say("In a further round, SFT stands for the last round's model: what is compared is what the round gained.")
     terms = replace(terms, family=len(arms))
     for judge in judges:
         show_pooled(pool(runs, arms, judge, terms), [run.name for run in runs], terms.confidence, terms.ties)

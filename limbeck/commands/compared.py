@@ -10,6 +10,7 @@ from limbeck import pipeline
 from limbeck.errors import InputError, RunFolderError
 from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply
+from limbeck.round_folders import whole_run
 from limbeck.run_folder import RECIPE_FILE, recipe_of
 from limbeck.stages.verdict.models import BASELINE, EXACT, Key, read_model
 from limbeck.stages.verdict.paired import PairedRows
@@ -148,10 +149,16 @@ def common_judges(sides: Sequence[Side]) -> list[str]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is that of a whole run, which has an SFT model's evaluation."""
-    return (path / RECIPE_FILE).is_file() and any(
-        (path / step / BASELINE).is_dir() for step in ("evaluate", "validate")
-    )
+    """Whether a folder is that of a whole run, which has an SFT model's evaluation, or of a further round of one."""
+    if not (path / RECIPE_FILE).is_file():
+        return False
+    return is_round(path) or any((path / step / BASELINE).is_dir() for step in ("evaluate", "validate"))
+
+
+def is_round(path: Path) -> bool:
+    """Whether a folder is that of a further round, in which SFT stands for the last round's model."""
+    folder = path.resolve()
+    return whole_run(folder) != folder
 
 
 def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
@@ -161,7 +168,7 @@ def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:
         RunFolderError: where its evaluation is not finished.
     """
     recipe = recipe_of(folder)
-    (unit,) = [unit for unit in pipeline.units(recipe, folder) if unit.stage == "verdict"]
+    (unit,) = [unit for unit in pipeline.units(recipe, folder.resolve()) if unit.stage == "verdict"]
     names = (BASELINE, *recipe.arms)
     inputs = {name: folder / path for name, path in unit.inputs.items() if name == "test" or _is_needed(name, names)}
     missing = [path for path in inputs.values() if not path.exists()]
