@@ -26,7 +26,8 @@ from transformers import PreTrainedModel
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, mean_nll_of, pair_logps, rows_of_step
 from limbeck.lm.packing import Item
-from limbeck.lm.train import Objective, num_steps
+from limbeck.lm.schedule import num_steps
+from limbeck.lm.train import Objective
 from limbeck.recipe.training import Dpo, Optimisation, Sft
 
 BUDGETS = (1, 30, 75, 100_000)  # one row each ... all together

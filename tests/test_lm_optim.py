@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from limbeck.lm.optim import MasterAdamW
-from limbeck.lm.train import clip_scale
+from limbeck.lm.schedule import clip_scale
 
 
 class Line(nn.Module):

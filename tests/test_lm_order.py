@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
-from limbeck.lm.train import METRICS, Objective, Trainer, Values, num_steps
+from limbeck.lm.schedule import num_steps
+from limbeck.lm.train import METRICS, Objective, Trainer, Values
 from limbeck.recipe.training import Dpo, Optimisation, Sft
 from limbeck.records import Metric
 from limbeck.store import read_records

@@ -24,6 +24,7 @@ from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import layers_of
+from limbeck.lm.schedule import learning_rate, num_steps
 from limbeck.lm.train import (
     CHECKPOINT,
     METRICS,
@@ -32,8 +33,6 @@ from limbeck.lm.train import (
     StepLoss,
     Trainer,
     Values,
-    learning_rate,
-    num_steps,
     training_result,
 )
 from limbeck.recipe.training import Dpo, Sft
@@ -325,6 +324,45 @@ def test_patience_stops_after_that_many_validations_without_improvement(folder: 
     progress = Trainer(model, objective, settings, tmp_path, "SFT").run()
     assert (progress.step, progress.best_step, progress.stopped_early) == (7, 4, True)
     assert same(weights_of(model), watched[4])
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept", "told"),
+    [
+        ("best", 2, "the weights of step 2 of 4 are kept, where the held-out loss was lowest"),
+        ("last", 4, ""),
+    ],
+)
+def test_where_the_settings_say_so_the_last_weights_are_kept_though_earlier_ones_had_a_lower_loss(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: str, kept: int, told: str
+) -> None:
+    scores = iter([5.0, 4.0, 3.0, 4.0, 4.5])  # at steps 0, 1, 2, ...
+    settings = SETTINGS.model_copy(update={"validate_every_steps": 1, "max_steps": 4, "keep": keep})
+    after: list[Weights] = []
+    model = tiny_model(folder)
+
+    def score(seen: LanguageModel) -> Values:
+        after.append(weights_of(seen))
+        return {"loss": next(scores)}
+
+    progress = Trainer(model, Wrapped(sft(settings), score=score), settings, tmp_path, "SFT").run()
+    assert (progress.step, progress.best_step) == (4, 2)  # which was best is known either way
+    assert same(weights_of(model), after[kept])
+    assert not same(after[2], after[4])
+    assert list(tmp_path.glob(".best-*")) == ([tmp_path / ".best-2.pt"] if keep == "best" else [])
+    said = capsys.readouterr().err
+    assert told in said
+    assert ("weights of" in said) == (keep == "best")
+
+
+def test_where_training_only_does_harm_it_is_said_that_the_first_weights_are_kept(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter([3.0, 4.0, 5.0])
+    settings = SETTINGS.model_copy(update={"validate_every_steps": 1, "max_steps": 2})
+    objective = Wrapped(sft(settings), score=lambda _: {"loss": next(scores)})
+    Trainer(tiny_model(folder), objective, settings, tmp_path, "SFT").run()
+    assert "SFT: no step lowered the held-out loss, so the weights it began with are kept" in capsys.readouterr().err
 
 
 def test_without_held_out_rows_the_last_weights_are_returned(folder: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
+from limbeck.lm.schedule import clip_scale, learning_rate, num_steps
 from limbeck.manifest import StageResult
 from limbeck.recipe.alarms import Alarms
 from limbeck.recipe.training import Optimisation
@@ -91,25 +92,6 @@ class Progress:
     recompute: bool | None = None
 
 
-def num_steps(settings: Optimisation, num_rows: int) -> int:
-    """Optimizer steps for `epochs` passes, a ragged last step included, capped by `max_steps`."""
-    steps = max(1, math.ceil(round(settings.epochs * num_rows) / settings.batch_size))
-    return min(steps, settings.max_steps) if settings.max_steps else steps
-
-
-def learning_rate(settings: Optimisation, step: int, steps: int) -> float:
-    """Linear warm-up over at most half the run, then linear decay to zero; `step` counts from 0."""
-    warmup = min(settings.warmup_steps, steps // 2)
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    return settings.learning_rate * (steps - step) / max(steps - warmup, 1)
-
-
-def clip_scale(norm: float, max_norm: float) -> float:
-    """What to multiply gradients of `norm` with, so that their norm is at most `max_norm`; never more than 1."""
-    return max_norm / norm if norm > max_norm else 1.0
-
-
 class Trainer:
     """One training run in one folder. `run` trains to the end, or resumes and then trains to the end.
 
@@ -140,10 +122,12 @@ class Trainer:
         self.watch = AlarmFile(folder, alarms, plan, about or label)
         self.estimate: Estimate | None = None  # of memory, made when training begins
         self._saved_at = time.monotonic()
+        self._keeps_best = settings.keep == "best"
         self._saved_best: Path | None = None  # what the last checkpoint would resume to
 
     def run(self) -> Progress:
-        """Train; on return the model holds the best weights by validation (the last where nothing is held out).
+        """Train; on return the model holds the best weights by validation (the last where nothing is held out, and
+        where the settings say so).
 
         Raises:
             TrainingError: where a loss or gradient is not finite; the weights were not touched by it, and the rows of
@@ -170,7 +154,7 @@ class Trainer:
         progress = self.progress
         if self.watch.stops and not progress.stopped_early:
             progress.stopped_by_alarm = True
-            kept = "the best checkpoint is" if progress.best_step >= 0 else "its weights are"
+            kept = "the best checkpoint is" if progress.best_step >= 0 and self._keeps_best else "its weights are"
             say(f"  {self.label}: ends at step {progress.step} of {self.steps}, since there is an alarm and "
                 f'alarms.on_alarm is "stop"; {kept} kept')  # fmt: skip
         return progress.stopped_early or progress.stopped_by_alarm
@@ -260,7 +244,8 @@ class Trainer:
         if values["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
             self._forget_best(keep=self._saved_best)
-            _save(self._best_path(), self.optimizer.weights())
+            if self._keeps_best:
+                _save(self._best_path(), self.optimizer.weights())
             return
         progress.misses += 1
         progress.stopped_early = self.settings.patience is not None and progress.misses >= self.settings.patience
@@ -299,11 +284,19 @@ class Trainer:
 
     def _finish(self) -> None:
         self.optimizer.stop()  # before more is loaded: the end of a run must not need more memory than its steps
-        if self.progress.best_step not in (-1, self.progress.step):
+        if self._keeps_best and self.progress.best_step not in (-1, self.progress.step):
+            say(f"  {self.label}: {_in_words(self.progress)}")
             best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
             self.optimizer.set_weights(best)
             del best
         self.optimizer.close()
+
+
+def _in_words(progress: Progress) -> str:
+    """Which weights are kept, where they are not the last."""
+    if progress.best_step == 0:
+        return 'no step lowered the held-out loss, so the weights it began with are kept; keep = "last" takes the last'
+    return f"the weights of step {progress.best_step} of {progress.step} are kept, where the held-out loss was lowest"
 
 
 def _save(path: Path, state: object) -> None:

@@ -39,7 +39,7 @@ class Work:
 
 def steps_of(settings: Optimisation, rows: int) -> int:
     """Optimizer steps, as the trainer counts them."""
-    from limbeck.lm.train import num_steps
+    from limbeck.lm.schedule import num_steps
 
     return num_steps(settings, rows) if rows else 0
 

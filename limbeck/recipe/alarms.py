@@ -17,7 +17,7 @@ class Alarms(Section):
 
     on_alarm: Literal["say", "stop"] = Field(
         "say", description="say: on the console, in `limbeck status` and in the report. stop: training ends there, "
-        "and the best checkpoint so far is kept and used."
+        "and the best checkpoint so far is kept and used (with `keep` last, the last)."
     )  # fmt: skip
     window_steps: Annotated[int, Field(ge=5, le=100_000)] = Field(
         20, description="Training steps that are looked at together; a quarter of a shorter run, at least 10."

@@ -51,7 +51,12 @@ class Optimisation(Section):
     )  # fmt: skip
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(2, description="Passes over the training rows.")
     max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
-    validate_every_steps: Positive = Field(40, description="Steps between validations; the best checkpoint is kept.")
+    validate_every_steps: Positive = Field(40, description="Steps between validations; see `keep`.")
+    keep: Literal["best", "last"] = Field(
+        "best", description="Which weights are kept. best: of the validation with the lowest held-out loss, the start "
+        "included. last: those that training ends with, where the held-out loss does not say what is wanted: that of "
+        "the student's own replies hardly falls, since they are likely already."
+    )  # fmt: skip
     patience: Positive | None = Field(
         None, description="Stop after this many validations without improvement; leave out to train to the end."
     )
