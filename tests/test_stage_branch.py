@@ -135,10 +135,13 @@ def test_what_cannot_be_branched_is_one_sentence(tmp_path: Path) -> None:
         branch.run(served, inputs, tmp_path)
 
 
-def taught(folder: Path, kind: str, rows: Sequence[WeakPrompt], found: Sequence[Divergence] = ()) -> list[Pair]:
+def taught(
+    folder: Path, kind: str, rows: Sequence[WeakPrompt], found: Sequence[Divergence] = (), seed: int = 1
+) -> list[Pair]:
+    folder.mkdir(exist_ok=True)
     write_records(folder / "weak.in", rows)
     write_records(folder / "divergences.in", found)
-    recipe = Recipe.model_validate({"name": "x", "arms": {"a": {kind: 1}}, "mix": {"heldout_pairs": 0}})
+    recipe = Recipe.model_validate({"name": "x", "seed": seed, "arms": {"a": {kind: 1}}, "mix": {"heldout_pairs": 0}})
     inputs = {"weak": folder / "weak.in", "divergences": folder / "divergences.in"}
     teach.run(recipe, inputs, folder / "out")
     return read_records(folder / "out" / f"{kind}.jsonl", Pair)
@@ -167,3 +170,24 @@ def test_own_reference_and_divergence_pairs_differ_in_what_is_chosen(tmp_path: P
 def test_own_pairs_need_a_right_reply_of_the_students(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no right reply of the student's own"):
         taught(tmp_path, "own", [weak(PROBLEMS[0], "a\nbad")])
+
+
+def test_a_right_answer_that_a_false_equation_led_to_is_no_right_reply(tmp_path: Path) -> None:
+    lucky, sound = "2 + 2 = 5\n#### 1", "2 + 2 = 4\n#### 1"
+    both = WeakPrompt(**dict(PROBLEMS[0]), failures=("a\nbad",), successes=(lucky, sound))
+    by_luck = WeakPrompt(**dict(PROBLEMS[1]), failures=("a\nbad",), successes=(lucky,))
+    for seed in range(6):
+        (pair,) = taught(tmp_path / str(seed), "own", [both], seed=seed)
+        assert pair.chosen == sound
+    (pair,) = taught(tmp_path / "on_policy", "on_policy", [by_luck])
+    assert (pair.teacher, pair.chosen) == ("reference", by_luck.problem.solution if by_luck.problem else "")
+    with pytest.raises(InputError, match="right only by a false equation"):
+        taught(tmp_path / "luck", "own", [by_luck])
+
+
+def test_a_continuation_is_right_only_where_its_whole_reply_holds_no_false_equation() -> None:
+    row = PROBLEMS[0]
+    right = f"#### {row.problem.answer}" if row.problem else ""
+    go_on = Scripted({"a\n": f"2 * 3 = 6\n{right}", "a\n1 + 1 = 3\n": right})
+    (found,) = find_divergences([failed(row, "a\n1 + 1 = 3\n#### wrong")], go_on, Branch(), seed=1)
+    assert (found.correction, found.shared_characters) == (f"a\n2 * 3 = 6\n{right}", 2)

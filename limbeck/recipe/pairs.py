@@ -185,8 +185,8 @@ class Arm(Section):
                           "rejected: that reply.")  # fmt: skip
     on_policy: Count = Field(0, description="Chosen: the student's own verified best reply where it has one, else the "
                              "reference solution; rejected: its own failing reply.")  # fmt: skip
-    own: Count = Field(0, description="Chosen: the student's own verified reply; rejected: its own failing one. Needs "
-                       "`mine.samples_per_prompt` above 1.")  # fmt: skip
+    own: Count = Field(0, description="Chosen: the student's own verified reply, without a false equation; rejected: "
+                       "its own failing one. Needs `mine.samples_per_prompt` above 1.")  # fmt: skip
     reference: Count = Field(0, description="Chosen: the reference solution; rejected: the student's own failing "
                              "reply.")  # fmt: skip
     divergence: Count = Field(0, description="Chosen: the student's own failing reply up to its last good step, and "

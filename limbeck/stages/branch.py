@@ -24,6 +24,7 @@ from limbeck.recipe.branch import Branch
 from limbeck.records import Divergence, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
+from limbeck.tasks.arithmetic import check_arithmetic
 
 _LINE_END = re.compile(r"\n+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=\S)")
@@ -123,7 +124,9 @@ def find_divergences(failed: Sequence[_Failed], go_on: Continue, settings: Branc
 
 
 def _is_right(row: WeakPrompt, reply: Reply) -> bool:
-    return reply.finish_reason == "stop" and row.problem is not None and tasks.score(row.problem, reply.text).solved
+    """A false equation on the way to the right answer is a mistake all the same."""
+    ends = reply.finish_reason == "stop" and row.problem is not None and tasks.score(row.problem, reply.text).solved
+    return ends and not check_arithmetic(reply.text)
 
 
 def _mean_shared(found: Sequence[Divergence]) -> float:

@@ -14,6 +14,7 @@ from limbeck.seeds import rng
 from limbeck.stages.teach.desk import Desk, Heard, Question
 from limbeck.stages.teach.new_prompts import NewPrompts
 from limbeck.stages.teach.tally import Tally
+from limbeck.tasks.arithmetic import check_arithmetic
 from limbeck.teachers import NewPromptRow, Request, RequestKind
 from limbeck.teachers.drawing import ExamplePool, new_prompt_rows, rolling_rows, uniform_order
 from limbeck.teachers.parsing import ParsedPair, parse_pair, parse_plain, parse_revised
@@ -175,7 +176,7 @@ class OnPolicy:
 
     Which right and which failing reply, the seed decides: a failure of middling badness, not the worst (best against
     worst degrades: Xiao et al. 2025, "Finding the Sweet Spot: Preference Data Construction for Scaling Preference
-    Optimization").
+    Optimization"). A right answer that a false equation led to is luck, and no right reply.
     """
 
     def __init__(self, kind: MadeKind, weak: Sequence[WeakPrompt], seed: int, tally: Tally) -> None:
@@ -192,8 +193,7 @@ class OnPolicy:
             if not row.failures:
                 self._tally.drop(self._kind, "no failing reply")
             elif not chosen:
-                missing = "no right reply of the student's own" if self._kind == "own" else "no reference response"
-                self._tally.drop(self._kind, missing)
+                self._tally.drop(self._kind, self._missing(row))
             elif not (failures := [text for text in row.failures if not same_answer(chosen, text)]):
                 self._tally.drop(self._kind, "equal answers")
             else:
@@ -203,11 +203,16 @@ class OnPolicy:
 
     def _chosen(self, row: WeakPrompt) -> tuple[bool, str | None]:
         """Whether it is the student's own, and the text."""
-        if row.successes and self._kind != "reference":
-            return True, rng(self._seed, "on_policy", "chosen", row.id).choice(row.successes)
+        if self._kind != "reference" and (right := [text for text in row.successes if not check_arithmetic(text)]):
+            return True, rng(self._seed, "on_policy", "chosen", row.id).choice(right)
         if self._kind == "own":
             return True, None
         return False, row.problem.solution if row.problem else row.reference_response
+
+    def _missing(self, row: WeakPrompt) -> str:
+        if self._kind != "own":
+            return "no reference response"
+        return "right only by a false equation" if row.successes else "no right reply of the student's own"
 
 
 class Diverging:
