@@ -20,6 +20,7 @@ from limbeck.records import Record
 from limbeck.store import digest_json, digest_path, first_problem, is_unfinished, write_json, write_text
 
 MANIFEST = "manifest.json"
+KEPT_STEP = "kept_step"  # the fact of a training unit: how many steps its model has seen
 IN_PROGRESS = ".in_progress"
 _LIBRARIES = ("limbeck", "torch", "transformers", "reasoning-gym")
 

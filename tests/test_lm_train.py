@@ -345,14 +345,34 @@ def test_where_the_settings_say_so_the_last_weights_are_kept_though_earlier_ones
         after.append(weights_of(seen))
         return {"loss": next(scores)}
 
-    progress = Trainer(model, Wrapped(sft(settings), score=score), settings, tmp_path, "SFT").run()
+    trainer = Trainer(model, Wrapped(sft(settings), score=score), settings, tmp_path, "SFT")
+    progress = trainer.run()
     assert (progress.step, progress.best_step) == (4, 2)  # which was best is known either way
+    assert trainer.kept_step == kept
     assert same(weights_of(model), after[kept])
     assert not same(after[2], after[4])
     assert list(tmp_path.glob(".best-*")) == ([tmp_path / ".best-2.pt"] if keep == "best" else [])
     said = capsys.readouterr().err
     assert told in said
     assert ("weights of" in said) == (keep == "best")
+
+
+def test_a_killed_run_that_keeps_the_last_weights_resumes_to_the_same(folder: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"keep": "last"})
+
+    def die(step: int) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    whole = tiny_model(folder)
+    Trainer(whole, sft(settings), settings, tmp_path / "whole", "SFT").run()
+    often = settings.model_copy(update={"checkpoint_every_minutes": 1e-9})
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny_model(folder), Wrapped(sft(often), before=die), often, tmp_path / "killed", "SFT").run()
+    resumed = tiny_model(folder)
+    trainer = Trainer(resumed, sft(often), often, tmp_path / "killed", "SFT")
+    assert trainer.run().step == trainer.kept_step == STEPS
+    assert same(weights_of(resumed), weights_of(whole))
 
 
 def test_where_training_only_does_harm_it_is_said_that_the_first_weights_are_kept(

@@ -114,6 +114,7 @@ def test_a_round_is_compared_with_the_last_rounds_model_wherever_one_stands(
     replies.write_text(replies.read_text().replace('"text":"', '"text":"of round 1: '))
     first, second = read_run(other)[1].models, read_run(other / "rounds" / "2")[1].models
     assert second["sft"].replies == first["mixed"].replies != first["sft"].replies
+    assert "these are different rounds" in limbeck("compare", finished, other / "rounds" / "2").complaint
     monkeypatch.chdir(finished / "rounds" / "2")
     assert limbeck("compare", ".", other / "rounds" / "2").done().out.count("W/T/L") == told.out.count("W/T/L")
 

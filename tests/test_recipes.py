@@ -2,13 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from street import limbeck
 
 from limbeck import pipeline
 from limbeck.errors import LimbeckError
+from limbeck.recipe import Recipe
 from limbeck.recipe.file import load_recipe, packaged_recipe, write_recipe
 from limbeck.recipe.pairs import MadeKind
 
@@ -117,6 +118,17 @@ def test_how_fast_and_for_how_much_a_server_is_asked_makes_nothing_stale(tmp_pat
     path = packaged_recipe("paper")
     plain, changed = (pipeline.units(load_recipe(path, given), tmp_path) for given in ((), (override,)))
     assert [unit.part for unit in plain[:-1]] == [unit.part for unit in changed[:-1]]
+
+
+def test_the_rule_of_what_a_right_reply_is_decides_the_pairs_that_hold_one(tmp_path: Path) -> None:
+    def parts(**kinds: int) -> dict[str, dict[str, Any]]:
+        recipe = Recipe.model_validate({"name": "x", "corpus": {"tasks": {}}, "arms": {"a": kinds}})
+        return {unit.name: unit.part for unit in pipeline.units(recipe, tmp_path)}
+
+    assert "right" in parts(own=1)["teach"]
+    assert "right" in parts(on_policy=1)["teach"]
+    assert "right" in parts(divergence=1)["branch"]
+    assert "right" not in parts(reference=1)["teach"]
 
 
 def test_another_address_or_model_of_a_server_makes_what_it_wrote_stale(tmp_path: Path) -> None:

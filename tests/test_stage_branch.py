@@ -111,7 +111,7 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
     result = branch.run(recipe, inputs, out)
     assert result.drops == {
         "no whole failing reply, or no problem": 1,
-        "a reply of one step": 1,
+        "no step before the mistake": 1,
         "no right continuation": 1,
     }
     assert result.facts["continuations"] == 4  # two steps, two samples each
@@ -122,6 +122,20 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
     assert found == {
         "no whole failing reply, or no problem": 1, "more than branch.most_prompts": 1, "no right continuation": 1,
     }  # fmt: skip
+
+
+def test_nothing_is_asked_from_behind_a_false_equation(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model", "qwen2")
+    text = "1 + 1 = 2\n2 + 2 = 5\n5 + 1 = 6\n6 + 1 = 7\n#### 7"
+    write_records(tmp_path / "weak.jsonl", [weak(PROBLEMS[0], text), weak(PROBLEMS[1], "1 + 1 = 3\n#### 3")])
+    recipe = Recipe.model_validate(
+        {"name": "x", "model": {"dtype": "fp32"}, "branch": {"max_new_tokens": 4, "samples_per_step": 2}}
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    result = branch.run(recipe, {"student": tmp_path / "model", "weak": tmp_path / "weak.jsonl"}, out)
+    assert result.facts["continuations"] == 2  # from the end of the first line only
+    assert result.drops["no step before the mistake"] == 1
 
 
 def test_what_cannot_be_branched_is_one_sentence(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_source_is_told_at_the_kept_checkpoint_before_training_and_in_the_last
         point(20, "validation", loss=0.5, accuracy__human=0.75, margin__human=1.25, margin__new=-0.5),
         point(40, "validation", loss=0.6, accuracy__human=1.0, margin__human=2.0, margin__new=-1.0),
     ]
-    table = source_table({"dpo_first/a": (), "dpo/a": tuple(points)})
+    table = source_table({"dpo_first/a": (), "dpo/a": tuple(points)}, {"dpo/a": 20})
     assert table is not None
     human, new = table.rows
     assert [cell.main for cell in human] == ["a", "human", "75.0%", "1.250", "–"]
@@ -26,10 +26,15 @@ def test_a_source_is_told_at_the_kept_checkpoint_before_training_and_in_the_last
     assert LAST_STEPS == 20
     assert [cell.main for cell in new] == ["a", "new", "–", "−0.500", "–"]
     assert (new[2], new[3].note) == (EMPTY, "from 0.000")
+    last = source_table({"dpo/a": tuple(points)}, {"dpo/a": 40})  # `keep` is "last"
+    assert last is not None
+    assert [cell.main for cell in last.rows[0]] == ["a", "human", "100.0%", "2.000", "–"]
 
 
 def test_without_validation_the_training_value_is_told_and_none_is_claimed() -> None:
-    table = source_table({"sft_arms/a": (point(1, "train", loss=1.0, loss__tasks=0.5, loss__chat=2.0),)})
+    table = source_table(
+        {"sft_arms/a": (point(1, "train", loss=1.0, loss__tasks=0.5, loss__chat=2.0),)}, {"sft_arms/a": 1}
+    )
     assert table is not None
     assert [(row[0].main, row[1].main, row[4].main, row[4].note) for row in table.rows] == [
         ("a", "chat", "–", "training 2.000"), ("a", "tasks", "–", "training 0.500"),
@@ -37,7 +42,7 @@ def test_without_validation_the_training_value_is_told_and_none_is_claimed() -> 
 
 
 def test_one_source_makes_no_table_and_a_data_sets_slash_belongs_to_its_name() -> None:
-    assert source_table({"sft": (point(1, "train", loss=1.0),)}) is None
+    assert source_table({"sft": (point(1, "train", loss=1.0),)}, {"sft": 1}) is None
     assert sources_of([point(1, "train", **{"loss/HuggingFaceTB/smoltalk": 1.0})]) == ["HuggingFaceTB/smoltalk"]
 
 

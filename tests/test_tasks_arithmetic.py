@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.tasks import check_arithmetic
-from limbeck.tasks.arithmetic import canonical_expression, evaluate, statements
+from limbeck.tasks.arithmetic import canonical_expression, evaluate, slips, statements
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,33 @@ def test_true_statements_are_understood_and_pass(line: str) -> None:
 )
 def test_false_statements_are_named(line: str, false: list[str]) -> None:
     assert check_arithmetic(line) == false
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 hour = 60 minutes", "So $5 = 500 cents", "17 mod 7 = 3", "17 % 7 = 3", "17 / 7 = 2 remainder 3",
+        "2^3 + 1 = 9", "sqrt(16) + 1 = 5", "4 times 5 = 20", "20 divided by 4 = 5", "the sum of 3 and 4 = 7",
+        "2 hours * 60 = 120 minutes", "2 * 30 = 1 hour", "3 * 4 = 12", "4 = 5",
+    ],
+)  # fmt: skip
+def test_what_free_text_may_say_rightly_is_no_slip(line: str) -> None:
+    assert slips(line) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "false"),
+    [
+        ("12 + 7 = 18", ["12 + 7 = 18"]),
+        ("11*t = 91 - 3 = 84", ["91 - 3 = 84"]),
+        ("t = 84 / 11 = 8", ["84 / 11 = 8"]),
+        ("Then: 2 + 2 = 5, and on", ["2 + 2 = 5"]),
+        ("good = 1\n6 - 1 = 4 = 4", ["6 - 1 = 4"]),
+    ],
+)
+def test_a_false_computation_that_stands_alone_is_a_slip(line: str, false: list[str]) -> None:
+    assert slips(line) == false
+    assert set(false) <= set(check_arithmetic(line))
 
 
 @pytest.mark.parametrize(

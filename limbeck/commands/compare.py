@@ -83,7 +83,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
-    from limbeck.commands.compared import is_round, read_run
+    from limbeck.commands.compared import read_run
     from limbeck.commands.verdict_tables import show_pooled
     from limbeck.stages.verdict.pooling import pool
 
@@ -97,7 +97,10 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
         say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
     if apart := sorted({arm for recipe in recipes for arm in recipe.arms} - set(arms)):
         say(f"Not in every run, and left out: {', '.join(apart)}.")
-    if any(map(is_round, paths)):
+    if len({recipe.rounds.number for recipe in recipes}) > 1:
+        raise InputError("these are different rounds: give the same round of each seed; what a run's rounds gained "
+                         "together stands in its table of rounds")  # fmt: skip
+    if recipes[0].rounds.number > 1:
         say("In a further round, SFT stands for the last round's model: what is compared is what the round gained.")
     terms = replace(terms, family=len(arms))
     for judge in judges:

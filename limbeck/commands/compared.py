@@ -152,13 +152,8 @@ def is_run(path: Path) -> bool:
     """Whether a folder is that of a whole run, which has an SFT model's evaluation, or of a further round of one."""
     if not (path / RECIPE_FILE).is_file():
         return False
-    return is_round(path) or any((path / step / BASELINE).is_dir() for step in ("evaluate", "validate"))
-
-
-def is_round(path: Path) -> bool:
-    """Whether a folder is that of a further round, in which SFT stands for the last round's model."""
     folder = path.resolve()
-    return whole_run(folder) != folder
+    return whole_run(folder) != folder or any((path / step / BASELINE).is_dir() for step in ("evaluate", "validate"))
 
 
 def read_run(folder: Path) -> tuple[Recipe, FinishedRun]:

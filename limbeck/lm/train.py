@@ -1,4 +1,4 @@
-"""The training loop that SFT and DPO share: accumulate, check, clip, step, validate, checkpoint, keep the best.
+"""The training loop that SFT and DPO share: accumulate, check, clip, step, validate, checkpoint, keep.
 
 Knows nothing of what is learnt: an `Objective` says which micro-batches make an optimizer step and what their loss is.
 Everything that a step depends on is the weights, the optimizer's state and the step's number, so a killed run resumes
@@ -28,7 +28,7 @@ from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.lm.schedule import clip_scale, learning_rate, num_steps
-from limbeck.manifest import StageResult
+from limbeck.manifest import KEPT_STEP, StageResult
 from limbeck.recipe.alarms import Alarms
 from limbeck.recipe.training import Optimisation
 from limbeck.records import Metric
@@ -149,6 +149,12 @@ class Trainer:
                 self._step(metrics, bar)
         self._finish()
         return self.progress
+
+    @property
+    def kept_step(self) -> int:
+        """After how many steps the weights are that a finished run holds."""
+        progress = self.progress
+        return progress.best_step if self._keeps_best and progress.best_step >= 0 else progress.step
 
     def _stops(self) -> bool:
         progress = self.progress
@@ -284,7 +290,7 @@ class Trainer:
 
     def _finish(self) -> None:
         self.optimizer.stop()  # before more is loaded: the end of a run must not need more memory than its steps
-        if self._keeps_best and self.progress.best_step not in (-1, self.progress.step):
+        if self.kept_step != self.progress.step:
             say(f"  {self.label}: {_in_words(self.progress)}")
             best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
             self.optimizer.set_weights(best)
@@ -317,6 +323,7 @@ def training_result(
         tokens={"trained": progress.tokens},
         facts={
             "machine": machine,
+            KEPT_STEP: trainer.kept_step,
             "stopped_early": progress.stopped_early,
             "stopped_by_alarm": progress.stopped_by_alarm,
             "alarms": len(trainer.watch.alarms),

@@ -9,7 +9,8 @@ from limbeck.recipe.fields import Positive, Sampled
 
 class Branch(Sampled):
     """Finding where a failing reply goes wrong, for `divergence` pairs: from its last step backwards, the student
-    writes the rest anew, until a continuation is right. What stands before it was no mistake then.
+    writes the rest anew, until a continuation is right. What stands before it was no mistake then. Where a line holds a
+    false equation, no step from there on is tried.
     """
 
     samples_per_step: Annotated[int, Field(ge=1, le=64)] = Field(

@@ -183,15 +183,15 @@ class Arm(Section):
                            "before it in the stream as context.")  # fmt: skip
     revise: Count = Field(0, description="Chosen: the teacher's minimal correction of the student's own failing reply; "
                           "rejected: that reply.")  # fmt: skip
-    on_policy: Count = Field(0, description="Chosen: the student's own verified best reply where it has one, else the "
-                             "reference solution; rejected: its own failing reply.")  # fmt: skip
+    on_policy: Count = Field(0, description="Chosen: the student's own verified reply, without a false equation, where "
+                             "there is one, else the reference solution; rejected: its own failing reply.")  # fmt: skip
     own: Count = Field(0, description="Chosen: the student's own verified reply, without a false equation; rejected: "
                        "its own failing one. Needs `mine.samples_per_prompt` above 1.")  # fmt: skip
     reference: Count = Field(0, description="Chosen: the reference solution; rejected: the student's own failing "
                              "reply.")  # fmt: skip
     divergence: Count = Field(0, description="Chosen: the student's own failing reply up to its last good step, and "
-                              "from there a verified continuation of its own (section `branch`); rejected: that "
-                              "reply.")  # fmt: skip
+                              "from there a verified continuation of its own, without a false equation (section "
+                              "`branch`); rejected: that reply.")  # fmt: skip
     contrast: Count = Field(0, description="Chosen: the teacher's answer to a mined prompt; rejected: the answer of "
                             "`teach.contrast_with`.")  # fmt: skip
     mixing: Mixing = Field(

@@ -65,6 +65,13 @@ class Optimisation(Section):
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
 
+    @model_validator(mode="after")
+    def _patience_goes_with_the_best(self) -> Self:
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("patience ends training some validations after the best one, so that with keep 'last' "
+                             "worse weights would be kept: leave one of them out")  # fmt: skip
+        return self
+
 
 class Sft(Optimisation):
     """Supervised fine-tuning: cross-entropy on response tokens only."""

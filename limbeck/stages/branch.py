@@ -24,7 +24,7 @@ from limbeck.recipe.branch import Branch
 from limbeck.records import Divergence, Reply, WeakPrompt
 from limbeck.store import read_records, write_records
 from limbeck.students.choice import student_for
-from limbeck.tasks.arithmetic import check_arithmetic
+from limbeck.tasks.arithmetic import slips
 
 _LINE_END = re.compile(r"\n+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=\S)")
@@ -73,7 +73,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     drops = {
         "no whole failing reply, or no problem": len(weak) - len(usable),
         "more than branch.most_prompts": len(usable) - len(looked_at),
-        "a reply of one step": len(looked_at) - len(failed),
+        "no step before the mistake": len(looked_at) - len(failed),
         "no right continuation": len(failed) - len(found),
     }
     return StageResult(
@@ -87,8 +87,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
 
 
 def _failed(row: WeakPrompt, recipe: Recipe) -> _Failed:
+    """Where to go on from: only before the first false equation, since what holds one is no right reply."""
     text = seeds.rng(recipe.seed, "branch", row.id).choice(row.failures)
-    return _Failed(row, text, step_ends(text)[::-1][: recipe.branch.most_steps])
+    sound = [end for end in step_ends(text) if not slips(text[:end])]
+    return _Failed(row, text, tuple(sound[::-1][: recipe.branch.most_steps]))
 
 
 def step_ends(text: str) -> tuple[int, ...]:
@@ -126,7 +128,7 @@ def find_divergences(failed: Sequence[_Failed], go_on: Continue, settings: Branc
 def _is_right(row: WeakPrompt, reply: Reply) -> bool:
     """A false equation on the way to the right answer is a mistake all the same."""
     ends = reply.finish_reason == "stop" and row.problem is not None and tasks.score(row.problem, reply.text).solved
-    return ends and not check_arithmetic(reply.text)
+    return ends and not slips(reply.text)
 
 
 def _mean_shared(found: Sequence[Divergence]) -> float:

@@ -28,7 +28,7 @@ from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
-    """Train the policy on the arm's pairs, in their order; the checkpoint with the lowest validation loss is kept.
+    """Train the policy on the arm's pairs, in their order; which checkpoint is kept, `keep` says.
 
     Raises:
         ModelError: where policy and reference have different vocabularies.

@@ -22,7 +22,7 @@ from limbeck.tracking import Tracking
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None = None) -> StageResult:
-    """Train on all demonstrations; the checkpoint with the lowest validation loss becomes the student.
+    """Train on all demonstrations; the checkpoint that `keep` names becomes the student.
 
     `arm`: where the demonstrations are an arm's mixture; unless that is uniform, every epoch keeps the file's order.
 

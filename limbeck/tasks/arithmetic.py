@@ -66,6 +66,24 @@ def check_arithmetic(text: str) -> list[str]:
     return [found.text for line in text.splitlines() for found in statements(line) if found.holds is False]
 
 
+def slips(text: str) -> list[str]:
+    """Those of `check_arithmetic` that are mistakes in anybody's text, whatever words stand around them.
+
+    Free text says `1 hour = 60 minutes`, `4 times 5 = 20`, `17 mod 7 = 3`, `17 / 7 = 2 remainder 3`. What is false here
+    computes something, in numbers alone, and stands alone: at the start of its line or after `=` or a comma, up to the
+    line's end or to such a sign.
+    """
+    return [found.text for line in text.splitlines() for found in statements(line) if _is_slip(found, line)]
+
+
+def _is_slip(found: Statement, line: str) -> bool:
+    if found.holds is not False or not any(token.kind == "O" for token in found.left):
+        return False
+    before, after = line[: found.left[0].start].rstrip(), line[found.right[-1].end :].lstrip()
+    alone = (not before or before[-1] in "=,;:") and (not after or after[0] in "=,;.")
+    return alone and not any(character.isalpha() for character in found.text)
+
+
 def statements(line: str) -> list[Statement]:
     """Return every `left = right` of `line` that has a number beside its equals sign; `a = b = c` is two of them."""
     tokens = tokenise(line)

@@ -14,6 +14,7 @@ from limbeck.students import served
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import SFT, Unit, files, judges_part, part_of
 
+_RIGHT = {"right": "without a false equation"}  # what a right reply of the student's is: the rule decides the pairs
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -22,7 +23,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
     branches = []
     if "divergence" in taught:
         student = {"student": Path("sft/model"), **files(Path("mine"), "weak")}
-        branches = [Unit("branch", student, part_of(recipe, "model", "branch"), argument=SFT)]
+        branches = [Unit("branch", student, part_of(recipe, "model", "branch") | _RIGHT, argument=SFT)]
         asked |= {"divergences": Path("branch/divergences.jsonl")}
     return [
         Unit(
@@ -139,4 +140,5 @@ def _teach_part(recipe: Recipe, taught: Sequence[MadeKind]) -> dict[str, Any]:
     """A local teacher's words depend on the machine's precision, as a student's do."""
     local = any(map(_is_local, (recipe.teach.teacher, recipe.teach.contrast_with or "")))
     sections = ("teach", "mix", "screen", *(("model",) if local else ()))
-    return part_of(recipe, *sections) | {"accept": {kind: recipe.accept(kind) for kind in taught}}
+    right = _RIGHT if {"own", "on_policy"} & set(taught) else {}
+    return part_of(recipe, *sections) | {"accept": {kind: recipe.accept(kind) for kind in taught}} | right

@@ -7,6 +7,7 @@ folder and to decide anything: `gather.py` read, the verdict decided.
 
 from typing import Any, get_args
 
+from limbeck.manifest import KEPT_STEP
 from limbeck.stages.report import curves, ledger, outcomes, pairs, published_tables, results, rounds, sources, trust
 from limbeck.stages.report.answer import answer
 from limbeck.stages.report.assets import assets, filled
@@ -118,6 +119,12 @@ def _pairs(gathered: Gathered) -> dict[str, Any]:
     }
 
 
+def _kept_steps(gathered: Gathered) -> dict[str, int]:
+    """By unit that trained: after how many steps its model was."""
+    facts = {unit: manifest.result.facts for unit, manifest in gathered.manifests.items()}
+    return {unit: found[KEPT_STEP] for unit, found in facts.items() if KEPT_STEP in found}
+
+
 def _training(gathered: Gathered, alarms: tuple[trust.NumberedAlarm, ...]) -> dict[str, Any]:
     series = results.series_of(gathered.verdict)
     return {
@@ -125,7 +132,7 @@ def _training(gathered: Gathered, alarms: tuple[trust.NumberedAlarm, ...]) -> di
         "dpo_curves": curves.dpo_curves(gathered.metrics, series, alarms),
         "reward_curves": curves.reward_curves(gathered.metrics, alarms),
         "source_figures": sources.source_figures(gathered.metrics, alarms),
-        "source_table": sources.source_table(gathered.metrics),
+        "source_table": sources.source_table(gathered.metrics, _kept_steps(gathered)),
     }
 
 

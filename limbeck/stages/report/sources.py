@@ -25,10 +25,14 @@ _PANELS: dict[str, tuple[str, tuple[float, ...]]] = {
 _KINDS_OF_LINE = "thin lines are training batches that hold the source, strong lines with marks are validation."
 
 
-def source_table(metrics: Mapping[str, tuple[Metric, ...]]) -> Table | None:
-    """A row a run and source; None where no run's rows had several sources."""
+def source_table(metrics: Mapping[str, tuple[Metric, ...]], kept_steps: Mapping[str, int]) -> Table | None:
+    """A row a run and source; None where no run's rows had several sources. `kept_steps`: by run."""
     rows = tuple(
-        (Cell(run_name(unit)), Cell(source), *(_cell(points, name, source) for name in _QUANTITIES))
+        (
+            Cell(run_name(unit)),
+            Cell(source),
+            *(_cell(points, name, source, kept_steps.get(unit)) for name in _QUANTITIES),
+        )
         for unit, points in metrics.items()
         for source in sources_of(points)
     )
@@ -72,20 +76,14 @@ def _source_curves(metrics: Sequence[Metric], name: str, number: Mapping[str, in
     return curves
 
 
-def _cell(metrics: Sequence[Metric], name: str, source: str) -> Cell:
+def _cell(metrics: Sequence[Metric], name: str, source: str, kept_step: int | None) -> Cell:
     """The held-out value at the kept checkpoint; below it that before training, and that of training batches."""
     write = wording.percent if name == "accuracy" else lambda value: wording.plain(value, 3)
     heldout = dict(points_of(metrics, f"{name}/{source}", "validation"))
     trained = [value for _, value in points_of(metrics, f"{name}/{source}", "train")][-LAST_STEPS:]
     if not heldout and not trained:
         return EMPTY
-    kept = heldout.get(_kept_step(metrics))
+    kept = None if kept_step is None else heldout.get(float(kept_step))
     notes = [f"from {write(heldout[0.0])}"] if kept is not None and 0.0 in heldout else []
     notes += [f"training {write(fmean(trained))}"] if trained else []
     return Cell(wording.NOT_MEASURED if kept is None else write(kept), "\n".join(notes))
-
-
-def _kept_step(metrics: Sequence[Metric]) -> float:
-    """The step of the lowest validation loss, the earlier of equals: what training keeps; -1 without validation."""
-    losses = points_of(metrics, "loss", "validation")
-    return min(losses, key=lambda point: point[1])[0] if losses else -1.0

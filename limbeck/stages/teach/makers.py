@@ -14,7 +14,7 @@ from limbeck.seeds import rng
 from limbeck.stages.teach.desk import Desk, Heard, Question
 from limbeck.stages.teach.new_prompts import NewPrompts
 from limbeck.stages.teach.tally import Tally
-from limbeck.tasks.arithmetic import check_arithmetic
+from limbeck.tasks.arithmetic import slips
 from limbeck.teachers import NewPromptRow, Request, RequestKind
 from limbeck.teachers.drawing import ExamplePool, new_prompt_rows, rolling_rows, uniform_order
 from limbeck.teachers.parsing import ParsedPair, parse_pair, parse_plain, parse_revised
@@ -203,7 +203,7 @@ class OnPolicy:
 
     def _chosen(self, row: WeakPrompt) -> tuple[bool, str | None]:
         """Whether it is the student's own, and the text."""
-        if self._kind != "reference" and (right := [text for text in row.successes if not check_arithmetic(text)]):
+        if self._kind != "reference" and (right := [text for text in row.successes if not slips(text)]):
             return True, rng(self._seed, "on_policy", "chosen", row.id).choice(right)
         if self._kind == "own":
             return True, None
