@@ -15,6 +15,7 @@ from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import MadeKind
 from limbeck.recipe.part import deciding_part
+from limbeck.recipe.training import Optimisation
 from limbeck.responses import read_responses
 from limbeck.rounds import check_rounds
 from limbeck.students import served
@@ -33,7 +34,7 @@ from limbeck.units.pairs import (
 )
 from limbeck.units.reward import check_judging, judging_part, reward_units, set_aside_part
 from limbeck.units.rounds import rounds_unit, units_of_round
-from limbeck.units.unit import BASE, SFT, Unit, files, part_of
+from limbeck.units.unit import BASE, SFT, Unit, files, part_of, quiz_input, quiz_part
 from limbeck.units.verdict import SAID_OF_REPLIES, compare_units, evaluate_units, heldout_pairs_units, verdict_unit
 
 
@@ -59,6 +60,7 @@ def check(recipe: Recipe) -> None:
     if recipe.evaluate.on == "validation" and not (corpus.tasks and corpus.tasks.validation):
         raise RecipeError("evaluate.on is 'validation', and there are no such problems: ask for "
                           "corpus.tasks.validation")  # fmt: skip
+    check_problems(recipe)
     if recipe.evaluate.against is not None:
         _check_responses(Path(recipe.evaluate.against).expanduser())
     mines = recipe.mines()
@@ -139,6 +141,23 @@ def _check_teachers(recipe: Recipe) -> None:
     Templates(own_templates(recipe).get("templates")).check()
 
 
+def check_problems(recipe: Recipe) -> None:
+    """See that there are as many problems as models in training are to be asked.
+
+    Raises:
+        RecipeError: naming the section that asks for more.
+    """
+    there = recipe.corpus.tasks.validation if recipe.corpus.tasks else 0
+    asked: list[tuple[str, Optimisation]] = [("sft", recipe.sft), ("dpo", recipe.dpo)]
+    for name, arm in recipe.arms.items():
+        own = recipe.dpo_of(name) if arm.trains == "dpo" else recipe.sft_of(name)
+        asked.append((f"arms.{name}.{arm.trains}", own))
+    for section, settings in asked:
+        if settings.validate_problems > there:
+            raise RecipeError(f"{section}.validate_problems asks for {settings.validate_problems} problems, and "
+                              f"corpus.tasks.validation has {there}: raise that, or ask for fewer")  # fmt: skip
+
+
 def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
     """Every unit of the recipe's run, in order; `base` is the folder of the student's base model.
 
@@ -163,8 +182,9 @@ def units(recipe: Recipe, base: Path) -> tuple[Unit, ...]:
                 "demonstrations": corpus / "demonstrations.jsonl",
                 "validation": corpus / "demonstrations_validation.jsonl",
                 "chat": Path("retain/train.jsonl"),
+                **quiz_input(recipe.sft),
             },
-            part_of(recipe, "model", "sft", "alarms"),
+            part_of(recipe, "model", "sft", "alarms") | quiz_part(recipe, recipe.sft),
         ),
     ]
     listed += reward_units(recipe, base, "before mining")

@@ -73,6 +73,24 @@ def test_the_advice_depends_on_whether_the_pairs_trained_on_are_told_apart() -> 
     assert "fewer epochs" in high.advice
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "asked", "is_alarm"),
+    [
+        (0.5, 0.36, 60, True),  # 22 of 60: Wilson's interval ends at 0.494
+        (0.5, 0.40, 60, False),  # 24 of 60: at 0.526
+        (0.5, 0.40, 150, True),  # 60 of 150: at 0.480
+        (0.5, 0.47, 5000, False),  # surely fewer, and no more than the threshold
+        (0.3, 0.5, 60, False),
+    ],
+)
+def test_fewer_problems_solved_than_before_training_is_an_alarm_where_chance_does_not_explain_it(
+    before: float, now: float, asked: int, is_alarm: bool
+) -> None:
+    points = [held(0, solved=before, problems=asked), held(10, solved=round(now * asked) / asked, problems=asked)]
+    assert (("max_solved_drop", 10) in fields(points)) == is_alarm
+    assert ("max_solved_drop", 10) not in fields(points, max_solved_drop=0.5)
+
+
 def by_source(at: int, human: float, few_shot: float) -> Metric:
     both: Mapping[str, float] = {"accuracy/human": human, "accuracy/few_shot": few_shot}
     return Metric(step=at, split="validation", values={**EVEN, "accuracy": (human + few_shot) / 2, **both})

@@ -254,6 +254,8 @@ def test_a_wrong_setting_of_mining_or_teaching_is_one_sentence(tmp_path: Path, s
         ("loss = 'ipo'\nlabel_smoothing = 0.1", "dpo: label_smoothing above 0 goes with loss 'sigmoid' only, and loss "
          "is 'ipo'"),
         ("loss = 'apo_zero'\nlabel_smoothing = 0.1", "dpo: label_smoothing above 0 goes with loss 'sigmoid' only"),
+        ("keep = 'solved'", "dpo: keep 'solved' needs problems that are solved"),
+        ("validate_problems = 3\nlora = {}", "dpo: validate_problems asks a model with weights of its own, and lora"),
         ("keep = 'last'\npatience = 3", "dpo: patience ends training some validations after the best one"),
         ("loss = 'apo_zero'\nlength_normalised = true", "dpo: length_normalised goes with loss 'sigmoid' or 'ipo'"),
         ("label_smoothing = 0.5", "dpo.label_smoothing: input should be less than 0.5"),

@@ -357,6 +357,26 @@ def test_where_the_settings_say_so_the_last_weights_are_kept_though_earlier_ones
     assert ("weights of" in said) == (keep == "best")
 
 
+def test_the_weights_that_solved_most_are_kept_the_later_of_equals_whatever_the_loss_says(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = iter([(0.3, 1.0), (0.5, 2.0), (0.4, 0.5), (0.5, 3.0), (0.4, 0.1)])  # solved, loss at steps 0, 1, 2, ...
+    settings = Sft.model_validate(
+        {**SETTINGS.model_dump(), "validate_every_steps": 1, "max_steps": 4, "keep": "solved", "validate_problems": 9}
+    )
+    after: list[Weights] = []
+    model = tiny_model(folder)
+
+    def score(now: LanguageModel) -> Values:
+        after.append(weights_of(now))
+        return dict(zip(("solved", "loss"), next(seen), strict=True)) | {"problems": 9}
+
+    trainer = Trainer(model, Wrapped(sft(settings), score=score), settings, tmp_path, "SFT")
+    assert trainer.run().best_step == trainer.kept_step == 3
+    assert same(weights_of(model), after[3])
+    assert "the weights of step 3 of 4 are kept, where most problems were solved" in capsys.readouterr().err
+
+
 def test_a_killed_run_that_keeps_the_last_weights_resumes_to_the_same(folder: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"keep": "last"})
 

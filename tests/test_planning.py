@@ -178,6 +178,17 @@ def test_pairs_scored_by_their_steps_are_scored_again_as_whole_responses(two_arm
     assert works.of(sft).scored == exact(4 * 50)
 
 
+def test_problems_are_answered_at_every_validation(two_arms: Works) -> None:
+    asking = two_arms.recipe.dpo.model_copy(update={"validate_problems": 5})
+    works = Works(two_arms.recipe.model_copy(update={"dpo": asking}), two_arms.rows, two_arms.measured)
+    plain, found = two_arms.of(dpo_unit("few")), works.of(dpo_unit("few"))
+    assert plain.sampled == ZERO
+    # Two validations of five problems: their prompts of 10 tokens are scored, their replies of about 20 sampled.
+    assert found.sampled.likely == 2 * 5 * 20
+    assert found.scored.likely == plain.scored.likely + 2 * 5 * 10
+    assert (found.trained, found.steps) == (plain.trained, plain.steps)
+
+
 def test_a_sequential_arm_trains_on_human_pairs_first_and_on_the_synthetic_then() -> None:
     arms = {"apart": {"human": 8, "zero_shot": 4, "mixing": "sequential"}}
     planned = recipe(arms=arms, mix={"heldout_pairs": 0}, dpo={"epochs": 1, "batch_size": 1})

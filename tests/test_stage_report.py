@@ -128,7 +128,19 @@ def test_quantity_without_a_metric_and_values_that_are_not_finite_are_said(tmp_p
     write_records(root / "sft" / "metrics.jsonl", [*sft, Metric(step=401, split="train", values={"loss": math.nan})])
     text = Page(make(root)).text
     assert "The metrics hold no margin." in text
+    assert "The metrics hold no solved." not in text  # nobody asked for it
+    assert "Problems solved" not in text
     assert "sft: 1 values are not finite and are not drawn." in text
+
+
+def test_the_problems_that_an_arm_in_training_solved_are_drawn(tmp_path: Path) -> None:
+    root = build_run(tmp_path / "run")
+    path = root / "dpo" / MODELS[2] / "metrics.jsonl"
+    validations = [
+        Metric(step=at, split="validation", values={"loss": 0.6, "solved": 0.5, "problems": 20}) for at in (0, 9)
+    ]
+    write_records(path, [*read_records(path, Metric), *validations])
+    assert "Problems solved" in Page(make(root)).text
 
 
 def test_run_without_arms_tasks_and_verifier_is_reported_by_reward(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Start reading at: `Watch`.
 from limbeck.diagnosis.history import Finding, History, Training
 from limbeck.diagnosis.loss_rules import loss_findings
 from limbeck.diagnosis.pair_rules import pair_findings
+from limbeck.diagnosis.problem_rules import problem_findings
 from limbeck.recipe.alarms import Alarms
 from limbeck.records import Metric
 from limbeck.records.alarms import Alarm
@@ -24,7 +25,7 @@ class Watch:
     def see(self, metric: Metric) -> list[Alarm]:
         """Take in one point; return the alarms that it raises and that were not said before, or not as bad."""
         self._history.add(metric)
-        rules = (loss_findings, *((pair_findings,) if "accuracy" in metric.values else ()))
+        rules = (loss_findings, problem_findings, *((pair_findings,) if "accuracy" in metric.values else ()))
         alarms = []
         for find in rules:
             for finding in find(self._history, metric.split):

@@ -70,7 +70,7 @@ class Objective(Protocol):
         """Yield the step's micro-batches, each computed when it is asked for."""
 
     def validate(self, model: PackedModel) -> Values:
-        """Held-out values; `loss` among them decides which checkpoint is the best. Empty: nothing is held out."""
+        """Held-out values, of which `loss` or `solved` decides what is kept. Empty: nothing is held out."""
 
 
 @dataclass
@@ -78,7 +78,8 @@ class Progress:
     """Where a run stands; saved in every checkpoint.
 
     `recompute`: whether activations are computed again; None until that is chosen. A resumed run keeps what `auto`
-    chose, since the other way could round differently.
+    chose, since the other way could round differently. `best_loss`: the least held-out loss, or the least share of
+    problems not solved, by what `keep` looks at.
     """
 
     step: int = 0
@@ -122,7 +123,7 @@ class Trainer:
         self.watch = AlarmFile(folder, alarms, plan, about or label)
         self.estimate: Estimate | None = None  # of memory, made when training begins
         self._saved_at = time.monotonic()
-        self._keeps_best = settings.keep == "best"
+        self._keeps_best = settings.keep != "last"
         self._saved_best: Path | None = None  # what the last checkpoint would resume to
 
     def run(self) -> Progress:
@@ -247,8 +248,9 @@ class Trainer:
             values["loss"], "validation loss", f"after step {progress.step}", self.objective.heldout
         )
         self._record(metrics, Metric(step=progress.step, split="validation", values=values))
-        if values["loss"] < progress.best_loss:
-            progress.best_loss, progress.best_step, progress.misses = values["loss"], progress.step, 0
+        loss = 1 - values["solved"] if self.settings.keep == "solved" else values["loss"]
+        if loss < progress.best_loss or (self.settings.keep == "solved" and loss == progress.best_loss):
+            progress.best_loss, progress.best_step, progress.misses = loss, progress.step, 0
             self._forget_best(keep=self._saved_best)
             if self._keeps_best:
                 _save(self._best_path(), self.optimizer.weights())
@@ -291,18 +293,21 @@ class Trainer:
     def _finish(self) -> None:
         self.optimizer.stop()  # before more is loaded: the end of a run must not need more memory than its steps
         if self.kept_step != self.progress.step:
-            say(f"  {self.label}: {_in_words(self.progress)}")
+            say(f"  {self.label}: {_in_words(self.progress, self.settings)}")
             best = torch.load(self._best_path(), map_location=self.model.device, weights_only=True)
             self.optimizer.set_weights(best)
             del best
         self.optimizer.close()
 
 
-def _in_words(progress: Progress) -> str:
+def _in_words(progress: Progress, settings: Optimisation) -> str:
     """Which weights are kept, where they are not the last."""
+    better, best = "lowered the held-out loss", "the held-out loss was lowest"
+    if settings.keep == "solved":
+        better, best = "solved as many problems as before", "most problems were solved"
     if progress.best_step == 0:
-        return 'no step lowered the held-out loss, so the weights it began with are kept; keep = "last" takes the last'
-    return f"the weights of step {progress.best_step} of {progress.step} are kept, where the held-out loss was lowest"
+        return f'no step {better}, so the weights it began with are kept; keep = "last" takes the last'
+    return f"the weights of step {progress.best_step} of {progress.step} are kept, where {best}"
 
 
 def _save(path: Path, state: object) -> None:

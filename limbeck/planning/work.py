@@ -160,7 +160,17 @@ class Works:
         known = self._demonstrations()
         if known is None:
             return Work(unknown="demonstrations")
-        return self._fits(training(self.recipe.sft, *known, self._validation()), ("demonstrations",))
+        return self._fits(self._training(self.recipe.sft, *known, self._validation()), ("demonstrations",))
+
+    def _training(self, settings: Optimisation, rows: Range, tokens: Range, heldout: Range) -> Work:
+        """A training run, with the problems that the model is asked at every validation."""
+        work = training(settings, rows, tokens, heldout)
+        if not settings.validate_problems:
+            return work
+        most, steps = self.recipe.evaluate.max_new_tokens, work.steps or ZERO
+        asked = steps.each(lambda number: validations(settings, round(number)) * settings.validate_problems)
+        sampling = self._sampling(asked, "test", self.texts.student(most, "test"), most)
+        return replace(work, scored=work.scored + sampling.scored, sampled=sampling.sampled)
 
     def _fits(self, work: Work, tables: tuple[str, ...], responses: int = 1) -> Work:
         longest = max(self.measured[table].longest for table in tables)
@@ -174,11 +184,11 @@ class Works:
         known = self._demonstrations()
         beside = settings.starts_from == "base" and not (settings.mixing == "sequential" and unit.step != "sft_first")
         if not beside:
-            return self._fits(training(trains, pairs, answers, self._validation()), ("pool",))
+            return self._fits(self._training(trains, pairs, answers, self._validation()), ("pool",))
         if known is None:
             return Work(unknown="demonstrations")
         tokens = mean_of([(known[0].likely, known[1]), (pairs.likely, answers)])
-        work = training(trains, known[0] + pairs, tokens, self._validation())
+        work = self._training(trains, known[0] + pairs, tokens, self._validation())
         return self._fits(work, ("demonstrations", "pool"))
 
     def _counts(self, unit: Unit, arm: str) -> dict[PairKind, int]:
@@ -201,7 +211,7 @@ class Works:
         kinds = counts if first else self.recipe.arms[arm].counts()
         heldout = dict.fromkeys(kinds, self.recipe.mix.heldout_pairs)
         tokens, aside = self.texts.computed(counts), self._tokens(heldout)
-        work = training(settings, exact(sum(counts.values())), tokens, aside)
+        work = self._training(settings, exact(sum(counts.values())), tokens, aside)
         wanted = {kind: counts.get(kind, 0) + held for kind, held in heldout.items()}
         reference = self._new((str(unit.inputs["reference"]), settings.scope), wanted)
         work = replace(work, scored=work.scored + reference)

@@ -15,6 +15,11 @@ class Alarms(Section):
     end of its range is never passed.
     """
 
+    max_solved_drop: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05,
+        description="Of the share of problems solved (`validate_problems`) since training began, where chance "
+        "does not explain it: then Wilson's 95 % interval lies below what it began with.",
+    )
     on_alarm: Literal["say", "stop"] = Field(
         "say", description="say: on the console, in `limbeck status` and in the report. stop: training ends there, "
         "and the best checkpoint so far is kept and used (with `keep` last, the last)."

@@ -52,10 +52,16 @@ class Optimisation(Section):
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(2, description="Passes over the training rows.")
     max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
     validate_every_steps: Positive = Field(40, description="Steps between validations; see `keep`.")
-    keep: Literal["best", "last"] = Field(
+    keep: Literal["best", "solved", "last"] = Field(
         "best", description="Which weights are kept. best: of the validation with the lowest held-out loss, the start "
-        "included. last: those that training ends with, where the held-out loss does not say what is wanted: that of "
-        "the student's own replies hardly falls, since they are likely already."
+        "included. solved: of the one that solved most of `validate_problems`, the later of equals. last: those that "
+        "training ends with. The loss does not always say what is wanted: that of the student's own replies hardly "
+        "falls, since they are likely already."
+    )  # fmt: skip
+    validate_problems: Count = Field(
+        0, description="So many of `corpus.tasks.validation` are answered at every validation, as the verdict asks "
+        "them (section `evaluate`), and `solved` is the share that is right: neither loss nor margin says that "
+        "reasoning gets worse. 0: none."
     )  # fmt: skip
     patience: Positive | None = Field(
         None, description="Stop after this many validations without improvement; leave out to train to the end."
@@ -64,6 +70,15 @@ class Optimisation(Section):
         3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
+
+    @model_validator(mode="after")
+    def _problems_are_asked(self) -> Self:
+        if self.keep == "solved" and not self.validate_problems:
+            raise ValueError("keep 'solved' needs problems that are solved: ask for some with validate_problems")
+        if self.validate_problems and self.lora is not None:
+            raise ValueError("validate_problems asks a model with weights of its own, and lora trains adapters beside "
+                             "them: leave one of them out")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _patience_goes_with_the_best(self) -> Self:

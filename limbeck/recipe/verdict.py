@@ -94,6 +94,12 @@ class Reward(Optimisation):
     )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled, on matrices only.")
 
+    @model_validator(mode="after")
+    def _is_asked_nothing(self) -> Self:
+        if self.validate_problems:
+            raise ValueError("validate_problems asks a model that writes replies; a reward model scores them")
+        return self
+
 
 class Evaluate(Sampled):
     """How the verdict is reached."""

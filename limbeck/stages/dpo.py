@@ -1,6 +1,7 @@
 """Direct preference optimisation: one arm's stream of pairs in, that arm's model out (paper step 3).
 
-Reads: `pairs`, `validation` (pairs), `policy` (model to start from), `reference` (model to stay near).
+Reads: `pairs`, `validation` (pairs), `policy` (model to start from), `reference` (model to stay near), `problems`
+(asked at validations, where the recipe says so).
 Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`, `reference_logps.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
@@ -24,6 +25,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe.training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
+from limbeck.students.quiz import quizzed
 from limbeck.tracking import Tracking
 
 
@@ -43,7 +45,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     train, validation = (pair_items(policy.chat, rows, recipe.model, settings.scope) for rows in (pairs, heldout))
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
-    objective = DpoObjective(train.items, validation.items, scored.logps, settings)
+    pairwise = DpoObjective(train.items, validation.items, scored.logps, settings)
+    objective = quizzed(pairwise, policy, settings, recipe, inputs, f"DPO {arm}")
     about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
     tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
     trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about, tracking)

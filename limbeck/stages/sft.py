@@ -1,6 +1,7 @@
 """Supervised fine-tuning: demonstrations in, a student out (paper step 2: loss on the response only).
 
-Reads: `demonstrations`, `validation` (demonstrations), `chat` (the base model's replies), `base` (model to start from).
+Reads: `demonstrations`, `validation` (demonstrations), `chat` (the base model's replies), `base` (model to start from),
+`problems` (asked at validations, where the recipe says so).
 Writes: `model/`, `metrics.jsonl`, `alarms.jsonl`; with LoRA `adapter/`.
 Start reading at: `run`.
 """
@@ -18,6 +19,7 @@ from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.store import read_records
+from limbeck.students.quiz import quizzed
 from limbeck.tracking import Tracking
 
 
@@ -39,10 +41,11 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
-    objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
+    likelihood = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
+    label = f"SFT {arm}" if arm else "SFT"
+    objective = quizzed(likelihood, model, settings, recipe, inputs, label)
     about = f"{out.parent.name}/{arm}" if arm else "sft"
     tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
-    label = f"SFT {arm}" if arm else "SFT"
     trainer = Trainer(model, objective, settings, out, label, recipe.alarms, about, tracking)
     trainer.run()
     if adapters is not None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Recipe
+from limbeck.recipe.fields import Sampled
 from limbeck.recipe.part import deciding_part
+from limbeck.recipe.training import Optimisation
 
 BASE = "base"
 SFT = "sft"
@@ -49,6 +51,17 @@ class Unit:
 def files(folder: Path, *names: str) -> dict[str, Path]:
     """Inputs by name: `NAME.jsonl` of a folder."""
     return {name: folder / f"{name}.jsonl" for name in names}
+
+
+def quiz_input(settings: Optimisation) -> dict[str, Path]:
+    """The problems that a model in training is asked, where any are."""
+    return {"problems": Path("corpus/validation.jsonl")} if settings.validate_problems else {}
+
+
+def quiz_part(recipe: Recipe, settings: Optimisation) -> dict[str, Any]:
+    """How it is asked them: as the verdict asks."""
+    asked = recipe.evaluate.model_dump(mode="json", include=set(Sampled.model_fields))
+    return {"problems_asked": asked} if settings.validate_problems else {}
 
 
 def part_of(recipe: Recipe, *sections: str) -> dict[str, Any]:

@@ -25,12 +25,15 @@ class Quantity(NamedTuple):
     title: str
     unit: str
     include: tuple[float, ...] = ()
+    asked_for: bool = False  # drawn where a recipe asked for it, and not missed elsewhere
 
 
+_SOLVED = Quantity("solved", "Problems solved", "share of those asked", asked_for=True)
 SFT_QUANTITIES = (
     Quantity("loss", "Loss", "nats per target token"),
     Quantity("grad_norm", "Gradient norm", "before clipping", (0,)),
     Quantity("learning_rate", "Learning rate", "per step", (0,)),
+    _SOLVED,
 )
 DPO_QUANTITIES = (
     Quantity("loss", "Loss, total", "preference and NLL"),
@@ -39,6 +42,7 @@ DPO_QUANTITIES = (
     Quantity("chosen_logps_change", "Chosen logps", "change, nats per sequence", (0,)),
     Quantity("rejected_logps_change", "Rejected logps", "change, nats per sequence", (0,)),
     Quantity("nll", "Chosen NLL", "nats per token"),
+    _SOLVED,
 )
 
 
@@ -139,7 +143,7 @@ def _curves(runs: _Runs, quantities: Sequence[Quantity], what: str) -> Curves:
         curves = _curves_of(quantity, _Runs(known, runs.series))
         if curves:
             drawings.append(panel(quantity.title, quantity.unit, curves, quantity.include, runs.marks))
-        elif known:
+        elif known and not quantity.asked_for:
             notes.append(f"The metrics hold no {quantity.name}.")
     for name, metrics in known.items():
         if left_out := count_unfinite(metrics):

@@ -1,0 +1,30 @@
+"""A rule over problems that the model in training answers: it solves fewer than before.
+
+Loss, margin and accuracy on pairs all grow better while a model reasons worse; this looks at what is wanted.
+"""
+
+from collections.abc import Iterator
+
+from limbeck.diagnosis.history import Finding, History, interval, said
+
+SOLVED, ASKED = "solved", "problems"  # values of a validation: a share, and of how many
+
+_WORSE = (
+    "Lower learning_rate; with DPO raise dpo.nll_weight or dpo.beta, so that the policy stays near what it wrote. "
+    'keep = "solved" keeps the weights that solved most.'
+)
+
+
+def problem_findings(history: History, split: str) -> Iterator[Finding]:
+    """What the newest point, of `split`, shows of the problems solved."""
+    shares = history.validated(SOLVED)
+    if split != "validation" or len(shares) < 2:
+        return
+    before, limit = shares[0], history.rules.max_solved_drop
+    now = interval(shares[-1], round(history.validated(ASKED)[-1]))
+    if before - now.estimate > limit and now.high < before:
+        sentence = (
+            f"the model solves fewer problems than before training: {said(now)}, where it solved {before:.2f}, "
+            f"threshold {limit:g} less."
+        )
+        yield Finding(SOLVED, "max_solved_drop", before - now.estimate, limit, sentence, _WORSE)
