@@ -48,6 +48,7 @@ FLOOR = (
         "students": 5,
         "screening": 5,
         "chat_engine": 4,
+        "quiz": 4,
         "lm": 3,
         "tasks": 3,
         "api": 3,

@@ -21,11 +21,11 @@ from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
+from limbeck.quiz import quizzed
 from limbeck.recipe import Recipe
 from limbeck.recipe.training import Dpo
 from limbeck.records import Pair
 from limbeck.store import digest_path, read_records, refuse_repeated
-from limbeck.students.quiz import quizzed
 from limbeck.tracking import Tracking
 
 

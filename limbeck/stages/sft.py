@@ -16,10 +16,10 @@ from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import SftObjective
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
+from limbeck.quiz import quizzed
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.store import read_records
-from limbeck.students.quiz import quizzed
 from limbeck.tracking import Tracking
 
 
