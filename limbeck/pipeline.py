@@ -15,7 +15,7 @@ from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import MadeKind
 from limbeck.recipe.part import deciding_part
-from limbeck.recipe.training import Optimisation
+from limbeck.recipe.training import Dpo, Optimisation
 from limbeck.responses import read_responses
 from limbeck.rounds import check_rounds
 from limbeck.students import served
@@ -153,6 +153,8 @@ def check_problems(recipe: Recipe) -> None:
         own = recipe.dpo_of(name) if arm.trains == "dpo" else recipe.sft_of(name)
         asked.append((f"arms.{name}.{arm.trains}", own))
     for section, settings in asked:
+        if settings.validate_problems and isinstance(settings, Dpo) and not recipe.mix.heldout_pairs:
+            raise RecipeError(f"{section}.validate_problems goes with held-out pairs, and mix.heldout_pairs is 0")
         if settings.validate_problems > there:
             raise RecipeError(f"{section}.validate_problems asks for {settings.validate_problems} problems, and "
                               f"corpus.tasks.validation has {there}: raise that, or ask for fewer")  # fmt: skip

@@ -3,6 +3,7 @@
 Start reading at: `quizzed`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from limbeck.console import say
 from limbeck.diagnosis.problem_rules import ASKED, SOLVED
 from limbeck.errors import RecipeError, TrainingError
 from limbeck.lm.choosing import Sampling
-from limbeck.lm.generate import generate, within_memory
+from limbeck.lm.generate import PromptIds, generate, within_memory
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
@@ -32,18 +33,17 @@ class Quiz:
 
     model: LanguageModel
     label: str
-    recipe: Recipe
     problems: Mapping[str, Problem]
-    rows: Sequence[PromptRow]
+    prompts: Sequence[PromptIds]
+    sampling: Sampling
 
     def values(self) -> Values:
         """The share solved, and of how many. A prompt that is too long is a problem that is not solved."""
-        prompts = fitting_prompts(self.model.chat, self.rows, self.recipe.model).prompts
-        sampling = within_memory(self.model, prompts, Sampling.of(self.recipe.evaluate, self.recipe.seed))
-        samples = generate(self.model, prompts, sampling)
+        asked = len(self.problems)
+        samples = generate(self.model, self.prompts, self.sampling)
         solved = sum(score(self.problems[sample.prompt_id], sample.text).solved for sample in samples)
-        say(f"  {self.label}: {solved} of {len(self.rows)} validation problems solved")
-        return {SOLVED: solved / len(self.rows), ASKED: float(len(self.rows))}
+        say(f"  {self.label}: {solved} of {asked} validation problems solved")
+        return {SOLVED: solved / asked, ASKED: float(asked)}
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Quizzed:
         return self.inner.losses(model, rows)
 
     def validate(self, model: PackedModel) -> Values:
-        """Held-out values, and the share of problems solved."""
-        return self.inner.validate(model) | self.quiz.values()
+        """Held-out values, and the share of problems solved: of a model whose loss is a number."""
+        values = self.inner.validate(model)
+        return values | self.quiz.values() if math.isfinite(values["loss"]) else values
 
 
 def quizzed(
@@ -102,4 +103,7 @@ def quizzed(
         raise TrainingError("validate_problems goes with held-out rows, of which the loss is told, and there are none")
     rows = read_records(inputs[PROBLEMS], PromptRow)[: settings.validate_problems]
     problems = {row.id: row.problem for row in rows if row.problem is not None}
-    return Quizzed(objective, Quiz(model, label, recipe, problems, rows))
+    prompts = fitting_prompts(model.chat, rows, recipe.model).prompts
+    # For the whole run, since another number of slots may round otherwise.
+    sampling = within_memory(model, prompts, Sampling.of(recipe.evaluate, recipe.seed))
+    return Quizzed(objective, Quiz(model, label, problems, prompts, sampling))

@@ -86,9 +86,18 @@ def test_the_advice_depends_on_whether_the_pairs_trained_on_are_told_apart() -> 
 def test_fewer_problems_solved_than_before_training_is_an_alarm_where_chance_does_not_explain_it(
     before: float, now: float, asked: int, is_alarm: bool
 ) -> None:
-    points = [held(0, solved=before, problems=asked), held(10, solved=round(now * asked) / asked, problems=asked)]
-    assert (("max_solved_drop", 10) in fields(points)) == is_alarm
-    assert ("max_solved_drop", 10) not in fields(points, max_solved_drop=0.5)
+    fewer = [held(at, solved=round(now * asked) / asked, problems=asked) for at in (10, 15)]
+    points = [held(0, solved=before, problems=asked), *fewer]
+    assert (("max_solved_drop", 15) in fields(points)) == is_alarm
+    assert ("max_solved_drop", 15) not in fields(points, max_solved_drop=0.5)
+
+
+def test_one_validation_with_few_problems_solved_is_no_alarm() -> None:
+    shares = {0: 0.5, 10: 0.2, 15: 0.5, 20: 0.2, 25: 0.55}
+    points = [held(at, solved=share, problems=60) for at, share in shares.items()]
+    assert "max_solved_drop" not in [field for field, _ in fields(points)]
+    unsettled = [held(at, solved=0.5 if at == 0 else 0.2, problems=60) for at in (0, 1, 2)]
+    assert "max_solved_drop" not in [field for field, _ in fields(unsettled)]
 
 
 def by_source(at: int, human: float, few_shot: float) -> Metric:

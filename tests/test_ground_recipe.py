@@ -267,6 +267,14 @@ def test_losses_that_do_not_go_with_a_setting_say_which_do(tmp_path: Path, setti
         load(tmp_path, f'name = "mine"\n[dpo]\n{settings}')
 
 
+def test_an_arm_that_keeps_the_last_weights_does_not_inherit_patience(tmp_path: Path) -> None:
+    arm = "[dpo]\npatience = 5\nbeta = 0.3\n[arms.a]\nown = 2\ndpo = { keep = 'last' }"
+    found = load(tmp_path, f'name = "mine"\n[corpus.tasks]\n{arm}').dpo_of("a")
+    assert (found.keep, found.patience, found.beta) == ("last", None, 0.3)
+    with pytest.raises(RecipeError, match="patience ends training"):
+        load(tmp_path, f'name = "mine"\n[corpus.tasks]\n{arm[:-2]}, patience = 2 }}')
+
+
 @pytest.mark.parametrize(
     "settings",
     ["loss = 'ipo'\nlength_normalised = true", "loss = 'sigmoid'\nlength_normalised = true\nlabel_smoothing = 0.1",

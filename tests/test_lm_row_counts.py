@@ -53,6 +53,17 @@ def test_the_answer_does_not_depend_on_what_was_asked_before() -> None:
     assert [together.at_least(wanted) for wanted in asked[::-1]] == expected[::-1]
 
 
+def test_weights_that_change_between_two_questions_change_no_answer() -> None:
+    changing = modules(torch.float32)
+    counts = RowCounts(changing, 96)
+    counts.at_least(16)  # while the first weights are there
+    with torch.no_grad():
+        for module in changing:
+            module.weight.add_(1)
+    expected = [RowCounts(modules(torch.float32), 96).at_least(wanted) for wanted in (20, 40, 60)]
+    assert [counts.at_least(wanted) for wanted in (20, 40, 60)] == expected
+
+
 def test_more_rows_never_give_a_smaller_number() -> None:
     counts = RowCounts(modules(torch.float32), 96)
     numbers = [counts.at_least(wanted) for wanted in range(1, 97)]

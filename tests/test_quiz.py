@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from street import curve, student
 
-from limbeck import pipeline, tasks
+from limbeck import pipeline, quiz, tasks
 from limbeck.errors import RecipeError, TrainingError
 from limbeck.lm.choosing import Sampling
 from limbeck.lm.load import load_model
@@ -118,6 +118,40 @@ def test_an_arm_of_pairs_is_asked_too(base: Path, tmp_path: Path) -> None:
     assert result.facts["kept_step"] == latest
 
 
+def test_a_killed_run_that_asks_problems_resumes_to_the_same_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"keep": "solved", "validate_problems": 4, "checkpoint_every_minutes": 1e-9}
+    whole = trained(base, tmp_path / "whole", **settings)
+    asked = quiz.Quiz.values
+    calls = []
+
+    def dies(self: quiz.Quiz) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return asked(self)
+
+    monkeypatch.setattr(quiz.Quiz, "values", dies)
+    with pytest.raises(KeyboardInterrupt):
+        trained(base, tmp_path / "killed", **settings)
+    monkeypatch.undo()
+    assert trained(base, tmp_path / "killed", **settings).facts["kept_step"] == whole.facts["kept_step"]
+    assert model_bytes(tmp_path / "killed") == model_bytes(tmp_path / "whole")
+
+
+def test_a_model_whose_loss_is_no_number_is_asked_nothing() -> None:
+    class Broken:
+        heldout = ()
+
+        def validate(self, _: object) -> dict[str, float]:
+            return {"loss": float("nan")}
+
+    unasked: Any = None
+    objective: Any = Broken()
+    assert set(quiz.Quizzed(objective, unasked).validate(unasked)) == {"loss"}
+
+
 def test_what_cannot_be_asked_is_one_sentence(base: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"asks problems of corpus\.tasks\.validation, which only a run has"):
         trained(base, tmp_path / "alone", None, validate_problems=2)
@@ -141,6 +175,12 @@ def test_more_problems_than_there_are_is_said_before_anything_runs() -> None:
     sentence = r"arms\.a\.dpo\.validate_problems asks for 30 problems, and corpus\.tasks\.validation has 20"
     with pytest.raises(RecipeError, match=sentence):
         pipeline.check_problems(run_of(20, dpo={"validate_problems": 30}))
+
+
+def test_an_arm_without_held_out_pairs_is_not_asked_problems() -> None:
+    data = run_of(20, dpo={"validate_problems": 5}).model_dump()
+    with pytest.raises(RecipeError, match=r"arms\.a\.dpo\.validate_problems goes with held-out pairs"):
+        pipeline.check_problems(Recipe.model_validate(data | {"mix": {"heldout_pairs": 0}}))
 
 
 def test_only_the_arm_that_asks_problems_depends_on_them_and_on_how_they_are_asked(tmp_path: Path) -> None:

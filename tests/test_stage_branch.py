@@ -100,7 +100,8 @@ def test_a_begun_reply_goes_on_as_the_whole_prompt_would_and_holds_its_beginning
 
 def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> None:
     tiny_folder(tmp_path / "model", "qwen2")
-    rows = [weak(PROBLEMS[0], "a\nb\n#### wrong"), weak(PROBLEMS[1], "one step"), weak(PROBLEMS[2])]
+    rows = [weak(PROBLEMS[0], "a\nb\n#### wrong"), weak(PROBLEMS[1], "one step"), weak(PROBLEMS[2]),
+            weak(PROBLEMS[3], "c\n#### wrong")]  # fmt: skip
     write_records(tmp_path / "weak.jsonl", rows)
     recipe = Recipe.model_validate(
         {"name": "x", "model": {"dtype": "fp32"}, "branch": {"max_new_tokens": 4, "samples_per_step": 2}}
@@ -112,16 +113,26 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
     assert result.drops == {
         "no whole failing reply, or no problem": 1,
         "no step before the mistake": 1,
-        "no right continuation": 1,
+        "no right continuation": 2,
     }
-    assert result.facts["continuations"] == 4  # two steps, two samples each
+    assert result.facts["continuations"] == 6  # two steps and one, two samples each
     again = branch.run(recipe, inputs, out)
     assert again.counts_out == result.counts_out
     fewer = recipe.model_copy(update={"branch": recipe.branch.model_copy(update={"most_prompts": 1})})
     found = branch.run(fewer, inputs, out).drops
     assert found == {
-        "no whole failing reply, or no problem": 1, "more than branch.most_prompts": 1, "no right continuation": 1,
+        "no whole failing reply, or no problem": 1, "no step before the mistake": 1,
+        "more than branch.most_prompts": 1, "no right continuation": 1,
     }  # fmt: skip
+
+
+def test_of_several_failing_replies_one_that_can_be_gone_on_from_is_taken() -> None:
+    row = weak(PROBLEMS[0], "1 + 1 = 3\n#### 3", "1 + 1 = 2\n2 + 2 = 5\n#### 5")
+    for seed in range(6):
+        found = branch._failed(row, Recipe(name="x", seed=seed))
+        assert found is not None
+        assert (found.text[:9], found.places) == ("1 + 1 = 2", (10,))
+    assert branch._failed(weak(PROBLEMS[0], "1 + 1 = 3\n#### 3"), Recipe(name="x")) is None
 
 
 def test_nothing_is_asked_from_behind_a_false_equation(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def test_false_statements_are_named(line: str, false: list[str]) -> None:
     [
         "1 hour = 60 minutes", "So $5 = 500 cents", "17 mod 7 = 3", "17 % 7 = 3", "17 / 7 = 2 remainder 3",
         "2^3 + 1 = 9", "sqrt(16) + 1 = 5", "4 times 5 = 20", "20 divided by 4 = 5", "the sum of 3 and 4 = 7",
-        "2 hours * 60 = 120 minutes", "2 * 30 = 1 hour", "3 * 4 = 12", "4 = 5",
+        "2 / 3 = 0.666...", "20 / 3 = 6.66…", "17 / 7 = 2, remainder 3", "84 / 11 = 7, R7", "12 : 4 + 2 = 5",
+        "12: 4 + 2 = 5",
+        "100 + 10% = 110", "2 hours * 60 = 120 minutes", "2 * 30 = 1 hour", "3 * 4 = 12", "4 = 5",
     ],
 )  # fmt: skip
 def test_what_free_text_may_say_rightly_is_no_slip(line: str) -> None:
@@ -73,6 +75,8 @@ def test_what_free_text_may_say_rightly_is_no_slip(line: str) -> None:
         ("11*t = 91 - 3 = 84", ["91 - 3 = 84"]),
         ("t = 84 / 11 = 8", ["84 / 11 = 8"]),
         ("Then: 2 + 2 = 5, and on", ["2 + 2 = 5"]),
+        ("57 x 11 = 600.", ["57 x 11 = 600"]),
+        ("Step 2 : 2 + 2 = 5", []),
         ("good = 1\n6 - 1 = 4 = 4", ["6 - 1 = 4"]),
     ],
 )

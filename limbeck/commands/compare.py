@@ -89,6 +89,9 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
 
     read = [read_run(path) for path in paths]
     recipes, runs = [recipe for recipe, _ in read], [run for _, run in read]
+    if len({recipe.rounds.number for recipe in recipes}) > 1:
+        raise InputError("these are different rounds: give the same round of each seed; what a run's rounds gained "
+                         "together stands in its table of rounds")  # fmt: skip
     arms = [arm for arm in recipes[0].arms if all(arm in recipe.arms for recipe in recipes)]
     judges = [j for j in recipes[0].judged_by() if all(j in recipe.judged_by() for recipe in recipes)]
     if not arms or not judges:
@@ -97,9 +100,6 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
         say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
     if apart := sorted({arm for recipe in recipes for arm in recipe.arms} - set(arms)):
         say(f"Not in every run, and left out: {', '.join(apart)}.")
-    if len({recipe.rounds.number for recipe in recipes}) > 1:
-        raise InputError("these are different rounds: give the same round of each seed; what a run's rounds gained "
-                         "together stands in its table of rounds")  # fmt: skip
     if recipes[0].rounds.number > 1:
         say("In a further round, SFT stands for the last round's model: what is compared is what the round gained.")
     terms = replace(terms, family=len(arms))

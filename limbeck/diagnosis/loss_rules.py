@@ -17,8 +17,8 @@ _SWING = (
     "helps too. With DPO see whether pairs contradict each other (limbeck audit), and set dpo.label_smoothing above 0."
 )
 _OVERFIT = (
-    'The best checkpoint is kept, unless keep is "last". Fewer epochs or more data; set patience to stop by itself, or '
-    "lower learning_rate."
+    'With keep = "best" the weights of the lowest are kept. Fewer epochs or more data; set patience to stop by itself, '
+    "or lower learning_rate."
 )
 _NEVER_BETTER = (
     "Training made it worse from the start: lower learning_rate; see whether held-out rows are of another kind."

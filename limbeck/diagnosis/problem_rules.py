@@ -17,14 +17,14 @@ _WORSE = (
 
 def problem_findings(history: History, split: str) -> Iterator[Finding]:
     """What the newest point, of `split`, shows of the problems solved."""
-    shares = history.validated(SOLVED)
-    if split != "validation" or len(shares) < 2:
+    shares, last = history.validated(SOLVED), history.settled(SOLVED)
+    if split != "validation" or not last or history.validation[0].step:
         return
     before, limit = shares[0], history.rules.max_solved_drop
-    now = interval(shares[-1], round(history.validated(ASKED)[-1]))
+    now = interval(max(last), round(history.validated(ASKED)[-1]))
     if before - now.estimate > limit and now.high < before:
         sentence = (
-            f"the model solves fewer problems than before training: {said(now)}, where it solved {before:.2f}, "
-            f"threshold {limit:g} less."
+            f"the model solves fewer problems than before training: {said(now)} at best at the last {len(last)} "
+            f"validations, where it solved {before:.2f}, threshold {limit:g} less."
         )
         yield Finding(SOLVED, "max_solved_drop", before - now.estimate, limit, sentence, _WORSE)

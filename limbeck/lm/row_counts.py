@@ -26,7 +26,6 @@ class RowCounts:
         kinds = {(module.weight.shape, module.weight.dtype, module.bias is None): module for module in modules}
         self._modules = list(kinds.values())
         self._alike: dict[int, bool] = {self.usual: True}
-        self._expected: list[tuple[Tensor, Tensor]] = []
 
     def at_least(self, wanted: int) -> int:
         """The smallest number that is tried, holds `wanted` rows, at most the usual ones, and gives the usual bits."""
@@ -38,22 +37,18 @@ class RowCounts:
     def _is_alike(self, number: int) -> bool:
         if number not in self._alike:
             with torch.inference_mode():
-                self._alike[number] = all(
-                    torch.equal(linear(rows[_content(number)], module.weight, module.bias), expected[_content(number)])
-                    for module, (rows, expected) in zip(self._modules, self._tried(), strict=True)
-                )
+                self._alike[number] = all(self._agrees(module, number) for module in self._modules)
         return self._alike[number]
 
-    def _tried(self) -> list[tuple[Tensor, Tensor]]:
-        """For each module: random rows, and what they give in a product of the usual size."""
-        if not self._expected:
-            generator = torch.Generator().manual_seed(0)
-            for module in self._modules:
-                weight = module.weight
-                rows = torch.randn(_CONTENTS, weight.shape[1], generator=generator).to(weight)
-                usual = linear(rows[_content(self.usual)], weight, module.bias)
-                self._expected.append((rows, usual[:_CONTENTS].clone()))
-        return self._expected
+    def _agrees(self, module: nn.Linear, number: int) -> bool:
+        """Whether both products of the same random rows have the same bits.
+
+        Both are computed now: a model in training has other weights than when another number was tried.
+        """
+        weight = module.weight
+        rows = torch.randn(_CONTENTS, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight)
+        usual, tried = (linear(rows[_content(size)], weight, module.bias) for size in (self.usual, number))
+        return torch.equal(tried, usual[_content(number)])
 
 
 def _content(number: int) -> Tensor:

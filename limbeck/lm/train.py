@@ -248,14 +248,14 @@ class Trainer:
             values["loss"], "validation loss", f"after step {progress.step}", self.objective.heldout
         )
         self._record(metrics, Metric(step=progress.step, split="validation", values=values))
-        loss = 1 - values["solved"] if self.settings.keep == "solved" else values["loss"]
-        if loss < progress.best_loss or (self.settings.keep == "solved" and loss == progress.best_loss):
-            progress.best_loss, progress.best_step, progress.misses = loss, progress.step, 0
+        by_solved = self.settings.keep == "solved"
+        loss = 1 - values["solved"] if by_solved else values["loss"]
+        progress.misses = 0 if loss < progress.best_loss else progress.misses + 1
+        if loss < progress.best_loss or (by_solved and loss == progress.best_loss):
+            progress.best_loss, progress.best_step = loss, progress.step
             self._forget_best(keep=self._saved_best)
             if self._keeps_best:
                 _save(self._best_path(), self.optimizer.weights())
-            return
-        progress.misses += 1
         progress.stopped_early = self.settings.patience is not None and progress.misses >= self.settings.patience
 
     def save(self) -> None:

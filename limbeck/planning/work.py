@@ -310,6 +310,8 @@ def _chosen_by(pairs: float, share: float) -> float:
 
 
 def samples_here(unit: Unit, recipe: Recipe) -> bool:
-    """Whether a unit's replies are sampled by this machine, not by a server of the user's."""
+    """Whether a unit's replies are sampled by this machine, not by a server of the user's: a model in training is."""
+    if unit.stage in {"sft", "dpo"}:
+        return True
     name = BASE if unit.stage == "retain" else unit.argument or SFT
     return name not in recipe.servers

@@ -17,8 +17,8 @@ class Alarms(Section):
 
     max_solved_drop: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05,
-        description="Of the share of problems solved (`validate_problems`) since training began, where chance "
-        "does not explain it: then Wilson's 95 % interval lies below what it began with.",
+        description="Of the share of problems solved (`validate_problems`) since training began, at the last "
+        "`validations`, the best of which has a Wilson 95 % interval below what it began with.",
     )
     on_alarm: Literal["say", "stop"] = Field(
         "say", description="say: on the console, in `limbeck status` and in the report. stop: training ends there, "

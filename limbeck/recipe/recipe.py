@@ -317,12 +317,12 @@ class Recipe(Section):
     def dpo_of(self, arm: str) -> Dpo:
         """How an arm trains on pairs: `[dpo]`, with what the arm has otherwise. Of a name that is no arm's: `[dpo]`."""
         own = self.arms[arm].dpo if arm in self.arms else {}
-        return Dpo.model_validate(self.dpo.model_dump() | own) if own else self.dpo
+        return self.dpo.overridden(own)
 
     def sft_of(self, arm: str | None) -> Sft:
         """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
         own = self.arms[arm].sft if arm in self.arms else {}
-        return Sft.model_validate(self.sft.model_dump() | own) if own else self.sft
+        return self.sft.overridden(own)
 
     def training_units(self) -> tuple[str, ...]:
         """The folders, in a run, that hold the curves of a student's training."""

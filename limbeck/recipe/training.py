@@ -1,5 +1,6 @@
 """Sections of the recipe that train: SFT, DPO, and what both have in common."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -70,6 +71,16 @@ class Optimisation(Section):
         3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
+
+    def overridden(self, own: Mapping[str, object]) -> Self:
+        """These settings with what an arm has otherwise.
+
+        Patience, which an arm cannot take back, is not inherited by one that keeps the last weights.
+        """
+        inherited = self.model_dump()
+        if own.get("keep") == "last":
+            inherited["patience"] = None
+        return type(self).model_validate(inherited | dict(own)) if own else self
 
     @model_validator(mode="after")
     def _problems_are_asked(self) -> Self:

@@ -66,14 +66,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         return found.replies
 
     usable = [row for row in weak if row.problem and row.failures]
-    looked_at = usable[: recipe.branch.most_prompts]
-    failed = [one for row in looked_at if (one := _failed(row, recipe)).places]
+    sound = [one for row in usable if (one := _failed(row, recipe)) is not None]
+    failed = sound[: recipe.branch.most_prompts]
     found = find_divergences(failed, go_on, recipe.branch, recipe.seed)
     write_records(out / "divergences.jsonl", found)
     drops = {
         "no whole failing reply, or no problem": len(weak) - len(usable),
-        "more than branch.most_prompts": len(usable) - len(looked_at),
-        "no step before the mistake": len(looked_at) - len(failed),
+        "no step before the mistake": len(usable) - len(sound),
+        "more than branch.most_prompts": len(sound) - len(failed),
         "no right continuation": len(failed) - len(found),
     }
     return StageResult(
@@ -86,11 +86,16 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     )  # fmt: skip
 
 
-def _failed(row: WeakPrompt, recipe: Recipe) -> _Failed:
-    """Where to go on from: only before the first false equation, since what holds one is no right reply."""
-    text = seeds.rng(recipe.seed, "branch", row.id).choice(row.failures)
-    sound = [end for end in step_ends(text) if not slips(text[:end])]
-    return _Failed(row, text, tuple(sound[::-1][: recipe.branch.most_steps]))
+def _failed(row: WeakPrompt, recipe: Recipe) -> _Failed | None:
+    """A failing reply and where to go on from: only before its first false equation, since what holds one is not right.
+
+    None where no failing reply has such a step.
+    """
+    sound = [(text, [end for end in step_ends(text) if not slips(text[:end])]) for text in row.failures]
+    if not (begun := [(text, ends) for text, ends in sound if ends]):
+        return None
+    text, ends = seeds.rng(recipe.seed, "branch", row.id).choice(begun)
+    return _Failed(row, text, tuple(ends[::-1][: recipe.branch.most_steps]))
 
 
 def step_ends(text: str) -> tuple[int, ...]:

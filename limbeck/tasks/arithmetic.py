@@ -24,6 +24,10 @@ _LEXEME = re.compile(
 _LETTER = {"variable": "V", "number": "N", "word": "W", "comparison": "P", "equals": "=", "open": "("}
 _LETTER |= {"close": ")", "operator": "O", "other": "P"}
 
+# What may stand before and after a whole statement: `12 : 4 + 2` is a ratio, `0.666...` and `2, remainder 3` go on.
+_ENDS_BEFORE = re.compile(r"(?:^|[=,;]|(?<![\d\s])\s*:)\Z")
+_BEGINS_AFTER = re.compile(r"\Z|=|[,;](?!\s*r)|\.(?!\.)", re.IGNORECASE)
+
 _WORDS_OF_ONE_LETTER = {"a", "A", "I"}  # every other lone letter is taken for an unknown
 
 # An expression over the letters above: numbers, each with up to five words of unit, joined by operators; a bracket
@@ -70,8 +74,8 @@ def slips(text: str) -> list[str]:
     """Those of `check_arithmetic` that are mistakes in anybody's text, whatever words stand around them.
 
     Free text says `1 hour = 60 minutes`, `4 times 5 = 20`, `17 mod 7 = 3`, `17 / 7 = 2 remainder 3`. What is false here
-    computes something, in numbers alone, and stands alone: at the start of its line or after `=` or a comma, up to the
-    line's end or to such a sign.
+    computes something, in numbers alone, and stands alone: at the start of its line or after `=`, a comma or a label,
+    up to the line's end or to such a sign.
     """
     return [found.text for line in text.splitlines() for found in statements(line) if _is_slip(found, line)]
 
@@ -80,8 +84,9 @@ def _is_slip(found: Statement, line: str) -> bool:
     if found.holds is not False or not any(token.kind == "O" for token in found.left):
         return False
     before, after = line[: found.left[0].start].rstrip(), line[found.right[-1].end :].lstrip()
-    alone = (not before or before[-1] in "=,;:") and (not after or after[0] in "=,;.")
-    return alone and not any(character.isalpha() for character in found.text)
+    alone = bool(_ENDS_BEFORE.search(before)) and bool(_BEGINS_AFTER.match(after))
+    words = any(character.isalpha() and character not in "xX" for character in found.text)  # `57 x 11` is a product
+    return alone and not words and not any(token.text.endswith("%") for token in (*found.left, *found.right))
 
 
 def statements(line: str) -> list[Statement]:
