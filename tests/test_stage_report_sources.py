@@ -1,9 +1,18 @@
 """The report's table by source, and the curves of arms that train by SFT or twice."""
 
+from pathlib import Path
+
+from report_fixture import MODELS
+from report_rich import build_rich_run, rich_recipe
+
+from limbeck.manifest import KEPT_STEP, MANIFEST
 from limbeck.records import Metric
+from limbeck.stages.report import page
 from limbeck.stages.report.curves import dpo_curves, run_name, sft_curves
+from limbeck.stages.report.gather import gather
 from limbeck.stages.report.sources import LAST_STEPS, source_table, sources_of
 from limbeck.stages.report.tables import EMPTY
+from limbeck.store import read_json, write_json
 
 
 def point(step: int, split: str, **values: float) -> Metric:
@@ -29,6 +38,20 @@ def test_a_source_is_told_at_the_kept_checkpoint_before_training_and_in_the_last
     last = source_table({"dpo/a": tuple(points)}, {"dpo/a": 40})  # `keep` is "last"
     assert last is not None
     assert [cell.main for cell in last.rows[0]] == ["a", "human", "100.0%", "2.000", "–"]
+
+
+def test_which_checkpoint_was_kept_the_manifest_says(tmp_path: Path) -> None:
+    root = build_rich_run(tmp_path / "run")
+    unit = f"dpo/{MODELS[2]}"
+    manifest = read_json(root / unit / MANIFEST)
+    shown = set()
+    for kept in {metric.step for metric in gather(root, rich_recipe()).metrics[unit] if metric.split == "validation"}:
+        manifest["result"]["facts"] = {KEPT_STEP: kept}
+        write_json(root / unit / MANIFEST, manifest)
+        table = page._training(gather(root, rich_recipe()), ())["source_table"]
+        shown.add(next(row[3].main for row in table.rows if row[0].main == MODELS[2]))
+    assert len(shown) > 2
+    assert "–" not in shown
 
 
 def test_without_validation_the_training_value_is_told_and_none_is_claimed() -> None:
