@@ -56,6 +56,19 @@ def test_nothing_improved_where_p_the_interval_or_the_wins_do_not_say_so(changed
     assert "; it takes a true win rate 4.2 points from 50 % to be seen here four times out of five" in sentence
 
 
+def test_what_an_arm_lost_on_families_never_trained_on_is_told_beside_what_it_gained() -> None:
+    worse = {"difference": estimate(-0.15, -0.25, -0.07, 60), "wins": 0, "losses": 9, "ties": 51,
+             "win_rate": estimate(0.42, 0.37, 0.47), "split": "transfer"}  # fmt: skip
+    gained = [arm("a", "verifier"), arm("b", "verifier")]
+    sentence = said(*gained, arm("a", "verifier", **worse))
+    assert "a, improved on SFT" in sentence
+    assert sentence.endswith("; worse than SFT on families never trained on: a (-15.0 points [-25.0, -7.0], n = 60).")
+    unclear = worse | {"p_value_holm": 0.2}
+    assert "never trained on" not in said(*gained, arm("a", "verifier", **unclear))
+    base = arm("base", "verifier", **worse)
+    assert "never trained on" not in said(*gained, base)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1), st.integers(0, 50), st.integers(0, 50))
 def test_improved_is_said_exactly_where_all_figures_agree(

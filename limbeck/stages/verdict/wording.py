@@ -30,6 +30,7 @@ def say_verdict(
     parts = [_say_sft(scores, recipe)] if judge == EXACT else []
     if arms:
         parts += _say_arms(arms, recipe)
+        parts += _say_transfer([c for c in comparisons if c.judge == judge and c.split == "transfer"], recipe)
     elif recipe.arms:
         parts.append(f"no arm could be compared with SFT by {judge}")
     elif not own:
@@ -93,6 +94,14 @@ def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
     if apart := sorted(set(recipe.arms) - {c.candidate for c in arms}):
         parts.append(f"not compared, since no reply is scored beside SFT's: {', '.join(apart)}")
     return parts
+
+
+def _say_transfer(comparisons: Sequence[Comparison], recipe: Recipe) -> list[str]:
+    """The arms that lost, beyond chance, on families never trained on: a gain beside it is not the whole truth."""
+    alpha, ties = round(1 - recipe.evaluate.confidence, 12), recipe.evaluate.ties
+    lost = [c for c in comparisons if c.baseline == BASELINE and c.candidate in recipe.arms and harmed(c, alpha, ties)]
+    told = ", ".join(f"{c.candidate} ({_say_figures(c, ties)})" for c in lost)
+    return [f"worse than SFT on families never trained on: {told}"] if lost else []
 
 
 def _gain(found: Comparison) -> float:
