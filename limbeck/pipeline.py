@@ -15,7 +15,7 @@ from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import MadeKind
 from limbeck.recipe.part import deciding_part
-from limbeck.recipe.training import Dpo, Optimisation
+from limbeck.recipe.training import Dpo
 from limbeck.responses import read_responses
 from limbeck.rounds import check_rounds
 from limbeck.students import served
@@ -148,11 +148,7 @@ def check_problems(recipe: Recipe) -> None:
         RecipeError: naming the section that asks for more.
     """
     there = recipe.corpus.tasks.validation if recipe.corpus.tasks else 0
-    asked: list[tuple[str, Optimisation]] = [("sft", recipe.sft), ("dpo", recipe.dpo)]
-    for name, arm in recipe.arms.items():
-        own = recipe.dpo_of(name) if arm.trains == "dpo" else recipe.sft_of(name)
-        asked.append((f"arms.{name}.{arm.trains}", own))
-    for section, settings in asked:
+    for section, settings in recipe.trainings():
         if settings.validate_problems and isinstance(settings, Dpo) and not recipe.mix.heldout_pairs:
             raise RecipeError(f"{section}.validate_problems goes with held-out pairs, and mix.heldout_pairs is 0")
         if settings.validate_problems > there:

@@ -1,10 +1,9 @@
 """Problems that a model in training answers at every validation: whether it reasons better is seen, not inferred.
 
-Start reading at: `quizzed`.
+Start reading at: `quiz_of`.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from limbeck.errors import RecipeError, TrainingError
 from limbeck.lm.choosing import Sampling
 from limbeck.lm.generate import PromptIds, generate, within_memory
 from limbeck.lm.load import LanguageModel
-from limbeck.lm.packed_model import PackedModel
-from limbeck.lm.packing import Item
 from limbeck.lm.replies import fitting_prompts
-from limbeck.lm.train import Objective, StepLoss, Values
+from limbeck.lm.train import Objective, Values
 from limbeck.recipe import Recipe
 from limbeck.recipe.training import Optimisation
 from limbeck.records import Problem, PromptRow
@@ -37,7 +34,7 @@ class Quiz:
     prompts: Sequence[PromptIds]
     sampling: Sampling
 
-    def values(self) -> Values:
+    def __call__(self) -> Values:
         """The share solved, and of how many. A prompt that is too long is a problem that is not solved."""
         asked = len(self.problems)
         samples = generate(self.model, self.prompts, self.sampling)
@@ -46,57 +43,21 @@ class Quiz:
         return {SOLVED: solved / asked, ASKED: float(asked)}
 
 
-@dataclass(frozen=True)
-class Quizzed:
-    """An objective whose validations ask the problems too."""
-
-    inner: Objective
-    quiz: Quiz
-
-    @property
-    def train(self) -> Sequence[Item]:
-        """All training rows."""
-        return self.inner.train
-
-    @property
-    def heldout(self) -> Sequence[Item]:
-        """All held-out rows."""
-        return self.inner.heldout
-
-    @property
-    def num_rows(self) -> int:
-        """Training rows in one epoch."""
-        return self.inner.num_rows
-
-    def rows(self, step: int) -> Sequence[Item]:
-        """Rows of optimizer step `step`."""
-        return self.inner.rows(step)
-
-    def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
-        """The step's micro-batches."""
-        return self.inner.losses(model, rows)
-
-    def validate(self, model: PackedModel) -> Values:
-        """Held-out values, and the share of problems solved: of a model whose loss is a number."""
-        values = self.inner.validate(model)
-        return values | self.quiz.values() if math.isfinite(values["loss"]) else values
-
-
-def quizzed(
+def quiz_of(
     objective: Objective,
     model: LanguageModel,
     settings: Optimisation,
     recipe: Recipe,
     inputs: Mapping[str, Path],
     label: str,
-) -> Objective:
-    """The objective with as many problems as `settings` ask for.
+) -> Quiz | None:
+    """As many problems as `settings` ask for; None: none.
 
     Raises:
         RecipeError: where there are no problems to ask. TrainingError: where no row is held out beside them.
     """
     if not settings.validate_problems:
-        return objective
+        return None
     if PROBLEMS not in inputs:
         raise RecipeError("validate_problems asks problems of corpus.tasks.validation, which only a run has")
     if not objective.heldout:
@@ -106,4 +67,4 @@ def quizzed(
     prompts = fitting_prompts(model.chat, rows, recipe.model).prompts
     # For the whole run, since another number of slots may round otherwise.
     sampling = within_memory(model, prompts, Sampling.of(recipe.evaluate, recipe.seed))
-    return Quizzed(objective, Quiz(model, label, problems, prompts, sampling))
+    return Quiz(model, label, problems, prompts, sampling)

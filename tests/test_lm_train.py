@@ -477,6 +477,21 @@ def test_one_micro_batch_that_is_not_finite_stops_the_step_and_the_run_goes_on_f
     assert ends[0][1] == ends[1][1]
 
 
+def test_a_model_whose_validation_loss_is_no_number_is_asked_nothing(folder: Path, tmp_path: Path) -> None:
+    scores, asked = iter([5.0, 4.0, float("nan")]), list[int]()
+
+    def quiz() -> Values:
+        asked.append(1)
+        return {"solved": 0.5}
+
+    objective = Wrapped(sft(), score=lambda _: {"loss": next(scores)})
+    trainer = Trainer(tiny_model(folder), objective, SETTINGS, tmp_path, "SFT", quiz=quiz)
+    with pytest.raises(TrainingError, match="validation loss after step 4"):
+        trainer.run()
+    assert len(asked) == 2
+    assert [values["solved"] for _, split, values in points(tmp_path) if split == "validation"] == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_validation_loss_that_is_not_finite_stops_training_and_names_the_rows_held_out(
     folder: Path, tmp_path: Path, bad: float

@@ -123,7 +123,7 @@ def test_a_killed_run_that_asks_problems_resumes_to_the_same_weights(
 ) -> None:
     settings = {"keep": "solved", "validate_problems": 4, "checkpoint_every_minutes": 1e-9}
     whole = trained(base, tmp_path / "whole", **settings)
-    asked = quiz.Quiz.values
+    asked = quiz.Quiz.__call__
     calls = []
 
     def dies(self: quiz.Quiz) -> dict[str, float]:
@@ -132,24 +132,12 @@ def test_a_killed_run_that_asks_problems_resumes_to_the_same_weights(
             raise KeyboardInterrupt
         return asked(self)
 
-    monkeypatch.setattr(quiz.Quiz, "values", dies)
+    monkeypatch.setattr(quiz.Quiz, "__call__", dies)
     with pytest.raises(KeyboardInterrupt):
         trained(base, tmp_path / "killed", **settings)
     monkeypatch.undo()
     assert trained(base, tmp_path / "killed", **settings).facts["kept_step"] == whole.facts["kept_step"]
     assert model_bytes(tmp_path / "killed") == model_bytes(tmp_path / "whole")
-
-
-def test_a_model_whose_loss_is_no_number_is_asked_nothing() -> None:
-    class Broken:
-        heldout = ()
-
-        def validate(self, _: object) -> dict[str, float]:
-            return {"loss": float("nan")}
-
-    unasked: Any = None
-    objective: Any = Broken()
-    assert set(quiz.Quizzed(objective, unasked).validate(unasked)) == {"loss"}
 
 
 def test_what_cannot_be_asked_is_one_sentence(base: Path, tmp_path: Path) -> None:

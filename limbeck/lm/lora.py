@@ -17,7 +17,7 @@ from limbeck import seeds
 from limbeck.console import say
 from limbeck.errors import ModelError, RecipeError
 from limbeck.recipe import Recipe
-from limbeck.recipe.training import ALL_LINEAR, Lora, Optimisation
+from limbeck.recipe.training import ALL_LINEAR, Lora
 from limbeck.store import atomic_folder, disk_errors
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def check_installed(recipe: Recipe) -> None:
     Raises:
         RecipeError: naming the section that asks, and what to install.
     """
-    asked: list[tuple[str, Optimisation]] = [("sft", recipe.sft), ("dpo", recipe.dpo), ("reward", recipe.reward)]
-    for name, arm in recipe.arms.items():
-        asked.append((f"arms.{name}.{arm.trains}", recipe.dpo_of(name) if arm.dpo else recipe.sft_of(name)))
-    for section, settings in asked:
+    for section, settings in recipe.trainings():
         if settings.lora is not None and importlib.util.find_spec("peft") is None:
             raise RecipeError(f"{section}.lora needs the library 'peft': pip install 'limbeck[lora]'")
 

@@ -7,7 +7,7 @@ from its last checkpoint and goes on bit for bit (fp32) as if it had never stopp
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,8 +78,7 @@ class Progress:
     """Where a run stands; saved in every checkpoint.
 
     `recompute`: whether activations are computed again; None until that is chosen. A resumed run keeps what `auto`
-    chose, since the other way could round differently. `best_loss`: the least held-out loss, or the least share of
-    problems not solved, by what `keep` looks at.
+    chose, since the other way could round differently. `best_loss`: the least loss or share unsolved, as `keep` says.
     """
 
     step: int = 0
@@ -109,12 +108,13 @@ class Trainer:
         alarms: Alarms | None = None,
         about: str = "",
         tracking: Tracking | None = None,
+        *,
+        quiz: Callable[[], Values] | None = None,
     ) -> None:
         if objective.num_rows == 0:
             raise TrainingError(f"{label}: no training row is left; see the drops in the manifests of earlier stages")
         self.model, self.objective, self.settings = model, objective, settings
-        self.folder, self.label = folder, label
-        self.tracking = tracking
+        self.folder, self.label, self.tracking, self.quiz = folder, label, tracking, quiz
         self.steps = num_steps(settings, objective.num_rows)
         refuse_impossible(model.network, device_memory(model.device), label)
         self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
@@ -247,11 +247,12 @@ class Trainer:
         self._refuse_non_finite(
             values["loss"], "validation loss", f"after step {progress.step}", self.objective.heldout
         )
+        values |= self.quiz() if self.quiz else {}  # of a model whose loss is a number
         self._record(metrics, Metric(step=progress.step, split="validation", values=values))
-        by_solved = self.settings.keep == "solved"
-        loss = 1 - values["solved"] if by_solved else values["loss"]
-        progress.misses = 0 if loss < progress.best_loss else progress.misses + 1
-        if loss < progress.best_loss or (by_solved and loss == progress.best_loss):
+        loss = 1 - values["solved"] if self.settings.keep == "solved" else values["loss"]
+        better = loss < progress.best_loss
+        progress.misses = 0 if better else progress.misses + 1
+        if better or (self.settings.keep == "solved" and loss == progress.best_loss):
             progress.best_loss, progress.best_step = loss, progress.step
             self._forget_best(keep=self._saved_best)
             if self._keeps_best:

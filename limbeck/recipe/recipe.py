@@ -19,7 +19,7 @@ from limbeck.recipe.pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe.published import Published, see_published
 from limbeck.recipe.rounds import Rounds, arm_going_on
 from limbeck.recipe.track import Track
-from limbeck.recipe.training import Dpo, Sft
+from limbeck.recipe.training import Dpo, Optimisation, Sft
 from limbeck.recipe.verdict import AGAINST, Evaluate, Judge, Judges, Reward
 
 _MINED: frozenset[PairKind] = frozenset(
@@ -323,6 +323,14 @@ class Recipe(Section):
         """How an arm trains on demonstrations: `[sft]`, with what the arm has otherwise; None: the plain SFT."""
         own = self.arms[arm].sft if arm in self.arms else {}
         return self.sft.overridden(own)
+
+    def trainings(self) -> tuple[tuple[str, Optimisation], ...]:
+        """How everything is trained, with the section that says so: the sections themselves, then the arms'."""
+        arms = (
+            (f"arms.{name}.{arm.trains}", self.dpo_of(name) if arm.trains == "dpo" else self.sft_of(name))
+            for name, arm in self.arms.items()
+        )
+        return ("sft", self.sft), ("dpo", self.dpo), ("reward", self.reward), *arms
 
     def training_units(self) -> tuple[str, ...]:
         """The folders, in a run, that hold the curves of a student's training."""

@@ -21,7 +21,7 @@ from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
-from limbeck.quiz import quizzed
+from limbeck.quiz import quiz_of
 from limbeck.recipe import Recipe
 from limbeck.recipe.training import Dpo
 from limbeck.records import Pair
@@ -45,11 +45,11 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     train, validation = (pair_items(policy.chat, rows, recipe.model, settings.scope) for rows in (pairs, heldout))
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
-    pairwise = DpoObjective(train.items, validation.items, scored.logps, settings)
-    objective = quizzed(pairwise, policy, settings, recipe, inputs, f"DPO {arm}")
+    objective = DpoObjective(train.items, validation.items, scored.logps, settings)
+    quiz = quiz_of(objective, policy, settings, recipe, inputs, f"DPO {arm}")
     about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
     tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
-    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about, tracking)
+    trainer = Trainer(policy, objective, settings, out, f"DPO {arm}", recipe.alarms, about, tracking, quiz=quiz)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

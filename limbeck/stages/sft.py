@@ -16,7 +16,7 @@ from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import SftObjective
 from limbeck.lm.train import Trainer, training_result
 from limbeck.manifest import StageResult
-from limbeck.quiz import quizzed
+from limbeck.quiz import quiz_of
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.store import read_records
@@ -41,12 +41,12 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
-    likelihood = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
+    objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     label = f"SFT {arm}" if arm else "SFT"
-    objective = quizzed(likelihood, model, settings, recipe, inputs, label)
+    quiz = quiz_of(objective, model, settings, recipe, inputs, label)
     about = f"{out.parent.name}/{arm}" if arm else "sft"
     tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
-    trainer = Trainer(model, objective, settings, out, label, recipe.alarms, about, tracking)
+    trainer = Trainer(model, objective, settings, out, label, recipe.alarms, about, tracking, quiz=quiz)
     trainer.run()
     if adapters is not None:
         adapters.save(out / "adapter")

@@ -75,8 +75,7 @@ def only_by_length(found: Comparison) -> bool:
 
 
 def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
-    alpha = round(1 - recipe.evaluate.confidence, 12)  # 1 - 0.95 is a little above 0.05
-    ties = recipe.evaluate.ties
+    alpha, ties = _alpha(recipe), recipe.evaluate.ties
     better, worse = [c for c in arms if helped(c, alpha, ties)], [c for c in arms if harmed(c, alpha, ties)]
     best = max(arms, key=_gain)
     verb = "improved on" if best in better else "did worse than" if best in worse else "did not clearly improve on"
@@ -98,10 +97,14 @@ def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
 
 def _say_transfer(comparisons: Sequence[Comparison], recipe: Recipe) -> list[str]:
     """The arms that lost, beyond chance, on families never trained on: a gain beside it is not the whole truth."""
-    alpha, ties = round(1 - recipe.evaluate.confidence, 12), recipe.evaluate.ties
+    alpha, ties = _alpha(recipe), recipe.evaluate.ties
     lost = [c for c in comparisons if c.baseline == BASELINE and c.candidate in recipe.arms and harmed(c, alpha, ties)]
     told = ", ".join(f"{c.candidate} ({_say_figures(c, ties)})" for c in lost)
     return [f"worse than SFT on families never trained on: {told}"] if lost else []
+
+
+def _alpha(recipe: Recipe) -> float:
+    return round(1 - recipe.evaluate.confidence, 12)  # 1 - 0.95 is a little above 0.05
 
 
 def _gain(found: Comparison) -> float:
