@@ -268,6 +268,25 @@ def test_a_source_whose_loss_rises_while_the_whole_falls_is_not_learnt() -> None
     assert "chat is forgotten, being not trained on: its held-out loss rose from 1.000 to 1.150" in found.sentence
 
 
+def test_a_rise_of_thousandths_of_a_nat_is_no_alarm_of_sft_and_one_of_hundredths_is() -> None:
+    # the curve of a run on the student's own replies that solved 16 more problems in a hundred
+    curve = {0: (0.0770, 0.0792, 0.0254), 27: (0.0949, 0.0973, 0.0377), 54: (0.0836, 0.0859, 0.0289)}
+    run = Training(55, 4, 16, 440, {"own": 440}, {"tasks": 400, "own": 16})
+    points = [sft(at, loss, tasks=tasks, own=own) for at, (loss, tasks, own) in curve.items()]
+    assert not raised(points, run)
+    stayed = [*points[:2], sft(54, 0.0900, tasks=0.0900, own=0.0360)]
+    assert [alarm.field for alarm in raised(stayed, run)] == ["alarms.max_loss_rise"] * 3
+
+
+@pytest.mark.parametrize(("solved", "rises"), [(40, False), (32, True), (28, True)])
+def test_a_loss_of_dpo_that_rises_is_no_alarm_where_clearly_more_problems_are_solved(solved: int, rises: bool) -> None:
+    curve = {0: (1.017, 30), 10: (1.052, solved), 15: (1.113, solved)}
+    points = [held(at, loss=loss, solved=right / 60, problems=60) for at, (loss, right) in curve.items()]
+    found = [alarm for alarm in raised(points, max_loss_rise=0.03) if alarm.field == "alarms.max_loss_rise"]
+    assert bool(found) == rises
+    assert all("validate_problems says whether" in alarm.advice for alarm in found)
+
+
 def test_the_same_points_give_the_same_alarms_wherever_the_run_was_cut() -> None:
     points = [
         *steps(20, accuracy=0.95),

@@ -6,6 +6,7 @@ Loss, margin and accuracy on pairs all grow better while a model reasons worse; 
 from collections.abc import Iterator
 
 from limbeck.diagnosis.history import Finding, History, interval, said
+from limbeck.statistics import Interval
 
 SOLVED, ASKED = "solved", "problems"  # values of a validation: a share, and of how many
 
@@ -17,14 +18,28 @@ _WORSE = (
 
 def problem_findings(history: History, split: str) -> Iterator[Finding]:
     """What the newest point, of `split`, shows of the problems solved."""
-    shares, last = history.validated(SOLVED), history.settled(SOLVED)
-    if split != "validation" or not last or history.validation[0].step:
+    before, last, limit = _solved_before(history), history.settled(SOLVED), history.rules.max_solved_drop
+    if split != "validation" or not last or before is None:
         return
-    before, limit = shares[0], history.rules.max_solved_drop
-    now = interval(max(last), round(history.validated(ASKED)[-1]))
+    now = _solved(history, max(last))
     if before - now.estimate > limit and now.high < before:
         sentence = (
             f"the model solves fewer problems than before training: {said(now)} at best at the last {len(last)} "
             f"validations, where it solved {before:.2f}, threshold {limit:g} less."
         )
         yield Finding(SOLVED, "max_solved_drop", before - now.estimate, limit, sentence, _WORSE)
+
+
+def solves_more(history: History) -> bool:
+    """Whether more problems than before training were solved at each of the last validations, beyond chance."""
+    before, last = _solved_before(history), history.settled(SOLVED)
+    return bool(last) and before is not None and _solved(history, min(last)).low > before
+
+
+def _solved_before(history: History) -> float | None:
+    shares = history.validated(SOLVED)
+    return shares[0] if shares and not history.validation[0].step else None
+
+
+def _solved(history: History, share: float) -> Interval:
+    return interval(share, round(history.validated(ASKED)[-1]))
