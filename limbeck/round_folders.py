@@ -28,13 +28,13 @@ def drawn_anew(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_round_{number}"
 
 
-def lies_at(path: str, number: int, arm: str) -> str:
+def lies_at(path: str, number: int, trained: str) -> str:
     """`place_in_round` of a path that is a text."""
-    return place_in_round(Path(path), number, arm).as_posix()
+    return place_in_round(Path(path), number, trained).as_posix()
 
 
-def place_in_round(path: Path, number: int, arm: str) -> Path:
-    """Where what a run calls `path` lies, seen from the folder of a round; `arm` is the one that goes on.
+def place_in_round(path: Path, number: int, trained: str) -> Path:
+    """Where what a run calls `path` lies, seen from the folder of a round; `trained` is the unit whose model goes on.
 
     `sft` is the last round's model, with what was said of it. In the first round everything is where it is called.
     """
@@ -48,5 +48,5 @@ def place_in_round(path: Path, number: int, arm: str) -> Path:
     if first in _SHARED or (first == "evaluate" and name in _ASKED_ONCE):
         return run / path
     if first == "evaluate" and name == "sft":
-        return last.joinpath("evaluate", arm, *path.parts[2:])
-    return last.joinpath("dpo", arm, *path.parts[1:]) if first == "sft" else path
+        return last.joinpath("evaluate", Path(trained).name, *path.parts[2:])
+    return last.joinpath(trained, *path.parts[1:]) if first == "sft" else path

@@ -10,6 +10,7 @@ from limbeck.errors import RecipeError
 from limbeck.judges import judge_store
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import load_recipe, write_recipe
+from limbeck.recipe.rounds import unit_going_on
 from limbeck.records import Estimate
 from limbeck.records.rounds import Round
 from limbeck.round_folders import drawn_anew, place_in_round, round_folder, whole_run
@@ -29,7 +30,7 @@ def recipe(arms: dict[str, Any], **more: Any) -> Recipe:
         ({"a": MINED, "b": MINED}, {}, "name the arm whose model goes on in further rounds, one of a, b"),
         ({}, {}, "one of none"),
         ({"a": MINED}, {"arm": "c"}, "there is no arm 'c'; the arms are a"),
-        ({"a": MINED | {"trains": "sft"}}, {}, "a trains by SFT"),
+        ({"a": MINED | {"trains": "sft"}}, {}, "a trains from the base model"),
         ({"a": {"human": 4}}, {}, "a has human pairs only"),
     ],
 )
@@ -96,9 +97,23 @@ def test_the_recipe_of_a_round_is_not_carried_out_by_itself() -> None:
 def test_a_round_finds_what_is_shared_in_the_run_and_the_last_students_in_the_last_round(
     path: str, second: str, third: str
 ) -> None:
-    places = [place_in_round(Path(path), number, "a").as_posix() for number in (1, 2, 3)]
+    places = [place_in_round(Path(path), number, "dpo/a").as_posix() for number in (1, 2, 3)]
     assert places == [path, second, third]
     assert drawn_anew("pool", 1) == "pool"
+
+
+def test_a_round_goes_on_from_wherever_its_arm_was_trained() -> None:
+    going_on = MINED | {"trains": "sft", "starts_from": "sft"}
+    for arm, unit in ((going_on, "sft_arms/a"), (MINED, "dpo/a")):
+        asked = recipe({"a": arm}, rounds={"count": 3})
+        second = round_recipe(asked, 2)
+        assert (unit_going_on(second.rounds, second.arms), unit_going_on(asked.rounds, asked.arms)) == (unit, "")
+        assert place_in_round(Path("sft/model"), 3, unit).as_posix() == f"../2/{unit}/model"
+        assert place_in_round(Path("evaluate/sft/replies.jsonl"), 2, unit).parts[2:] == (
+            "evaluate",
+            "a",
+            "replies.jsonl",
+        )
 
 
 def test_all_rounds_of_a_run_share_the_stores_of_replies_and_nobody_else_does(tmp_path: Path) -> None:

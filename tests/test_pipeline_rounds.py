@@ -193,6 +193,22 @@ def test_chat_is_with_the_last_rounds_model_unless_another_is_named(run: Path) -
     assert "sft on the left, mixed on the right" in own.err
 
 
+def test_rounds_of_sft_go_on_from_the_last_ones_model_too(run: Path, recipe: Path) -> None:
+    by_sft = 'arms={mixed={zero_shot=2,on_policy=2,trains="sft",starts_from="sft"}}'
+    ran = limbeck("run", recipe, "--out", run, *settings(*ALL, by_sft)).done().ran
+    assert not {"corpus", "sft", "mine"} & set(ran)
+    assert {"sft_arms/mixed", "rounds/2/sft_arms/mixed", "rounds/2/verdict"} <= set(ran)
+    before = digest_path(run / "sft_arms" / "mixed" / "model")
+    mined, trained = (read_manifest(run / "rounds" / "2" / unit) for unit in ("mine", "sft_arms/mixed"))
+    assert mined is not None
+    assert trained is not None
+    assert mined.inputs["student"] == trained.inputs["base"] == before
+    assert record(run).rounds[-1].model == "rounds/2/sft_arms/mixed/model"
+    second, other = run / "rounds" / "2", Path(shutil.copytree(run, run.parent / "other")) / "rounds" / "2"
+    assert "In a further round, SFT stands for the last round's model" in limbeck("compare", second, other).done().err
+    assert "sft on the left, mixed on the right" in limbeck("chat", second, "--before", "sft", stdin="").done().err
+
+
 @pytest.mark.slow
 def test_three_rounds_killed_again_and_again_end_as_rounds_that_never_were(
     finished: Path, run: Path, recipe: Path

@@ -12,6 +12,7 @@ from limbeck.lm.generate import PromptIds, Sampling, generate
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.machine import place
 from limbeck.recipe import Recipe
+from limbeck.recipe.rounds import unit_going_on
 from limbeck.records import Message
 from limbeck.records.rounds import Round, RoundsRecord
 from limbeck.round_folders import ROUNDS, place_in_round
@@ -48,8 +49,8 @@ def talk(recipe: Recipe, base: Path, folder: Path, model: str | None, before: st
 
 def _folder_of(name: str, base: Path, folder: Path, recipe: Recipe) -> Path:
     places = {"base": base, "sft": folder / "sft" / "model"}
-    if recipe.rounds.number > 1:  # of a round's folder: `sft` is the last round's model
-        places["sft"] = folder / place_in_round(Path("sft/model"), recipe.rounds.number, recipe.rounds.arm or "")
+    if trained := unit_going_on(recipe.rounds, recipe.arms):  # of a round's folder: `sft` is the last round's model
+        places["sft"] = folder / place_in_round(Path("sft/model"), recipe.rounds.number, trained)
     places |= {f"{_ROUND}{one.number}": folder / one.model for one in _rounds(folder) if one.number > 1}
     places |= {arm: folder / recipe.arm_unit(arm) / "model" for arm in recipe.arms}
     if name not in places:

@@ -239,6 +239,11 @@ class Arm(Section):
         """
         return self.mixing == "sequential" and (self.trains == "dpo" or self.stream_kind is not None)
 
+    @property
+    def models_in(self) -> str:
+        """The folder, in a run, that holds the models of arms that train as this one does."""
+        return "dpo" if self.trains == "dpo" else "sft_arms"
+
     def mixture(self) -> dict[str, Any]:
         """What decides the arm's mixture: everything but how it is trained on."""
         return self.model_dump(exclude={"dpo", "sft"})

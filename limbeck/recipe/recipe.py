@@ -339,7 +339,7 @@ class Recipe(Section):
 
     def arm_unit(self, arm: str) -> str:
         """The folder, in a run, in which an arm's model is trained."""
-        return f"{'dpo' if self.arms[arm].trains == 'dpo' else 'sft_arms'}/{arm}"
+        return f"{self.arms[arm].models_in}/{arm}"
 
     def first_run_unit(self, arm: str) -> str | None:
         """The folder of the training that comes before the arm's own, where it has one (`sequential`)."""

@@ -12,7 +12,7 @@ MOST_ROUNDS = 32
 
 
 class Rounds(Section):
-    """Iterated runs: mine, teach, screen, mix and DPO again, each time from the last round's model and what it fails.
+    """Iterated runs: mine, teach, screen, mix and train again, each time from the last round's model and what it fails.
 
     Every further round is a run folder of its own, `rounds/2`, `rounds/3` ..., in which `sft` is the last round's
     model. It trains on its own pairs alone. All rounds share the corpus, the held-out prompts, the judges, the reply
@@ -25,7 +25,8 @@ class Rounds(Section):
     )  # fmt: skip
     arm: Name | None = Field(
         None, description="Arm whose model goes on, and of whose mixture further rounds train one; left out, the only "
-        "arm. There is no choosing the best by its score on the test set: then no test would be left."
+        "arm. It trains by DPO, or by SFT from the last model (`starts_from` sft). There is no choosing the best by "
+        "its score on the test set: then no test would be left."
     )  # fmt: skip
     stop_when_unclear: bool = Field(
         True, description="Stop after a round whose model is not clearly better than the last one's: its paired "
@@ -50,9 +51,20 @@ def arm_going_on(rounds: Rounds, arms: Mapping[str, Arm]) -> str:
     arm = next(iter(arms)) if rounds.arm is None else rounds.arm
     if arm not in arms:
         raise ValueError(f"rounds.arm: there is no arm {arm!r}; the arms are {names}")
-    if arms[arm].trains != "dpo":
-        raise ValueError(f"rounds.arm: {arm} trains by SFT, and further rounds go on by DPO; name an arm that does")
+    if arms[arm].trains == "sft" and arms[arm].starts_from == "base":
+        raise ValueError(f"rounds.arm: {arm} trains from the base model, and further rounds go on from the last one's; "
+                         f'set arms.{arm}.starts_from to "sft", or name another arm')  # fmt: skip
     if set(arms[arm].counts()) == {"human"}:
         raise ValueError(f"rounds.arm: {arm} has human pairs only, so that a further round had nothing new to learn "
                          "from; name an arm with pairs that a teacher or the student writes")  # fmt: skip
     return arm
+
+
+def unit_going_on(rounds: Rounds, arms: Mapping[str, Arm]) -> str:
+    """The unit, in the folder of any round, that trains the model from which the next one goes on.
+
+    Empty of the first round, where nothing goes on.
+    """
+    if rounds.number == 1 or rounds.arm is None or rounds.arm not in arms:
+        return ""
+    return f"{arms[rounds.arm].models_in}/{rounds.arm}"

@@ -23,14 +23,14 @@ _NOT_SAID = "base/preferences"  # nobody is paid to compare the base model with 
 
 def units_of_round(listed: Sequence[Unit], recipe: Recipe) -> list[Unit]:
     """The units of a further round, out of all that its recipe has but the report, with inputs where they lie."""
-    number, arm = recipe.rounds.number, arm_going_on(recipe.rounds, recipe.arms)
+    number, trained = recipe.rounds.number, recipe.arm_unit(arm_going_on(recipe.rounds, recipe.arms))
     own = [unit for unit in listed if unit.step not in _SHARED_STEPS and unit.name not in _SHARED_UNITS]
-    return [_moved(unit, number, arm, _more_inputs(unit, recipe, number)) for unit in own]
+    return [_moved(unit, number, trained, _more_inputs(unit, recipe, number)) for unit in own]
 
 
-def _moved(unit: Unit, number: int, arm: str, more: dict[str, Path]) -> Unit:
+def _moved(unit: Unit, number: int, trained: str, more: dict[str, Path]) -> Unit:
     inputs = {name: path for name, path in unit.inputs.items() if name != _NOT_SAID} | more
-    return replace(unit, inputs={name: place_in_round(path, number, arm) for name, path in inputs.items()})
+    return replace(unit, inputs={name: place_in_round(path, number, trained) for name, path in inputs.items()})
 
 
 def _more_inputs(unit: Unit, recipe: Recipe, number: int) -> dict[str, Path]:

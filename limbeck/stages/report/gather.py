@@ -13,7 +13,7 @@ from limbeck.errors import InputError
 from limbeck.judges.books import Paid, paid
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Recipe
-from limbeck.recipe.rounds import Rounds
+from limbeck.recipe.rounds import Rounds, unit_going_on
 from limbeck.recipe.verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
 from limbeck.records.alarms import Alarm
@@ -76,8 +76,8 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
         InputError: where there is no verdict, or a file is malformed (naming file, line and field).
         RunFolderError: where a manifest, or a judge's books, are damaged.
     """
-    number, arm = recipe.rounds.number, recipe.rounds.arm or ""
-    reader = _Reader(OptionalFiles(run_folder, lambda path: lies_at(path, number, arm)))
+    number, trained = recipe.rounds.number, unit_going_on(recipe.rounds, recipe.arms)
+    reader = _Reader(OptionalFiles(run_folder, lambda path: lies_at(path, number, trained)))
     verdict = _read_verdict(run_folder / "verdict" / "verdict.json")
     audit = reader.audit() if recipe.arms else None
     return Gathered(
@@ -191,7 +191,8 @@ def _units(recipe: Recipe) -> list[str]:
         own = [arm for arm, settings in arms.items() if settings.trains == trains]
         units += [unit for arm in own if (unit := recipe.first_run_unit(arm))] + [recipe.arm_unit(arm) for arm in own]
     units += [*_judging_units(recipe), "verdict"]
-    return [unit for unit in units if lies_at(unit, recipe.rounds.number, recipe.rounds.arm or "") == unit]
+    trained = unit_going_on(recipe.rounds, recipe.arms)
+    return [unit for unit in units if lies_at(unit, recipe.rounds.number, trained) == unit]
 
 
 def _units_of_further_rounds(recipe: Recipe, record: RoundsRecord | None) -> list[str]:
