@@ -278,13 +278,31 @@ def test_a_rise_of_thousandths_of_a_nat_is_no_alarm_of_sft_and_one_of_hundredths
     assert [alarm.field for alarm in raised(stayed, run)] == ["alarms.max_loss_rise"] * 3
 
 
-@pytest.mark.parametrize(("solved", "rises"), [(40, False), (32, True), (28, True)])
-def test_a_loss_of_dpo_that_rises_is_no_alarm_where_clearly_more_problems_are_solved(solved: int, rises: bool) -> None:
-    curve = {0: (1.017, 30), 10: (1.052, solved), 15: (1.113, solved)}
-    points = [held(at, loss=loss, solved=right / 60, problems=60) for at, (loss, right) in curve.items()]
-    found = [alarm for alarm in raised(points, max_loss_rise=0.03) if alarm.field == "alarms.max_loss_rise"]
-    assert bool(found) == rises
-    assert all("validate_problems says whether" in alarm.advice for alarm in found)
+def rises(curve: dict[int, tuple[float, int | None]], **rules: object) -> list[Alarm]:
+    """Alarms of a rising loss, by step the loss of DPO and how many of 60 problems are solved; None: none asked."""
+    asked = {at: {} if right is None else {"solved": right / 60, "problems": 60.0} for at, (_, right) in curve.items()}
+    points = [held(at, loss=loss, **asked[at]) for at, (loss, _) in curve.items()]
+    return [alarm for alarm in raised(points, **rules) if alarm.field == "alarms.max_loss_rise"]
+
+
+@pytest.mark.parametrize(
+    ("late", "is_alarm"), [((40, 41), False), ((41, 40), False), ((41, 32), True), ((32, 41), True), ((28, 28), True)]
+)
+def test_a_loss_that_rises_is_no_alarm_where_clearly_more_problems_are_solved_at_each_of_the_last_validations(
+    late: tuple[int, int], is_alarm: bool
+) -> None:
+    assert bool(rises({0: (1.017, 30), 10: (1.09, late[0]), 15: (1.113, late[1])})) == is_alarm
+
+
+def test_more_solved_than_before_training_does_not_excuse_what_came_after_the_lowest_loss() -> None:
+    (found,) = rises({0: (2.0, 4), 10: (1.0, 36), 15: (1.5, 30), 20: (2.0, 27)})
+    assert found.step == 20
+    assert "1.000 at step 10" in found.sentence
+
+
+def test_whoever_asks_no_problems_is_told_that_they_can_be_asked() -> None:
+    (asking,), (asked,) = (rises({0: (1.0, right), 10: (1.1, right), 15: (1.2, right)}) for right in (None, 30))
+    assert asking.advice.removeprefix(asked.advice).startswith(" The loss of a student's own replies may rise")
 
 
 def test_the_same_points_give_the_same_alarms_wherever_the_run_was_cut() -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 from report_fixture import build_run, recipe
 from rounds_record import a_record
 
-from limbeck.manifest import MANIFEST
 from limbeck.stages import report
+from limbeck.stages.report.answer import answer
 from limbeck.stages.report.gather import gather
-from limbeck.stages.report.ledger import stage_table
 from limbeck.store import write_json
 
 
@@ -37,18 +36,12 @@ def test_rewards_are_in_the_judges_own_unit(tmp_path: Path) -> None:
     assert "+0.06" in shown
 
 
-def test_what_further_rounds_took_is_part_of_what_the_run_took(tmp_path: Path) -> None:
+def test_time_and_tokens_of_a_run_with_further_rounds_are_said_to_be_the_first_rounds(tmp_path: Path) -> None:
     root = build_run(tmp_path / "run")
-    one_round = gather(root, recipe()).manifests
-    again = root / "rounds" / "2" / "mine"
-    again.mkdir(parents=True)
-    (again / MANIFEST).write_bytes((root / "mine" / MANIFEST).read_bytes())
-    (root / "rounds" / "2" / "screen").mkdir()
-    record = a_record().model_copy(update={"arm": "on_policy"})
-    write_json(root / "rounds" / "rounds.json", record.model_dump(mode="json"))
-    found = gather(root, recipe())
-    assert set(found.manifests) - set(one_round) == {"rounds/2/mine"}
-    assert [gap.path for gap in found.gaps if gap.path.startswith("rounds")] == ["rounds/2/screen/manifest.json"]
-    rows = {row[0].main: row for row in stage_table(found.manifests).rows}
-    assert rows["rounds"][2].main == rows["mine"][2].main
-    assert rows["Together"][1].main == str(len(one_round) + 1)
+    assert "the first round" not in made(root)
+    write_json(root / "rounds" / "rounds.json", a_record().model_dump(mode="json"))
+    notes = {fact.name: fact.note for fact in answer(gather(root, recipe()))}
+    assert (notes["Time"], notes["Tokens"]) == ("the first round's", "the first round's")
+    one = a_record().model_copy(update={"rounds": a_record().rounds[:1]})
+    write_json(root / "rounds" / "rounds.json", one.model_dump(mode="json"))
+    assert "the first round's" not in {fact.note for fact in answer(gather(root, recipe()))}

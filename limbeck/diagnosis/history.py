@@ -63,6 +63,11 @@ class History:
         """The step from which what is held out is judged."""
         return max(math.ceil(self.rules.settle_share * self.training.steps), self.training.warmup_steps, 1)
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether pairs are trained on, by DPO or a reward model, whose loss is no number of nats a token."""
+        return bool(self.validated("accuracy"))
+
     def recent(self, name: str) -> list[float]:
         """The last window of a training value."""
         return [point.values[name] for point in self.train[-self.window :] if name in point.values]

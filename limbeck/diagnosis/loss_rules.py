@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 
 from limbeck.diagnosis.history import LEAST_WINDOW, Finding, History, of
-from limbeck.diagnosis.problem_rules import solves_more
+from limbeck.diagnosis.problem_rules import SOLVED, solved_more
 
 _SWING = (
     "Lower learning_rate (to a third or a tenth) or, with DPO, beta; a longer warmup_steps or a larger batch_size "
@@ -22,9 +22,9 @@ _OVERFIT = (
     "or lower learning_rate."
 )
 _NEVER_BETTER = (
-    "Training made it worse from the start: lower learning_rate; see whether held-out rows are of another kind. The "
-    "loss of a student's own replies may rise while it solves more; validate_problems says whether it does."
+    "Training made it worse from the start: lower learning_rate; see whether held-out rows are of another kind."
 )
+_ASK = " The loss of a student's own replies may rise while it solves more; validate_problems says whether it does."
 _GAP = "The rows trained on are learnt by heart: fewer epochs, more or more varied demonstrations, or sft.lora."
 _UNLEARNT = "Mix in more of that source, lower sft.learning_rate, or train fewer epochs."
 _NORMAL_STEP = 0.954  # median of |x - y| over the deviation of x, for independent normal x and y: 0.6745 sqrt(2)
@@ -43,9 +43,8 @@ def loss_findings(history: History, split: str) -> Iterator[Finding]:
         yield from _swing(history)
         return
     yield from _turns(history)
-    if not solves_more(history):
-        yield from _rise(history)
-    if not history.validated("accuracy"):
+    yield from _rise(history)
+    if not history.of_pairs:
         yield from _gap(history)
         yield from _sources_rise(history)
 
@@ -97,7 +96,7 @@ def _swing(history: History) -> Iterator[Finding]:
         return
     mean, limit = sum(values) / len(values), history.rules.max_loss_swing
     swing = deviation(values)
-    is_sft = main_loss(history) == "loss" and not history.validated("accuracy")
+    is_sft = main_loss(history) == "loss" and not history.of_pairs
     if is_sft and swing < _LEAST_SWING_NATS:
         return
     share = swing / start
@@ -130,15 +129,18 @@ def _rise(history: History) -> Iterator[Finding]:
         return
     best, limit = min(values), history.rules.max_loss_rise
     lowest = min(values[-last:])  # all of the last ones must be higher
-    least = 0.0 if history.validated("accuracy") else _LEAST_RISE_NATS  # DPO's loss is no number of nats a token
+    least = 0.0 if history.of_pairs else _LEAST_RISE_NATS
     if best > 0 and lowest > (1 + limit) * best and lowest - best >= least:
-        at = next(p.step for p in history.validation if p.values["loss"] == best)
+        from_here = next(point for point in history.validation if point.values["loss"] == best)
+        if solved_more(from_here, history.validation[-last:]):
+            return
+        at = from_here.step
         value = values[-1] / best - 1
         sentence = (
             f"the held-out loss rises: {values[-1]:.3f}, {value:.0%} above its lowest, {best:.3f} at step {at}, "
             f"threshold {limit:.0%}."
         )
-        advice = _OVERFIT if at else _NEVER_BETTER
+        advice = _OVERFIT if at else _NEVER_BETTER + ("" if history.validated(SOLVED) else _ASK)
         yield Finding("rise", "max_loss_rise", value, limit, sentence, advice)
 
 

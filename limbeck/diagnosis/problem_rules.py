@@ -3,10 +3,10 @@
 Loss, margin and accuracy on pairs all grow better while a model reasons worse; this looks at what is wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from limbeck.diagnosis.history import Finding, History, interval, said
-from limbeck.statistics import Interval
+from limbeck.records import Metric
 
 SOLVED, ASKED = "solved", "problems"  # values of a validation: a share, and of how many
 
@@ -18,10 +18,11 @@ _WORSE = (
 
 def problem_findings(history: History, split: str) -> Iterator[Finding]:
     """What the newest point, of `split`, shows of the problems solved."""
-    before, last, limit = _solved_before(history), history.settled(SOLVED), history.rules.max_solved_drop
-    if split != "validation" or not last or before is None:
+    shares, last = history.validated(SOLVED), history.settled(SOLVED)
+    if split != "validation" or not last or history.validation[0].step:
         return
-    now = _solved(history, max(last))
+    before, limit = shares[0], history.rules.max_solved_drop
+    now = interval(max(last), round(history.validated(ASKED)[-1]))
     if before - now.estimate > limit and now.high < before:
         sentence = (
             f"the model solves fewer problems than before training: {said(now)} at best at the last {len(last)} "
@@ -30,16 +31,9 @@ def problem_findings(history: History, split: str) -> Iterator[Finding]:
         yield Finding(SOLVED, "max_solved_drop", before - now.estimate, limit, sentence, _WORSE)
 
 
-def solves_more(history: History) -> bool:
-    """Whether more problems than before training were solved at each of the last validations, beyond chance."""
-    before, last = _solved_before(history), history.settled(SOLVED)
-    return bool(last) and before is not None and _solved(history, min(last)).low > before
-
-
-def _solved_before(history: History) -> float | None:
-    shares = history.validated(SOLVED)
-    return shares[0] if shares and not history.validation[0].step else None
-
-
-def _solved(history: History, share: float) -> Interval:
-    return interval(share, round(history.validated(ASKED)[-1]))
+def solved_more(before: Metric, after: Sequence[Metric]) -> bool:
+    """Whether at each of the validations `after` more problems were solved than at `before`, beyond chance."""
+    shares = [point.values[SOLVED] for point in after if SOLVED in point.values]
+    if SOLVED not in before.values or not shares:
+        return False
+    return interval(min(shares), round(before.values[ASKED])).low > before.values[SOLVED]

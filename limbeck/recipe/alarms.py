@@ -65,7 +65,7 @@ class Alarms(Section):
     max_loss_rise: _Amount = Field(
         0.05, description="Rise of the held-out loss above its lowest, or of one source's above where it began (SFT), "
         "as a share of it; in SFT by 0.01 nats a token at least, and the whole loss only while the model does not "
-        "clearly solve more problems (`validate_problems`)."
+        "clearly solve more problems (`validate_problems`) than at its lowest."
     )  # fmt: skip
     max_loss_gap_nats: _Amount = Field(
         0.3, description="SFT: held-out loss less training loss, in nats a token (the demo's: 0.04 and 0.09)."

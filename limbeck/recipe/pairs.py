@@ -211,8 +211,9 @@ class Arm(Section):
         "of human pairs among them; the arm is trained from the base model and judged against the plain SFT."
     )  # fmt: skip
     starts_from: Literal["base", "sft"] = Field(
-        "base", description="Of an SFT arm. sft: it goes on from the plain SFT's model, on the chosen responses alone: "
-        "what more SFT on the same answers gives, which preference training has to beat."
+        "base", description="Of an SFT arm. sft: it goes on from the plain SFT's model (in a further round, from the "
+        "last round's) on the chosen responses alone: what more SFT on the same answers gives, which preference "
+        "training has to beat."
     )  # fmt: skip
     dpo: dict[str, Any] = Field(
         {}, description="What a DPO arm has otherwise than `[dpo]` says, as in `dpo = { beta = 1.0 }`."

@@ -61,10 +61,7 @@ def arm_going_on(rounds: Rounds, arms: Mapping[str, Arm]) -> str:
 
 
 def unit_going_on(rounds: Rounds, arms: Mapping[str, Arm]) -> str:
-    """The unit, in the folder of any round, that trains the model from which the next one goes on.
-
-    Empty of the first round, where nothing goes on.
-    """
+    """The unit, in the last round's folder, whose model is this round's `sft`; empty of the first round."""
     if rounds.number == 1 or rounds.arm is None or rounds.arm not in arms:
         return ""
     return f"{arms[rounds.arm].models_in}/{rounds.arm}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
-from limbeck.recipe.rounds import MOST_ROUNDS, arm_going_on
+from limbeck.recipe.rounds import MOST_ROUNDS, arm_going_on, unit_going_on
 from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, place_in_round, round_folder
 from limbeck.units.unit import Unit, part_of
@@ -23,7 +23,7 @@ _NOT_SAID = "base/preferences"  # nobody is paid to compare the base model with 
 
 def units_of_round(listed: Sequence[Unit], recipe: Recipe) -> list[Unit]:
     """The units of a further round, out of all that its recipe has but the report, with inputs where they lie."""
-    number, trained = recipe.rounds.number, recipe.arm_unit(arm_going_on(recipe.rounds, recipe.arms))
+    number, trained = recipe.rounds.number, unit_going_on(recipe.rounds, recipe.arms)
     own = [unit for unit in listed if unit.step not in _SHARED_STEPS and unit.name not in _SHARED_UNITS]
     return [_moved(unit, number, trained, _more_inputs(unit, recipe, number)) for unit in own]
 

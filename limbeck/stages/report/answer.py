@@ -25,12 +25,13 @@ def answer(gathered: Gathered) -> tuple[Fact, ...]:
     seconds, paid = sum(manifest.seconds for manifest in manifests.values()), gathered.judges_paid
     spent = ledger.money_usd(manifests, paid)
     tokens = sum(ledger.tokens_of(manifests).values())
+    of_first = "the first round's" if gathered.rounds and len(gathered.rounds.rounds) > 1 else ""
     return (
         *_best_facts(gathered),
         Fact("Judge", ", ".join(recipe.judged_by()), f"{100 * gathered.verdict.confidence:g}% intervals"),
         Fact("Student", recipe.model.student, f"seed {recipe.seed}"),
-        Fact("Time", wording.duration(seconds) if manifests else wording.NOT_MEASURED),
-        Fact("Tokens", wording.count(tokens) if tokens else wording.NOT_MEASURED),
+        Fact("Time", wording.duration(seconds) if manifests else wording.NOT_MEASURED, of_first),
+        Fact("Tokens", wording.count(tokens) if tokens else wording.NOT_MEASURED, of_first),
         Fact(
             "Money",
             wording.money(spent) if spent is not None else wording.NOT_MEASURED,

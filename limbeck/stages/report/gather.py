@@ -13,14 +13,14 @@ from limbeck.errors import InputError
 from limbeck.judges.books import Paid, paid
 from limbeck.manifest import MANIFEST, Manifest, read_manifest
 from limbeck.recipe import Recipe
-from limbeck.recipe.rounds import Rounds, unit_going_on
+from limbeck.recipe.rounds import unit_going_on
 from limbeck.recipe.verdict import Judge
 from limbeck.records import HeldOutSplit, Judgement, Metric, PromptRow, Reply
 from limbeck.records.alarms import Alarm
 from limbeck.records.audit import Audit
 from limbeck.records.rounds import RoundsRecord
 from limbeck.records.verdict import Preference, Verdict
-from limbeck.round_folders import ROUNDS, lies_at
+from limbeck.round_folders import lies_at
 from limbeck.stages.report.reading import Gap, OptionalFiles, whole
 
 
@@ -109,12 +109,9 @@ class _Reader:
         self.files = files
 
     def manifests(self, recipe: Recipe) -> dict[str, Manifest]:
-        """Manifests by unit, in the order of a run and its models; a unit folder without one is a gap.
-
-        Further rounds follow, as `rounds/K/UNIT`: what they took is part of what the run took.
-        """
+        """Manifests by unit, in the order of a run and its models; a unit folder without one is a gap."""
         found = {}
-        for name in [*_units(recipe), *_units_of_further_rounds(recipe, self.rounds())]:
+        for name in _units(recipe):
             folder = self.files.at(name)
             if not folder.is_dir():
                 continue
@@ -193,17 +190,6 @@ def _units(recipe: Recipe) -> list[str]:
     units += [*_judging_units(recipe), "verdict"]
     trained = unit_going_on(recipe.rounds, recipe.arms)
     return [unit for unit in units if lies_at(unit, recipe.rounds.number, trained) == unit]
-
-
-def _units_of_further_rounds(recipe: Recipe, record: RoundsRecord | None) -> list[str]:
-    if record is None or record.arm not in recipe.arms:
-        return []
-    found: list[str] = []
-    for number in range(2, record.asked_for + 1):
-        section = Rounds(number=number, arm=record.arm)
-        alone = recipe.model_copy(update={"arms": {record.arm: recipe.arms[record.arm]}, "rounds": section})
-        found += [f"{ROUNDS}/{number}/{unit}" for unit in _units(alone)]
-    return found
 
 
 def _mining_units(recipe: Recipe) -> list[str]:
