@@ -204,6 +204,10 @@ def test_rounds_of_sft_go_on_from_the_last_ones_model_too(run: Path, recipe: Pat
     assert trained is not None
     assert mined.inputs["student"] == trained.inputs["base"] == before
     assert record(run).rounds[-1].model == "rounds/2/sft_arms/mixed/model"
+    assert "Not in the run folder" not in (run / "rounds" / "2" / "report" / "report.html").read_text()
+    again = limbeck("run", recipe, "--out", run, *settings(*ALL, by_sft)).done()
+    assert not again.ran
+    assert "rounds/2/sft_arms/mixed" in limbeck("status", run).done().out
     second, other = run / "rounds" / "2", Path(shutil.copytree(run, run.parent / "other")) / "rounds" / "2"
     assert "In a further round, SFT stands for the last round's model" in limbeck("compare", second, other).done().err
     assert "sft on the left, mixed on the right" in limbeck("chat", second, "--before", "sft", stdin="").done().err
