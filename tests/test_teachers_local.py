@@ -169,22 +169,23 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_sentence_and_what_was_in_
     assert len(asked(teacher(folder), requests(3), tmp_path / "r.sqlite")) == 6
 
 
-_ENDLESS = """
+# A model with random weights soon ends a reply; of so many, some are in flight whenever the run is interrupted.
+_LONG = """
 import sys
 from pathlib import Path
 from test_teachers_local import asked, requests, teacher
-asked(teacher(Path(sys.argv[1]), max_tokens=3000, structured="off"), requests(4), Path(sys.argv[2]))
+asked(teacher(Path(sys.argv[1]), max_tokens=3000, structured="off"), requests(500), Path(sys.argv[2]))
 """
 
 
 def test_an_interrupt_ends_the_run_and_its_thread_at_once(tmp_path: Path) -> None:
     folder, store = wide(tmp_path / "endless", variant="base_eos"), tmp_path / "r.sqlite"
-    command = [sys.executable, "-c", _ENDLESS, str(folder), str(store)]
+    command = [sys.executable, "-c", _LONG, str(folder), str(store)]
     with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             if store.exists():
                 with ReplyStore(store) as opened:
-                    if opened.states().get("sent") == 8:
+                    if opened.states().get("sent"):
                         break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
