@@ -171,7 +171,8 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_sentence_and_what_was_in_
 
 # A model with random weights soon ends a reply; of so many, some are in flight whenever the run is interrupted.
 _LONG = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background has it ignored
 from pathlib import Path
 from test_teachers_local import asked, requests, teacher
 asked(teacher(Path(sys.argv[1]), max_tokens=3000, structured="off"), requests(500), Path(sys.argv[2]))
