@@ -128,20 +128,24 @@ def _rise(history: History) -> Iterator[Finding]:
     if len(values) <= last:
         return
     best, limit = min(values), history.rules.max_loss_rise
-    lowest = min(values[-last:])  # all of the last ones must be higher
     least = 0.0 if history.of_pairs else _LEAST_RISE_NATS
-    if best > 0 and lowest > (1 + limit) * best and lowest - best >= least:
-        from_here = next(point for point in history.validation if point.values["loss"] == best)
-        if solved_more(from_here, history.validation[-last:]):
-            return
-        at = from_here.step
-        value = values[-1] / best - 1
-        sentence = (
-            f"the held-out loss rises: {values[-1]:.3f}, {value:.0%} above its lowest, {best:.3f} at step {at}, "
-            f"threshold {limit:.0%}."
-        )
-        advice = _OVERFIT if at else _NEVER_BETTER + ("" if history.validated(SOLVED) else _ASK)
-        yield Finding("rise", "max_loss_rise", value, limit, sentence, advice)
+    if not _risen(min(values[-last:]), best, limit, least):  # all of the last ones must be higher
+        return
+    from_here = next(point for point in history.validation if point.values["loss"] == best)
+    if solved_more(from_here, history.validation[-last:]):
+        return
+    value = values[-1] / best - 1
+    sentence = (
+        f"the held-out loss rises: {values[-1]:.3f}, {value:.0%} above its lowest, {best:.3f} at step "
+        f"{from_here.step}, threshold {limit:.0%}."
+    )
+    advice = _OVERFIT if from_here.step else _NEVER_BETTER + ("" if history.validated(SOLVED) else _ASK)
+    yield Finding("rise", "max_loss_rise", value, limit, sentence, advice)
+
+
+def _risen(now: float, before: float, limit: float, least: float) -> bool:
+    """Whether a loss lies above one that is not 0 by the share `limit` of it, and by `least`."""
+    return before > 0 and now > (1 + limit) * before and now - before >= least
 
 
 def _gap(history: History) -> Iterator[Finding]:
@@ -160,7 +164,7 @@ def _sources_rise(history: History) -> Iterator[Finding]:
     limit = history.rules.max_loss_rise
     for source in history.sources("loss"):
         began, now = history.validated(of("loss", source))[0], history.settled(of("loss", source))
-        if now and began > 0 and min(now) > (1 + limit) * began and min(now) - began >= _LEAST_RISE_NATS:
+        if now and _risen(min(now), began, limit, _LEAST_RISE_NATS):
             value = now[-1] / began - 1
             unit = "is not learnt" if source in history.training.trained else "is forgotten, being not trained on"
             sentence = (
