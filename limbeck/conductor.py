@@ -10,6 +10,7 @@ from typing import Literal
 
 from limbeck import rounds
 from limbeck.console import clock, say
+from limbeck.disk import refuse_if_full, warn_if_short
 from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError
 from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
@@ -101,9 +102,9 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
         served.look(_servers_needed(recipe, base, folder, within))
         for name in _judges_needed(recipe, base, folder, within):
             preflight(name, recipe, folder)
-        for unit in units(recipe, base):
-            if unit.step not in within:
-                return
+        listed = [unit for unit in units(recipe, base) if unit.step in within]
+        warn_if_short(listed, recipe, base, folder)
+        for unit in listed:
             run_unit(_further_rounds(recipe, base, folder) if unit.step == ROUNDS else unit, recipe, folder)
 
 
@@ -125,6 +126,7 @@ def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Sto
         listed = units(own, base)
         for name in _judges_needed(own, base, folder, [unit.step for unit in listed]):
             preflight(name, own, folder)
+        warn_if_short(listed, own, base, folder)
         for unit in listed:
             try:
                 run_unit(unit, own, folder, f"{ROUNDS}/{number}/")
@@ -201,9 +203,14 @@ def run_unit(unit: Unit, recipe: Recipe, folder: Path, prefix: str = "") -> None
         recipe_part=unit.part,
         seed=recipe.seed,
         keep=unit.keep,
-        work=lambda out: call_stage(unit.stage, recipe, given, out, unit.argument),
+        work=lambda out: _work(unit, recipe, folder, given, out),
     )
     say(f"{called}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
+
+
+def _work(unit: Unit, recipe: Recipe, folder: Path, given: Mapping[str, Path], out: Path) -> StageResult:
+    refuse_if_full(unit, recipe, folder)  # now that a stale result has made room
+    return call_stage(unit.stage, recipe, given, out, unit.argument)
 
 
 def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path, argument: str | None) -> StageResult:

@@ -14,6 +14,7 @@ STREET = {
     "cli",
     "commands",
     "conductor",
+    "disk",
     "pipeline",
     "planning",
     "reference",

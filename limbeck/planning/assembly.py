@@ -8,6 +8,7 @@ from pathlib import Path
 
 from limbeck import conductor, pipeline
 from limbeck.console import say
+from limbeck.disk import Room, room_for
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import folder_here
 from limbeck.planning.asking import Asked, judge_requests, teacher_requests
@@ -62,13 +63,16 @@ class Further:
 
 @dataclass(frozen=True)
 class Plan:
-    """`notes`: what is assumed, missing or not reckoned, in sentences. `further`: None where there is one round."""
+    """`notes`: what is assumed, missing or not reckoned, in sentences. `further`: None where there is one round.
+    `room`: on the disk; None where nothing is trained, or the student is not here.
+    """
 
     units: tuple[Planned, ...]
     asked: tuple[Asked, ...]
     machine: Machine
     notes: tuple[str, ...]
     further: Further | None = None
+    room: Room | None = None
 
 
 def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
@@ -102,7 +106,8 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
             further = _further(known, base, most, works, machine, tables, notes)
         except LimbeckError as error:
             notes.append(f"further rounds are not reckoned: {error}")
-    return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)), further)
+    room = None if student is None else room_for(listed, recipe, student, folder)
+    return Plan(planned, asked, machine, tuple(dict.fromkeys(notes)), further, room)
 
 
 def _rounds_left(recipe: Recipe, folder: Path, planned: Sequence[Planned], states: Mapping[str, str]) -> int:

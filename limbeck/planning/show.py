@@ -32,6 +32,8 @@ def show_plan(plan: Plan) -> None:
         show(line)
     for line in _memory(plan):
         show(line)
+    if plan.room is not None:
+        show(f"Disk: {plan.room}{'; this may not fit' if plan.room.is_short else ''}")
     if plan.asked:
         results.print()
         results.print(_requests(plan.asked), width=_WIDTH)
