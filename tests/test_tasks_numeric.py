@@ -92,6 +92,18 @@ def test_an_answer_that_is_no_one_number_makes_no_problem(answer: str) -> None:
         ("Apples left:\n- -18", "-18"),
         ("#### - 5", "-5"),
         ("it takes 20 - 25 days", "25"),
+        ("#### Step 1: Eggs\n16 - 7 = 9\n\n#### Step 2: Money\n9 * 2 = 18\n\nThe answer is 18.", "18"),
+        ("#### 1. Eggs\n16 - 7 = 9\n#### 2. Money\n9 * 2 = 18", "18"),
+        ("#### **Step 2**\n9 * 2 = 18", "18"),
+        ("#### 18. ", "18"),
+        ("#### 1.5 dollars", "1.5"),
+        ("Answer: 16 - 3 - 4 = 9 eggs are left.\n\nThen 9 * 2 = 18 dollars.", "18"),
+        ("**Answer:** 18\n\nThis takes 2 steps.", "18"),
+        ("The answer is 5. Check: 5 * 3 = 15.", "5"),
+        ("The answer is:\n\n5\n\nCheck: 5 * 3 = 15.", "5"),
+        ("The answer is 2.5. Check: 3.", "2.5"),
+        ("The third answer was 1800-400 = 1400\nAltogether that is 1800+1400= 3200", "3200"),
+        ("So the answer was 7, as 3 of them knew.", "7"),
     ],
 )
 def test_the_last_stated_number_of_a_reply_is_its_answer(reply: str, number: str | None) -> None:

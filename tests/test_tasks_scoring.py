@@ -119,3 +119,22 @@ def test_hostile_answers_solve_nothing(hostile: str) -> None:
     for row in drawn["validation"] + drawn["transfer"]:
         assert row.problem is not None
         assert not score(row.problem, f"#### {hostile}").solved
+
+
+@pytest.mark.parametrize(
+    ("reply", "key", "solved"),
+    [
+        ("5 - 17 = -12\n#### -12", "12", False),
+        ("5 - 17 = -12\n#### -12", "-12", True),
+        ("#### 1,234 dollars", "1234", True),
+        ("#### 1,234 dollars", "1", False),
+        ("#### 5 + 7 = 12", "12", True),
+        ("so it is 12", "12", True),
+        ("#### 12.0", "12", True),
+    ],
+)
+@pytest.mark.parametrize("family", ["gsm_symbolic", "gsm_symbolic_held_out"])
+def test_a_word_problems_number_is_compared_with_its_sign_and_its_thousands(
+    family: str, reply: str, key: str, solved: bool
+) -> None:
+    assert score(problem(family, key), reply).solved is solved

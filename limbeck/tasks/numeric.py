@@ -1,7 +1,8 @@
 r"""Word problems from files, as GSM8K's: a question, a worked answer that ends in `#### N`, and exact numbers compared.
 
-A number is read from a reply after its last `####`, else from its last `\boxed{}`, else after its last "answer is",
-else it is the last one there is. Nothing is rounded: 33.3 is not 100/3. Bounded in time on any input.
+A number is read from a reply after its last `####` (unless that is a heading, as `#### Step 2: Money`), else from its
+last `\boxed{}`, else from the sentence of its last "answer is", else it is the last one there is. Nothing is rounded:
+33.3 is not 100/3. Bounded in time on any input.
 """
 
 import re
@@ -21,7 +22,9 @@ _DECORATION = re.compile(r"[$€£¥₹*`°]|\\[!,;$ ]|\\text\s?\{[^{}]{0,40}\}|
 _BULLET = re.compile(r"\n[ \t]*[-+][ \t]+")  # of a list: no sign of the number behind it
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
 _BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
-_SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|was|would be|will be)\b|\s*[:=])")
+_SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|will be|(?P<told>was|were|would be))\b|\s*[:=])")
+_HEADING = re.compile(r"(?i)\W*(?:(?:step|part|method|phase|section|case)\s+\d+\b|\d{1,2}\s?[.):]\W*[a-z])")
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
 _NUMBER = re.compile(
     rf"(?<![\w.])(?P<sign>(?<!\d\s)[-+]\s?|)(?:(?P<whole>\d{{1,9}})\s(?=\d{{1,9}}\s?/\s?\d))?"
@@ -85,10 +88,10 @@ def final_number(reply: str) -> Number | None:
     tail = reply[-TAIL_CHARS:]
     if (at := reply.rfind(MARK)) >= 0:
         line = reply[at + len(MARK) : at + len(MARK) + STATED_CHARS].strip().split("\n", 1)[0]
-        if (found := _result(line)) is not None:
+        if not _HEADING.match(line) and (found := result(line)) is not None:
             return found
     for stated in (_BOXED.findall(_plain(tail)), _behind_the_last(tail)):
-        if stated and (found := _result(stated[-1])) is not None:
+        if stated and (found := result(stated[-1])) is not None:
             return found
     return next(reversed(_numbers(tail)), None)
 
@@ -111,15 +114,25 @@ def written(value: Fraction) -> str:
     return exact if rest == 1 and Fraction(exact) == value else f"{value.numerator}/{value.denominator}"
 
 
-def _behind_the_last(text: str) -> list[str]:
-    found = list(_SAYS.finditer(text))
-    return [text[found[-1].end() : found[-1].end() + STATED_CHARS].split("\n\n", 1)[0]] if found else []
-
-
-def _result(stated: str) -> Number | None:
+def result(stated: str) -> Number | None:
     """Of `5 + 3 = 8 apples` the 8: what stands behind the last equals sign, and there the first number."""
     numbers = _numbers(stated.rpartition("=")[2]) or _numbers(stated)
     return numbers[0] if numbers else None
+
+
+def _behind_the_last(text: str) -> list[str]:
+    """The sentence of the last "answer is"; none where working follows one that opens the reply or only tells of one
+    ("the third answer was 5").
+    """
+    found = list(_SAYS.finditer(text))
+    if not found:
+        return []
+    behind = text[found[-1].end() :]
+    stated = _SENTENCE_END.split(behind[:STATED_CHARS].lstrip(" \t\n:=*"), maxsplit=1)[0]
+    opens = not text[: found[-1].start()].strip(" *#\n")
+    if (opens or found[-1]["told"]) and "=" in behind[behind.index(stated) + len(stated) :]:
+        return []
+    return [stated]
 
 
 def _alone(text: str) -> Number | None:

@@ -1,6 +1,7 @@
 """Score a reply to a problem with the generator's own scorer. Correct means `score_answer == 1.0`, nothing less.
 
-It decides nothing itself. A scorer that fails is an outcome with a name, never a silent zero.
+It decides nothing itself, word problems excepted, whose answer is a number that `numeric` compares exactly. A scorer
+that fails is an outcome with a name, never a silent zero.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from limbeck.tasks.families import family
 
 # What parsing hostile text or reading a damaged problem raises; anything else is a fault of ours and goes up.
 _SCORER_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, SyntaxError, RecursionError)
+_SIGNLESS = "gsm_symbolic"
 
 
 class Score(NamedTuple):
@@ -29,15 +31,18 @@ class Score(NamedTuple):
 def score(problem: Problem, text: str) -> Score:
     """Score the final answer in `text` (its `####` line, else the last value of the key's shape) against `problem`.
 
-    A problem out of a file is its number: `numeric` says which one a reply gives.
+    A problem out of a file is its number: `numeric` says which one a reply gives. So is one of gsm_symbolic, whose own
+    scorer takes -12 for 12 and `1,234 dollars` for 1.
     """
     if problem.family == numeric.GSM8K:
-        return _numeric_score(problem, text)
+        return _numeric_score(problem, numeric.final_number(text))
     answer = extract_answer(text)
     if answer is None:
         answer = last_value_like(problem.answer, text)
     if answer is None:
         return Score(0.0, solved=False, parsed=False)
+    if family(problem.family).dataset == _SIGNLESS:
+        return _numeric_score(problem, numeric.result(answer))
     entry = {"question": problem.question, "answer": problem.answer, "metadata": problem.metadata}
     try:
         value = float(gym.scorer(family(problem.family).dataset)(answer, entry))
@@ -46,8 +51,8 @@ def score(problem: Problem, text: str) -> Score:
     return Score(value, solved=value == 1.0, parsed=True)
 
 
-def _numeric_score(problem: Problem, text: str) -> Score:
-    key, found = numeric.key_of(problem), numeric.final_number(text)
+def _numeric_score(problem: Problem, found: numeric.Number | None) -> Score:
+    key = numeric.key_of(problem)
     if key is None:
         return Score(0.0, solved=False, parsed=found is not None, failure=f"the key {problem.answer!r} is no number")
     solved = found is not None and found.equals(key)
