@@ -145,6 +145,23 @@ def test_over_4096_tokens_is_unscored_without_a_request_and_4096_is_asked(bench:
     assert len(server.bodies) == 1
 
 
+def test_an_outage_in_the_middle_is_no_result_and_the_same_asking_goes_on_from_there(bench: Bench) -> None:
+    down = {f"What is {number}?" for number in range(5)}
+
+    def answer(body: Body) -> httpx.Response:
+        return error(503, "busy") if body["messages"][0]["content"] in down else completion("reward:1")
+
+    exchanges = [exchange(number) for number in range(60)]
+    with pytest.raises(TeacherError, match=r"'some/reward' at http://fake/v1 gave no answer to 5 of 60 questions"):
+        list(bench.judge(answer)[0].judge(exchanges))
+    judge, server = bench.judge(lambda _: completion("reward:2"))
+    assert [each.score for each in judge.judge(exchanges)] == [2.0] * 5 + [1.0] * 55
+    assert len(server.bodies) == 5
+    down.difference_update({"What is 3?", "What is 4?"})
+    few = [exchange(number, "Another.") for number in range(60)]  # 3 of 60: within 5 %
+    assert sum(each.score is None for each in bench.judge(answer)[0].judge(few)) == 3
+
+
 def test_a_refused_request_and_a_dead_server_are_unscored_with_the_servers_reason(bench: Bench) -> None:
     def answer(body: Body) -> httpx.Response:
         return error(400, "too long") if "1?" in body["messages"][0]["content"] else error(500, "down")

@@ -136,6 +136,18 @@ def test_a_judge_that_gives_no_answer_leaves_the_matchup_unscored(
     assert (found.outcome, found.unscored_reason) == (None, reason)
 
 
+def test_a_judge_that_is_down_for_many_questions_ends_the_asking_and_keeps_what_it_said(store: Path) -> None:
+    def busy(body: Body) -> httpx.Response:
+        return error(503, "busy") if "What is 1" in json.dumps(body) else verdict("A")
+
+    matchups = [matchup(number, "yes", "no") for number in range(20)]  # 1 and 10 to 19 are not answered
+    with pytest.raises(TeacherError, match="gave no answer to 22 of 40 questions after all retries"):
+        list(judge(store, busy)[0].compare(matchups))
+    who, server = judge(store, lambda _: verdict("A"))
+    assert {each.outcome for each in who.compare(matchups)} == {"tie"}
+    assert len(server.bodies) == 22
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_final_status_ends_the_asking_and_the_preflight(store: Path, status: int) -> None:
     who, _ = judge(store, lambda _: error(status))

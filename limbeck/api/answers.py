@@ -20,6 +20,7 @@ ABOUT_THE_REPLY: frozenset[FailureReason] = frozenset(
     {"refused", "content_filter", "truncated", "empty", "no_problem", "no_slip"}
 )
 WORTH_ASKING_AGAIN: frozenset[FailureReason] = frozenset({"timed_out", "rate_limited", "server_error"})
+MOST_UNANSWERED = 0.05  # of what was asked; a larger share without service is an outage, not a few drops
 
 
 class Answered(Record):

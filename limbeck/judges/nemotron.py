@@ -16,7 +16,7 @@ from limbeck.api.budget import Budget
 from limbeck.api.costs import Terms, budget_of
 from limbeck.console import meter
 from limbeck.errors import TeacherError
-from limbeck.judges.protocol import Exchange, failure_words, over_long, unscored
+from limbeck.judges.protocol import Exchange, failure_words, over_long, refuse_outage, unscored
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
 from limbeck.recipe.verdict import Nemotron
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
@@ -102,6 +102,7 @@ class NemotronJudge:
                 (progress.skip if from_store else progress.advance)(1)
 
             answers = self._ask(unique, store, count)
+        refuse_outage(answers.values(), f"{self._model!r} at {self._client.base_url}")
         for (_, reply), call in zip(exchanges, calls, strict=True):
             yield unscored(reply, self._over_long) if call is None else judgement(reply, answers[call.key])
 

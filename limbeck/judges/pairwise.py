@@ -16,7 +16,7 @@ from limbeck.console import meter
 from limbeck.errors import TeacherError
 from limbeck.judges.chat_models import Asked, ChatModel
 from limbeck.judges.pairwise_text import Better, ask_again, parse_verdict, question
-from limbeck.judges.protocol import failure_words
+from limbeck.judges.protocol import failure_words, refuse_outage
 from limbeck.likeness import same_answer
 from limbeck.records import Message, PromptRow, Reply, user_prompt
 from limbeck.records.verdict import Outcome, Preference, Preferred
@@ -102,7 +102,7 @@ class PairwiseJudge:
         """Ask for every verdict that is not stored, in both orders, then yield the preferences in order.
 
         Raises:
-            TeacherError: the judge gives no service; what it said before is kept.
+            TeacherError: the judge gives no service, or too seldom; what it said before is kept.
             BudgetError: the budget is used up; so is that.
         """
         orders = [self._both_orders(each) for each in matchups]
@@ -162,6 +162,7 @@ class PairwiseJudge:
             )
         self.counts.tokens_in += sum(answer.tokens_in for answer in answers.values())
         self.counts.tokens_out += sum(answer.tokens_out for answer in answers.values())
+        refuse_outage(answers.values(), model.name)
         return answers
 
 

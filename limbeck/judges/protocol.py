@@ -5,13 +5,16 @@ compares two models leaves such a prompt out of both, and counts it. A judge tha
 (`pairwise`) is none of these: it has `check` and `preflight`, and gives preferences.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from limbeck.api import Failed
+from limbeck.api import Answer, Failed
+from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
+from limbeck.errors import TeacherError
 from limbeck.records import Judgement, PromptRow, Reply
 
 Exchange = tuple[PromptRow, Reply]
+_A_FEW = 2  # questions without an answer that are no outage, however few were asked
 
 
 class Judge(Protocol):
@@ -31,7 +34,7 @@ class Judge(Protocol):
         """Yield the judgement of each reply, in their order.
 
         Raises:
-            TeacherError: the judge gives no service; a judge that costs money keeps what it was told before.
+            TeacherError: the judge gives no service, or too seldom; one that costs money keeps what it was told before.
             BudgetError: its budget is used up; so does it then.
         """
 
@@ -68,3 +71,17 @@ def failure_words(failed: Failed) -> str:
     """Why a judge gave no usable answer, in words that reasons are counted by."""
     said = f" ({failed.detail})" if failed.detail else ""
     return f"{failed.reason.replace('_', ' ')}{said}"
+
+
+def refuse_outage(answers: Collection[Answer], who: str) -> None:
+    """Stop where too many questions got no answer after all retries: a result without them would be taken for final.
+
+    Raises:
+        TeacherError: more than a few of them, and more than 5 %.
+    """
+    unanswered = [each for each in answers if isinstance(each, Failed) and each.reason in WORTH_ASKING_AGAIN]
+    if len(unanswered) > max(_A_FEW, MOST_UNANSWERED * len(answers)):
+        raise TeacherError(
+            f"{who} gave no answer to {len(unanswered):,} of {len(answers):,} questions after all retries "
+            f"({failure_words(unanswered[0])}); what was answered is kept: run the same command again"
+        )

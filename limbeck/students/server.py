@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.api.answers import WORTH_ASKING_AGAIN, Answer, Answered, Failed
+from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN, Answer, Answered, Failed
 from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.api.workers import run_workers
 from limbeck.console import meter
@@ -28,8 +28,6 @@ from limbeck.records import PromptRow, Reply
 from limbeck.store import RecordStream, refuse_repeated, write_records
 from limbeck.students import served
 from limbeck.students.samples import finish_reason, parameters, refused_parameter
-
-MOST_UNANSWERED = 0.05  # a larger share of prompts unanswered for want of service is an outage, not a few drops
 
 
 class _Wanted(NamedTuple):

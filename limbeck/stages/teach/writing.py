@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from limbeck.api.answers import WORTH_ASKING_AGAIN
+from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
 from limbeck.errors import InputError, RecipeError, TeacherError
 from limbeck.likeness import prompt_identity
@@ -29,7 +29,6 @@ from limbeck.teachers.template_files import Templates
 EVALUATION = "evaluation_"
 ORDER: tuple[MadeKind, ...] = get_args(MadeKind)  # few_shot and rolling may show pairs made before them
 OWN_EXAMPLES = 16  # the first of them: where there are as many, asking for more leaves what was drawn, and paid for
-MOST_UNANSWERED = 0.05  # a larger share of candidates without a reply is an outage, not a few drops
 
 
 @dataclass(frozen=True, slots=True)
