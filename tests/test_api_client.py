@@ -219,6 +219,35 @@ def test_an_address_that_carries_a_secret_is_refused_by_the_recipe_already(url: 
     assert "topsecret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key", ["sk-proj-topsecret", "nvapi-topsecret", "hf_abcdefghijklmnop1234567890topsecret", "0topsecret", "a b"]
+)
+def test_a_key_in_place_of_its_variables_name_is_refused_without_being_shown(key: str) -> None:
+    for section in ({"teach": {"endpoint": {"api_key_env": key}}},
+                    {"judges": {"nemotron": {"endpoint": {"api_key_env": key}}}},
+                    {"servers": {"sft": {"base_url": "http://x/v1", "model": "m", "api_key_env": key}}}):  # fmt: skip
+        with pytest.raises(RecipeError, match="api_key_env: should be the name of an environment variable") as caught:
+            parse_recipe({"name": "r"} | section, where="here")
+        assert key not in str(caught.value)
+    for name in ("", "OPENAI_API_KEY", "MY_KEY_2_OF_THE_OTHER_ACCOUNT", "my_key"):
+        parse_recipe({"name": "r", "teach": {"endpoint": {"api_key_env": name}}}, where="here")
+
+
+def test_a_providers_key_crosses_the_internet_encrypted_or_not_at_all() -> None:
+    environ = {"OPENAI_API_KEY": KEY, "OTHER": KEY}
+    with pytest.raises(TeacherError, match=r"OPENAI_API_KEY would go to .* in clear text") as refused:
+        ChatClient(Endpoint(base_url="http://lab.example.org/v1"), environ=environ).check()
+    assert KEY not in str(refused.value)
+    for allowed in (
+        Endpoint(base_url="https://lab.example.org/v1"),
+        Endpoint(base_url="http://lab.example.org/v1", api_key_env="OTHER"),
+        Endpoint(base_url="http://localhost:8000/v1"),
+        Endpoint(base_url="http://192.168.0.7:8000/v1"),
+    ):
+        ChatClient(allowed, environ=environ).check()
+    ChatClient(Endpoint(base_url="http://lab.example.org/v1"), environ={}).check()  # no key, nothing to protect
+
+
 def test_a_key_is_removed_however_json_spells_it_and_a_short_one_is_a_word() -> None:
     key = "abc/def+ghi=jkl"
     spelt = b'{"said": "abc\\/def\\u002Bghi=jkl and abc/def+ghi=jkl"}'.replace(b"\\\\", b"\\")

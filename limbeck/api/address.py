@@ -114,7 +114,20 @@ class Address:
             raise TeacherError(
                 f"{self.base_url} needs a key: set the environment variable {name}, or name your own server as base_url"
             )
-        return self._checked(key, "environment variable") if key else None
+        if not key:
+            return None
+        self._refuse_in_clear(name)
+        return self._checked(key, "environment variable")
+
+    def _refuse_in_clear(self, name: str) -> None:
+        """A provider's key, which nobody named for this server, does not cross the internet unencrypted."""
+        parts = urlsplit(self.base_url)
+        by_default = name == type(self.endpoint).model_fields["api_key_env"].default
+        if by_default and parts.scheme == "http" and parts.hostname and not _is_near(parts.hostname):
+            raise TeacherError(
+                f"the key in {name} would go to {self.base_url} in clear text: use https, or put that server's own key "
+                "into another variable and name it as api_key_env"
+            )
 
     def _from_file(self, path: Path) -> str:
         try:

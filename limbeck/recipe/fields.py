@@ -1,9 +1,10 @@
 """What every section of the recipe is built from: its base, the kinds of its values, and how replies are sampled."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Positive = Annotated[int, Field(gt=0, le=10_000_000)]
@@ -22,6 +23,21 @@ def without_secrets(address: str) -> str:
         raise ValueError("an address must not carry a name, password or query: put the key into the environment "
                          "variable that api_key_env names")  # fmt: skip
     return address
+
+
+def names_a_variable(name: str) -> str:
+    """The name of an environment variable as it is, unless it can be none, or looks like the key itself.
+
+    Keys of some providers are letters, digits and underscores too; no name of a variable mixes so many in lower case.
+    """
+    looks_secret = len(name) >= 20 and re.search(r"[a-z]", name) and re.search(r"\d", name)
+    if name and (looks_secret or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):
+        raise ValueError("should be the name of an environment variable, as OPENAI_API_KEY; the key itself belongs "
+                         "into that variable and into no recipe")  # fmt: skip
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(names_a_variable)]
 
 
 def see_samples_differ(samples_per_prompt: int, temperature: float) -> None:

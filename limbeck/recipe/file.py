@@ -65,7 +65,7 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
             raise RecipeError(f"{where}: unknown key {'.'.join(location)!r}{_nearest(location)}") from None
         if not location:
             raise RecipeError(f"{where}: {detail['msg'].removeprefix('Value error, ')}") from None
-        secret = location[-1] == "base_url"  # what is refused of an address may be a password
+        secret = location[-1] in {"base_url", "api_key_env"}  # what is refused of them may be a password or a key
         found = "" if detail["type"] == "missing" or secret else f" (found {detail['input']!r:.80})"
         raise RecipeError(f"{where}: {first_problem(error).replace('value error, ', '')}{found}") from None
 

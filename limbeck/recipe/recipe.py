@@ -13,7 +13,7 @@ from limbeck.recipe.audit import Audit
 from limbeck.recipe.branch import Branch
 from limbeck.recipe.corpus import Corpus
 from limbeck.recipe.export import Export
-from limbeck.recipe.fields import Name, Positive, Section, without_secrets
+from limbeck.recipe.fields import Name, Positive, Section, VariableName, without_secrets
 from limbeck.recipe.mine import Available, Mine, Mining, choose_mining
 from limbeck.recipe.pairs import Arm, MadeKind, Mix, PairKind, Screen, Teach
 from limbeck.recipe.published import Published, see_published
@@ -56,7 +56,7 @@ class Server(Section):
         description="Its address, for instance `http://localhost:8000/v1`."
     )
     model: str = Field(min_length=1, description="The model's name there, as its `/models` lists it.")
-    api_key_env: str | None = Field(None, description="Environment variable that holds the key, where it wants one.")
+    api_key_env: VariableName | None = Field(None, description="Environment variable that holds the key, if any.")
     concurrency: Annotated[int, Field(gt=0, le=512)] = Field(32, description="Requests in flight.")
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
         600.0, description="Of one reply, the wait for a free place on the server included."

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.recipe.fields import Positive, Rate, Sampled, Section, see_samples_differ
+from limbeck.recipe.fields import Positive, Rate, Sampled, Section, VariableName, see_samples_differ
 from limbeck.recipe.pairs import Budget, Endpoint
 from limbeck.recipe.training import Optimisation
 
@@ -16,8 +16,8 @@ AGAINST = "against"  # what somebody else's responses are called among the model
 class NemotronEndpoint(Endpoint):
     """An OpenAI-compatible server whose key is NVIDIA's, whatever else of it is set."""
 
-    api_key_env: str = Field("NVIDIA_API_KEY", description="Environment variable that holds the key; may be unset for "
-                             "keyless local servers.")  # fmt: skip
+    api_key_env: VariableName = Field("NVIDIA_API_KEY", description="Environment variable that holds the key; may be "
+                                      "unset for keyless local servers.")  # fmt: skip
 
 
 class Nemotron(Section):
