@@ -260,3 +260,22 @@ def test_a_sequential_arm_writes_what_each_of_its_runs_trains_on(tmp_path: Path)
     assert result.counts_out == {"train": 3, "validation": 4, "first": 5, "first_validation": 2}
     for name, sources in {"first": {"random"}, "train": {"zero_shot"}, "validation": {"random", "zero_shot"}}.items():
         assert {pair.source for pair in read_records(tmp_path / "out" / f"{name}.jsonl", Pair)} == sources
+
+
+def test_where_fewer_pairs_will_do_all_there_are_are_taken_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(tmp_path / "own.jsonl", pairs("own", range(10)))
+    write_records(tmp_path / "human.jsonl", pairs("human", range(10)))
+    data = {"name": "x", "arms": {"a": {"own": 9, "human": 4}}, "mix": {"heldout_pairs": 2}}
+    inputs = {"own": tmp_path / "own.jsonl", "human": tmp_path / "human.jsonl"}
+    with pytest.raises(InputError, match=r"lower arms\.a\.own to 8 .*; mix\.take_fewer = true takes what there is"):
+        mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+    data["mix"] = {"heldout_pairs": 2, "take_fewer": True}
+    result = mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+    assert result.facts["train_by_kind"] == {"human": 4, "own": 8}
+    assert result.counts_out == {"train": 12, "validation": 4}
+    assert "arm a: 8 own pairs instead of 9: there are no more" in capsys.readouterr().err
+    data["mix"] = {"heldout_pairs": 10, "take_fewer": True}  # none would be left to train on
+    with pytest.raises(InputError, match="there are only 10"):
+        mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")

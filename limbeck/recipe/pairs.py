@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from limbeck.recipe.fields import Count, Positive, Rate, Section, Share, without_secrets
+from limbeck.recipe.fields import Count, Positive, Rate, Section, Share, VariableName, without_secrets
 
 PairKind = Literal[
     "human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence",
@@ -23,8 +23,8 @@ class Endpoint(Section):
     base_url: Annotated[str, AfterValidator(without_secrets)] | None = Field(
         None, description="Leave out for the provider's own address."
     )
-    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be unset for "
-                             "keyless local servers.")  # fmt: skip
+    api_key_env: VariableName = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be "
+                                      "unset for keyless local servers.")  # fmt: skip
     api_key_file: str | None = Field(None, description="File that holds the key and nothing else, instead of the "
                                      "environment variable.")  # fmt: skip
     style: Literal["openai", "azure"] = Field(
@@ -170,6 +170,8 @@ class Mix(Section):
 
     heldout_pairs: Count = Field(24, description="Pairs of each kind kept out of every arm, to validate DPO (paper: "
                                  "200 few-shot pairs).")  # fmt: skip
+    take_fewer: bool = Field(False, description="Where there are fewer pairs of a kind than an arm asks for: take what "
+                             "there is and say so, instead of stopping.")  # fmt: skip
 
 
 class Arm(Section):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
+from limbeck.console import say
 from limbeck.errors import InputError
 from limbeck.likeness import PromptIdentity, prompt_identity
 from limbeck.manifest import StageResult
@@ -46,7 +47,7 @@ class Mixture(NamedTuple, Generic[Row]):
     `first`: what the first run of a `sequential` arm trains on, validated on `first_validation`, the human part of
     `validation`; the arm's own run, the second, trains on `train`. Both are empty with any other mixing.
     `rolling_elsewhere`: of an interleaved arm, the rolling pairs that do not stand after the pair they were written
-    from, since the arm does not train on it.
+    from, since the arm does not train on it. `by_kind`: how many pairs of each are trained on.
     """
 
     train: list[Row]
@@ -55,6 +56,7 @@ class Mixture(NamedTuple, Generic[Row]):
     first_validation: list[Row]
     drops: dict[str, int]
     rolling_elsewhere: int
+    by_kind: dict[PairKind, int]
 
 
 class Demonstrations(NamedTuple):
@@ -79,6 +81,7 @@ class _Taken(NamedTuple):
     synthetic: list[Pair]
     places: dict[str, str]
     rolling_elsewhere: int
+    by_kind: dict[PairKind, int]
 
 
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> StageResult:
@@ -101,7 +104,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     written_along = pairs.get(recipe.rolling_stream_kind(), [])
     if not written_along and ROLLING_STREAM in inputs:
         written_along = read_records(inputs[ROLLING_STREAM], Pair)
-    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed, written_along)
+    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed, written_along, recipe.mix.take_fewer)
     if settings.trains == "dpo":
         return _write(mixer.mix_pairs(pairs), settings, out, counts_in)
     # An arm that goes on from the SFT model has learnt the demonstrations already.
@@ -116,7 +119,7 @@ def _write(mixture: Mixture[Row], settings: Arm, out: Path, counts_in: dict[str,
     files = {"train": mixture.train, "validation": mixture.validation}
     if settings.mixing == "sequential":
         files |= {"first": mixture.first, "first_validation": mixture.first_validation}
-    facts: dict[str, Any] = {"mixing": settings.mixing, "trains": settings.trains, "train_by_kind": settings.counts()}
+    facts: dict[str, Any] = {"mixing": settings.mixing, "trains": settings.trains, "train_by_kind": mixture.by_kind}
     if settings.rolling and settings.mixing == "interleave":
         facts |= {"rolling_elsewhere": mixture.rolling_elsewhere}
     return StageResult(
@@ -132,7 +135,8 @@ class Mixer:
     """How one arm is filled. `heldout`: how many pairs of each kind are held out.
 
     The order of a kind is the same for every arm, so all arms hold out the same pairs of it. `written_along`: the pairs
-    of the stream along which rolling ones were written; left out, those of the arm's own.
+    of the stream along which rolling ones were written; left out, those of the arm's own. `takes_fewer`: than the arm
+    asks for, where there are no more.
     """
 
     arm: str
@@ -140,6 +144,7 @@ class Mixer:
     heldout: int
     seed: int
     written_along: Sequence[Pair] = ()
+    takes_fewer: bool = False
 
     def mix_pairs(self, pairs: Mapping[PairKind, Sequence[Pair]]) -> Mixture[Pair]:
         """Hold out the first pairs of each kind (of rolling ones the last along their stream: an arm that takes but the
@@ -147,15 +152,16 @@ class Mixer:
         mixing says.
 
         Raises:
-            InputError: two pairs have one id, or there are too few of a kind, after those that share a prompt with a
-                held-out pair are left out, or no rolling pair of an interleaved arm has its place there.
+            InputError: two pairs have one id, or there are too few of a kind (none, where fewer will do), after those
+                that share a prompt with a held-out pair are left out, or no rolling pair of an interleaved arm has its
+                place there.
         """
         parted = self._part(pairs, frozenset())
         taken = self._take(parted, frozenset())
         kind = self.settings.stream_kind
         validation = [pair for rows in parted.heldout.values() for pair in rows]
         first = parted.heldout[kind] if kind else []
-        rows = Mixture([], validation, [], first, {}, taken.rolling_elsewhere)
+        rows = Mixture([], validation, [], first, {}, taken.rolling_elsewhere, taken.by_kind)
         return self._ordered(taken.human, taken.synthetic, taken, rows)
 
     def mix_demonstrations(
@@ -177,7 +183,7 @@ class Mixer:
         first = [*own.validation, *heldout.get("human", [])]
         drops = {HELD_OUT: len(own.train) - len(kept)} if len(kept) < len(own.train) else {}
         synthetic = list(map(_demonstration, taken.synthetic))
-        rows = Mixture([], validation, [], first, drops, taken.rolling_elsewhere)
+        rows = Mixture([], validation, [], first, drops, taken.rolling_elsewhere, taken.by_kind)
         return self._ordered(human, synthetic, taken, rows)
 
     def _part(self, pairs: Mapping[PairKind, Sequence[Pair]], shut: frozenset[PromptIdentity]) -> _Parted:
@@ -222,16 +228,20 @@ class Mixer:
                 "pair that the arm trains on (`placed_after` is the id of that pair)"
             )
         taken = [pair for rows in synthetic.values() for pair in rows]
-        return _Taken(human, taken, places, len(rolling) - len(places))
+        by_kind = {kind: len(human if kind == stream else synthetic[kind]) for kind in self.settings.counts()}
+        return _Taken(human, taken, places, len(rolling) - len(places), by_kind)
 
     def _first(self, parted: _Parted, kind: PairKind, rows: Sequence[Pair]) -> list[Pair]:
         count = self.settings.counts()[kind]
         if len(rows) >= count and len(parted.heldout[kind]) == self.heldout:
             return list(rows[:count])
+        if self.takes_fewer and rows:  # then as many were held out as are to be
+            say(f"  arm {self.arm}: {len(rows)} {kind} pairs instead of {count}: there are no more")
+            return list(rows)
         raise InputError(
             f"the arm {self.arm!r} asks for {count} {kind} pairs and {self.heldout} are held out, but there are only "
             f"{parted.there[kind]} ({len(rows)} are left to train on): lower arms.{self.arm}.{kind} to "
-            f"{len(rows)} or lower mix.heldout_pairs, or {_MORE[kind]}"
+            f"{len(rows)} or lower mix.heldout_pairs, or {_MORE[kind]}; mix.take_fewer = true takes what there is"
         )
 
     def _ordered(
