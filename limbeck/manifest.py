@@ -22,6 +22,7 @@ from limbeck.store import digest_json, digest_path, first_problem, is_unfinished
 MANIFEST = "manifest.json"
 KEPT_STEP = "kept_step"  # the fact of a training unit: how many steps its model has seen
 IN_PROGRESS = ".in_progress"
+RESUMED_FROM = ".*.pt"  # checkpoints, of use to an interrupted run alone
 _LIBRARIES = ("limbeck", "torch", "transformers", "reasoning-gym")
 
 
@@ -129,6 +130,8 @@ def carry_out(
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     (folder / IN_PROGRESS).unlink()
+    for left in folder.glob(RESUMED_FROM):  # not before: an interruption until here goes on from them
+        left.unlink()
     return manifest
 
 

@@ -111,3 +111,19 @@ def test_a_device_that_is_not_there_is_one_sentence() -> None:
     missing = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(ModelError, match=f"no '{missing}' device"):
         choose_device(missing)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.6, "top_p": 0.9}, {"pad_token_id": -1}, {"do_sample": True, "temperature": 0.6}]
+)
+def test_a_model_whose_generation_config_contradicts_itself_can_be_saved_after_training(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tiny_folder(tmp_path / "tiny")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7, **settings}))
+    model = tiny_model(folder)
+    model.save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert config["eos_token_id"] == sorted(model.chat.stop_tokens)
+    assert config.get("temperature") == (0.6 if "do_sample" in settings else None)  # what is sound is kept
+    load_model(str(tmp_path / "saved"), torch.device("cpu"), torch.float32)

@@ -163,7 +163,7 @@ def test_the_saved_model_and_the_adapters_on_the_base_both_give_the_trained_logi
     assert float((trained - logits(tiny_model(folder).network)).abs().max()) > 0.1
     adapters.save(tmp_path / "adapter")
     adapters.merge()
-    trainer.save_model(tmp_path / "model")
+    model.save(tmp_path / "model")
     merged = plain_model(tmp_path / "model", "sdpa")
     assert [name for name, _ in merged.named_parameters()] == [n for n, _ in plain_model(folder).named_parameters()]
     torch.testing.assert_close(logits(merged), trained, atol=1e-4, rtol=1e-4)

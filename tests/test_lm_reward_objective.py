@@ -153,7 +153,7 @@ def test_a_saved_model_opens_as_a_classifier_with_one_label_and_scores_the_same(
     trainer = Trainer(model, objective_of(model), SETTINGS, tmp_path / "run", "reward")
     trainer.run()
     ours = packed_rewards(model, items_of(model), 1000)
-    trainer.save_model(tmp_path / "model")
+    model.save(tmp_path / "model")
     network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
     assert network.config.num_labels == 1
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")

@@ -6,9 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from street import limbeck, outputs, process, student, write_tiny_recipe
 
-from limbeck.manifest import IN_PROGRESS, MANIFEST
+from limbeck.manifest import IN_PROGRESS, MANIFEST, RESUMED_FROM
 
 # Each continues where the one before it was killed: before there is a recipe in the folder; in the middle of sampling;
 # after a checkpoint; when a trained model takes its place; between raw replies and pairs; before a manifest stands.
@@ -46,10 +47,13 @@ def test_a_run_killed_again_and_again_ends_as_one_that_never_was(
         assert killed.returncode == -signal.SIGKILL, (point, err)
         unit = Path(point).parent
         assert not (folder / unit / MANIFEST).exists(), point
+    checkpoint = folder / "dpo/mixed/.checkpoint.pt"  # what was trained is not lost while outputs are hashed
+    assert torch.load(checkpoint, weights_only=True)["progress"]["step"] > 0
     last = limbeck("run", recipe, "--out", folder).done()
     assert last.ran[0] == "dpo/mixed"
     assert outputs(folder) == outputs(undisturbed)
     assert not list(folder.rglob(IN_PROGRESS))
+    assert not list(folder.rglob(RESUMED_FROM))
 
 
 def test_one_process_at_a_time_and_ctrl_c_says_how_to_go_on(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:

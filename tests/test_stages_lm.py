@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 import torch
 from street import curve, student
-from tiny_models import plain_logps, plain_model, tiny_model
+from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 from transformers import AutoModelForCausalLM
 
 from limbeck import tasks
 from limbeck.errors import InputError, ModelError, TrainingError
-from limbeck.lm.items import pair_items
+from limbeck.lm.generate import Sampling
+from limbeck.lm.items import demonstration_items, pair_items
+from limbeck.lm.load import load_model
 from limbeck.lm.reference_logps import ReferenceLogps
+from limbeck.lm.replies import ask
+from limbeck.manifest import RESUMED_FROM
 from limbeck.recipe import Evaluate, Mine, Model, Recipe
 from limbeck.recipe.corpus import Chat, Corpus
 from limbeck.recipe.pairs import Arm
@@ -126,7 +130,7 @@ def test_sft_lowers_the_loss_and_leaves_a_model_that_opens(base: Path, tmp_path:
     assert result.counts_in == {"demonstrations": 7, "chat": 1, "validation": 3}
     assert result.counts_out["steps"] == 16
     AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert not list(tmp_path.glob(".*"))
+    assert set(tmp_path.glob(".*")) <= set(tmp_path.glob(RESUMED_FROM))
 
 
 def test_sft_keeps_the_weights_it_began_with_where_training_only_does_harm(base: Path, tmp_path: Path) -> None:
@@ -222,6 +226,8 @@ def test_an_interrupted_dpo_does_not_take_the_moved_policy_for_the_reference(bas
     preferred(base, tmp_path / "whole", settings)
     resumed = tmp_path / "resumed"
     preferred(base, resumed, settings.model_copy(update={"max_steps": 2}))
+    for left in resumed.glob(RESUMED_FROM):  # of another number of steps
+        left.unlink()
     before = (resumed / "reference_logps.jsonl").read_bytes()
     preferred(base, resumed, settings)
     assert (resumed / "reference_logps.jsonl").read_bytes() == before
@@ -254,7 +260,7 @@ def test_gap_takes_what_scores_below_its_own_reference_and_nothing_unscored() ->
     assert mine.weak_prompts(rule("gap"), judgements, references) == {"p0", "p5"}
 
 
-@pytest.mark.parametrize(("share", "weak"), [(0.25, {3}), (0.5, {0, 3}), (0.75, {0, 3, 5}), (0.01, set())])
+@pytest.mark.parametrize(("share", "weak"), [(0.25, {3}), (0.5, {0, 3}), (0.75, {0, 3, 5}), (0.01, {3})])
 def test_bottom_quantile_takes_the_lowest_share_of_what_was_scored(share: float, weak: set[int]) -> None:
     judgements = judged(-3.0, None, 2.0, -9.0, None, -1.0)
     assert mine.weak_prompts(rule("bottom_quantile", bottom_quantile=share), judgements, {}) == {f"p{n}" for n in weak}
@@ -515,3 +521,30 @@ def test_a_verdict_names_the_smallest_difference_it_could_have_seen(tmp_path: Pa
     assert few.minimum_detectable_difference is not None
     assert many.minimum_detectable_difference is not None
     assert 0 < many.minimum_detectable_difference < few.minimum_detectable_difference
+
+
+def test_nothing_goes_beyond_the_models_context_and_what_would_is_counted(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", max_position_embeddings=64)
+    model = load_model(str(base), torch.device("cpu"), torch.float32)
+    rows = [PromptRow(id=name, prompt=user_prompt("word " * words), source="own") for name, words in
+            (("short", 2), ("near", 11), ("over", 60))]  # fmt: skip
+    lengths = {row.id: len(model.chat.prompt_ids(row.prompt)) for row in rows}
+    assert lengths["near"] < 64 < lengths["over"]
+    sampling = Sampling(max_new_tokens=200, ignore_end_of_turn=True)
+    found = ask(model, rows, sampling, CPU, tmp_path / "replies.jsonl", "x")
+    assert {reply.prompt_id: reply.num_tokens for reply in found.replies} == {
+        name: 64 - lengths[name] for name in ("short", "near")
+    }
+    assert found.drops == {"prompt leaves no room in the model's 64 tokens": 1}
+    told = [Demonstration(**dict(row), response="so " * 4) for row in rows]
+    items = demonstration_items(model.chat, told, CPU)
+    assert [item.id for item in items.items] == ["short"]
+    assert items.drops == {"over the 64 tokens of the model's context": 2}
+
+
+def test_a_judge_that_scored_nothing_is_an_error_and_not_a_student_without_failures(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mine, "_judge", lambda *_: (judged(None, None), {}))
+    with pytest.raises(InputError, match="scored none of the 2 replies, so nothing says which prompts are weak"):
+        mined(base, tmp_path, problems(2))

@@ -23,13 +23,15 @@ _MARKER = re.compile("(\ue000[0-9]+\ue001)")  # private-use characters: no templ
 class Chat:
     """A tokenizer, the token that ends an assistant's turn, and every token that stops sampling.
 
-    `special_tokens`: the spelling of every token that must not be forged in a message.
+    `special_tokens`: the spelling of every token that must not be forged in a message. `context_tokens`: how many a
+    conversation may have; None where that is not known.
     """
 
     tokenizer: PreTrainedTokenizerBase
     end_of_turn: int
     stop_tokens: frozenset[int]
     special_tokens: tuple[str, ...]
+    context_tokens: int | None = None
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of the templated conversation up to where the assistant begins to write.

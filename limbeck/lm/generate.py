@@ -48,9 +48,9 @@ def generate(
         if come:
             asked[:] = [*(prompt for prompt in asked if not done.issuperset(_keys(prompt))), *come]
             done.difference_update(*map(_keys, come))
-        return _tasks(come, sampling, slots, set())
+        return _tasks(come, sampling, slots, set(), model.context_tokens)
 
-    while tasks := _tasks(asked, sampling, slots, done):
+    while tasks := _tasks(asked, sampling, slots, done, model.context_tokens):
         try:
             for sample in Engine(model, sampling, slots, tasks, tally, arrive if arriving else None).run():
                 done.add((sample.prompt_id, sample.sample_index))
@@ -76,11 +76,17 @@ def _keys(prompt: PromptIds) -> list[tuple[str, int]]:
     return [(prompt.id, index) for index in range(prompt.num_samples)]
 
 
-def _tasks(prompts: Sequence[PromptIds], sampling: Sampling, slots: int, done: set[tuple[str, int]]) -> deque[Task]:
-    """What is still to be written, in the order in which it begins; no task has more samples than there are slots."""
+def _tasks(
+    prompts: Sequence[PromptIds], sampling: Sampling, slots: int, done: set[tuple[str, int]], context: int | None
+) -> deque[Task]:
+    """What is still to be written, in the order in which it begins; no task has more samples than there are slots, and
+    no sample goes beyond the model's context.
+    """
     tasks = []
     for prompt in prompts:
         most = sampling.max_new_tokens if prompt.max_new_tokens is None else prompt.max_new_tokens
+        if context is not None:
+            most = max(1, min(most, context - len(prompt.ids)))
         left = [index for index in range(prompt.num_samples) if (prompt.id, index) not in done]
         tasks += [Task(prompt, tuple(left[n : n + slots]), most) for n in range(0, len(left), slots)]
     return deque(sorted(tasks, key=lambda task: -task.most))

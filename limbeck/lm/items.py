@@ -55,7 +55,7 @@ def _items(chat: Chat, rows: Iterable[tuple[PromptRow, tuple[str, ...]]], limits
             drops[REFUSED] += 1
             continue
         responses = tuple(chat.response_ids(text) for text in texts)
-        reason = _unfit(prompt, responses, limits)
+        reason = _unfit(prompt, responses, limits, chat.context_tokens)
         if reason:
             drops[reason] += 1
         else:
@@ -63,12 +63,14 @@ def _items(chat: Chat, rows: Iterable[tuple[PromptRow, tuple[str, ...]]], limits
     return Items(items, dict(drops))
 
 
-def _unfit(prompt: Sequence[int], responses: Sequence[Sequence[int]], limits: Model) -> str | None:
+def _unfit(prompt: Sequence[int], responses: Sequence[Sequence[int]], limits: Model, context: int | None) -> str | None:
     # A cut response would teach the student to stop in the middle: whole rows or none.
     if len(prompt) > limits.max_prompt_tokens:
         return f"prompt over {limits.max_prompt_tokens} tokens"
     if any(len(response) > limits.max_response_tokens for response in responses):
         return f"response over {limits.max_response_tokens} tokens"
+    if context is not None and len(prompt) + max(map(len, responses)) > context:
+        return f"over the {context} tokens of the model's context"
     if any(len(response) == 1 for response in responses):
         return "response without a token"
     return None

@@ -6,13 +6,20 @@ whose logits differ there from those it gives itself, one sequence at a time, is
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from limbeck.errors import ModelError
@@ -20,7 +27,7 @@ from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.names import model_folder
-from limbeck.lm.packed_model import PackedModel
+from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.span_attention import Span
 from limbeck.store import atomic_folder, disk_errors
 
@@ -42,12 +49,26 @@ class LanguageModel(PackedModel):
 
         Its generation config stops where a turn ends, so that any server that loads it does too.
         """
-        config = self.network.generation_config
-        if config is not None:
-            config.eos_token_id = sorted(self.chat.stop_tokens)
+        if self.network.generation_config is not None:
+            self.network.generation_config = _saveable(self.network.generation_config, self.chat)
         with atomic_folder(folder) as temporary, disk_errors(folder):
             self.network.save_pretrained(temporary)
             self.chat.tokenizer.save_pretrained(temporary)
+
+
+def _saveable(config: GenerationConfig, chat: Chat) -> GenerationConfig:
+    """The config with this chat's ends of a turn; of one that transformers will not save, its tokens alone."""
+    config.eos_token_id = sorted(chat.stop_tokens)
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        pad = config.pad_token_id
+        return GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=pad if pad is not None and pad >= 0 else None,
+        )
+    return config
 
 
 def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageModel:
@@ -71,7 +92,8 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     decoder = cast(nn.Module, network.get_decoder())
     if decoder is network:
         raise ModelError(f"{name} has no decoder apart from its head; this architecture is not supported")
-    model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name))
+    chat = replace(chat_of(tokenizer, name), context_tokens=context_of(network.config))
+    model = LanguageModel(name, network, decoder, head, chat)
     _check_engine(model)
     return model
 
@@ -86,6 +108,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     with load_errors(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     return tokenizer
+
+
+def load_chat(name: str) -> Chat:
+    """How to talk to a model, without its weights.
+
+    Raises:
+        ModelError: where it cannot be found or loaded, or has no chat template.
+    """
+    tokenizer = load_tokenizer(name)
+    with load_errors(name):
+        config = AutoConfig.from_pretrained(model_folder(name))
+    return replace(chat_of(tokenizer, name), context_tokens=context_of(config))
 
 
 @contextmanager

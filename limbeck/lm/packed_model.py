@@ -9,9 +9,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from limbeck.lm.attention import Layout
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """How many tokens a sequence may have, where a configuration says."""
+    tokens: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,7 @@ class PackedModel(ABC):
     @property
     def context_tokens(self) -> int | None:
         """How many tokens a sequence may have, where the model says."""
-        tokens: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        return tokens
+        return context_of(self.network.config)
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         """Last hidden states of one packed row: ids and positions [1, T] -> [T, H]."""

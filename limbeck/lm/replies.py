@@ -119,6 +119,8 @@ def fitting_prompts(chat: Chat, rows: Sequence[PromptRow], limits: Model) -> Fit
             continue
         if len(prompt.ids) > limits.max_prompt_tokens:
             drops[f"prompt over {limits.max_prompt_tokens} tokens"] += 1
+        elif chat.context_tokens is not None and len(prompt.ids) >= chat.context_tokens:
+            drops[f"prompt leaves no room in the model's {chat.context_tokens} tokens"] += 1
         else:
             fitting.append(prompt)
     return Fitting(fitting, dict(drops))

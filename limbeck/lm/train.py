@@ -267,12 +267,6 @@ class Trainer:
         self._saved_best = self._best_path()
         self._forget_best(keep=self._saved_best)
 
-    def save_model(self, folder: Path) -> None:
-        """Save the model, then remove what only an interrupted run would need."""
-        self.model.save(folder)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        self._forget_best(keep=None)
-
     def _best_path(self) -> Path:
         # Named by step: a resumed run must not mistake weights from its lost future for the best it knows of.
         return self.folder / f".best-{self.progress.best_step}.pt"

@@ -54,7 +54,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     if adapters is not None:
         adapters.save(out / "adapter")
         adapters.merge()
-    trainer.save_model(out / "model")
+    policy.save(out / "model")
     counts_in = {"pairs": len(pairs), "validation": len(heldout)}
     result = training_result(trainer, counts_in, train, validation, describe(device, dtype))
     return result.model_copy(update={"facts": result.facts | {"reference": scored.facts}})

@@ -11,9 +11,8 @@ from pathlib import Path
 from limbeck.errors import InputError
 from limbeck.likeness import prompt_identity
 from limbeck.lm import logps_cache
-from limbeck.lm.chat import chat_of
 from limbeck.lm.items import pair_items
-from limbeck.lm.load import load_model, load_tokenizer
+from limbeck.lm.load import load_chat, load_model
 from limbeck.lm.machine import place
 from limbeck.lm.packing import Item
 from limbeck.lm.pull import cache_folder
@@ -45,7 +44,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
         write_records(out / "pair_logps.jsonl", [])
         return StageResult(counts_in={"pairs": len(pairs)}, drops={NO_WEIGHTS: len(pairs)} if pairs else {})
     folder = inputs["model"]
-    items = pair_items(chat_of(load_tokenizer(str(folder)), str(folder)), pairs, recipe.model)
+    items = pair_items(load_chat(str(folder)), pairs, recipe.model)
     scored = _score(recipe, folder, items.items, out, f"held-out pairs, {model}")
     by_id = {pair.id: pair for pair in pairs}
     write_records(out / "pair_logps.jsonl", (_record(by_id[item.id], item, scored) for item in items.items))

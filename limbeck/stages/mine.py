@@ -81,6 +81,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     failed = weak_prompts(settings, judgements, references)
     mined = mined_prompts(settings, answered, judgements, references, failed)
     weak = [row for row in mined if row.id in failed]
+    if judgements and all(judgement.score is None for judgement in judgements) and settings.rule != "all":
+        raise InputError(f"the judge {settings.judge} scored none of the {len(judgements):,} replies, so nothing says "
+                         f"which prompts are weak; the first: {judgements[0].unscored_reason}")  # fmt: skip
     if not weak and recipe.pair_kinds().keys() & ON_WEAK_PROMPTS:
         asked_for = f"the student fails none of the {len(mined)} pool prompts"
         raise NothingFailsError(f"{asked_for}: nothing to mine; make them harder")
@@ -192,7 +195,7 @@ def weak_prompts(
             if (reference := reference_scores.get(id_)) is not None and mean < reference
         }
     ordered = sorted(means, key=lambda id_: means[id_])  # of equals, the one that was asked first
-    return set(ordered[: round(settings.bottom_quantile * len(ordered))])
+    return set(ordered[: max(1, round(settings.bottom_quantile * len(ordered)))])  # of few prompts the lowest at least
 
 
 def _by_prompt(judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:

@@ -89,7 +89,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     rewards = packed_rewards(model, measured, recipe.judges.local.micro_batch_tokens)
     margins = dict(zip((item.id for item in measured), _margins(rewards), strict=True))
     _write_card(recipe, split, items, [pair for pair in (*split.heldout, *other) if pair.id in margins], margins, out)
-    trainer.save_model(out / "model")
+    model.save(out / "model")
     counts_in = {"pairs": len(pairs), "used": sum(map(len, split)), "check_pairs": len(check)}
     result = training_result(trainer, counts_in, items.train, items.validation, describe(device, dtype))
     drops = {f"held out: {reason}": count for reason, count in items.heldout.drops.items()}

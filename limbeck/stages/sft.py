@@ -51,6 +51,6 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     if adapters is not None:
         adapters.save(out / "adapter")
         adapters.merge()
-    trainer.save_model(out / "model")
+    model.save(out / "model")
     counts_in = {"demonstrations": len(demonstrations), "chat": len(chat), "validation": len(heldout)}
     return training_result(trainer, counts_in, train, validation, describe(device, dtype))
