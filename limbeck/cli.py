@@ -103,8 +103,9 @@ def run(
 def status(folder: RunFolder) -> None:
     """Say what is fresh, what is stale and why, and every alarm."""
     recipe = recipe_of(folder)
-    show_standings(conductor.standings(recipe, model_folder(recipe.model.student), folder))
-    show_alarms(folder)
+    standings = list(conductor.standings(recipe, model_folder(recipe.model.student), folder))
+    show_standings(standings)
+    show_alarms(folder, standings)
 
 
 @app.command(rich_help_panel=_WHOLE_RUN)

@@ -11,7 +11,7 @@ from limbeck.recipe.rounds import arm_going_on
 from limbeck.records.rounds import RoundsRecord, Stopped
 from limbeck.records.verdict import Verdict
 from limbeck.round_folders import ROUNDS, round_folder
-from limbeck.store import read_json
+from limbeck.store import read_record
 
 FILE = "rounds.json"
 WITHOUT_VERDICT: frozenset[Stopped] = frozenset({"budget", "nothing_fails"})
@@ -79,7 +79,7 @@ def _ended_without(run: Path, done: int) -> Stopped | None:
     path = run / ROUNDS / FILE
     if not path.is_file():
         return None
-    record = RoundsRecord.model_validate(read_json(path))
+    record = read_record(path, RoundsRecord)
     ended = record.stopped in WITHOUT_VERDICT and len(record.rounds) == done
     return record.stopped if ended else None
 
@@ -91,7 +91,7 @@ def stopped_after(recipe: Recipe, run: Path, number: int) -> Stopped | None:
     if not recipe.rounds.stop_when_unclear:
         return None
     arm, judge = arm_going_on(recipe.rounds, recipe.arms), recipe.judged_by()[0]
-    verdict = Verdict.model_validate(read_json(round_folder(run, number) / "verdict" / "verdict.json"))
+    verdict = read_record(round_folder(run, number) / "verdict" / "verdict.json", Verdict)
     found = verdict.of(arm, "sft", judge)
     if found is None:
         return "unscored"

@@ -132,6 +132,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read a file that is one record.
+
+    Raises:
+        InputError: where it is missing or damaged, with the first field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged: {first_problem(error)}") from error
+
+
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write one JSON line a record, atomically. Returns the number of lines."""
     count = 0

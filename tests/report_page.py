@@ -22,6 +22,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.raw: dict[str, list[str]] = {"script": [], "style": []}
         self.text = ""
+        self.tables: list[list[list[str]]] = []  # rows of cells, head cells included
         self.open: list[str] = []
         self.feed(html)
         self.close()
@@ -32,6 +33,12 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag in self.raw:
             self.raw[tag].append("")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in {"td", "th"}:
+            self.tables[-1][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -41,6 +48,8 @@ class Page(HTMLParser):
             self.raw[self.open[-1]][-1] += data
         else:
             self.text += data
+            if {"td", "th"} & set(self.open):
+                self.tables[-1][-1][-1] += data
 
     @property
     def data(self) -> list[str]:

@@ -90,7 +90,15 @@ def test_loops_are_an_alarm_and_so_is_the_length_they_bring() -> None:
     assert f"{found[1].value:.2f} times as long as the data's own chosen responses" in found[1].sentence
 
 
-def test_replies_that_shrink_are_an_alarm_and_an_empty_reply_has_no_length() -> None:
+def test_a_model_that_falls_silent_is_an_alarm_and_one_that_says_nothing_at_all() -> None:
+    for silent in (18, 20):
+        (found,) = alarms(answers(*[""] * silent, *[GOOD] * (20 - silent)), answers(*[GOOD] * 20))
+        assert found.field == "alarms.max_length_factor"
+        assert f"; {silent} of 20 are empty" in found.sentence
+    assert alarms(answers("", *[GOOD] * 19), answers(*[GOOD] * 20)) == []  # one reply of twenty is none
+
+
+def test_replies_that_shrink_are_an_alarm_whatever_else_is_empty() -> None:
     found = alarms(answers("28.", *["Yes, 28."] * 19, ""), answers(*[GOOD] * 21))
     assert [(alarm.field, alarm.threshold) for alarm in found] == [("alarms.max_length_factor", pytest.approx(1 / 1.5))]
     assert "shorter than sft's" in found[0].sentence

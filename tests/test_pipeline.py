@@ -9,8 +9,9 @@ from street import limbeck, outputs, settings, student, write_tiny_recipe
 
 from limbeck.manifest import MANIFEST, read_manifest
 from limbeck.records import PromptRow
+from limbeck.records.alarms import Alarm
 from limbeck.records.verdict import PairLogps, Verdict
-from limbeck.store import read_records
+from limbeck.store import read_records, write_records
 
 UNITS = [
     "corpus", "retain", "sft", "mine", "teach", "screen", "export", "mix/random", "mix/mixed", "audit",
@@ -208,6 +209,17 @@ def test_status_says_what_is_stale_and_what_waits_for_what(run: Path) -> None:
     assert found["verdict"] == f"waiting: waits for {waits}"
     fresh = [*UNITS[:10], "evaluate/sft", "heldout_pairs/base", "heldout_pairs/sft"]
     assert [unit for unit, why in found.items() if why == "fresh"] == fresh
+
+
+def test_status_tells_the_alarms_of_the_recipes_units_and_of_no_other(run: Path) -> None:
+    alarm = Alarm(about="dpo/x", field="alarms.x", value=1, threshold=0, sentence="It rose.", advice="Look.")
+    for arm in ("random", "of_an_earlier_recipe"):
+        (run / "dpo" / arm).mkdir(exist_ok=True)
+        write_records(run / "dpo" / arm / "alarms.jsonl", [alarm.model_copy(update={"about": f"dpo/{arm}"})])
+    out = limbeck("status", run).done().out
+    assert out.count("It rose. Look.") == 1
+    (run / "audit" / "audit.json").write_text('{"audits": 1}')
+    assert "audit.json is damaged: audits: " in limbeck("status", run).complaint
 
 
 def test_status_of_a_run_that_has_only_begun_names_what_is_missing(recipe: Path, tmp_path: Path) -> None:

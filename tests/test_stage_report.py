@@ -50,8 +50,13 @@ def test_every_model_has_a_row_in_both_tables_and_figures_by_family_curves_and_c
     assert {"Differences, judge verifier", "Accuracy by family", "Time by unit of work"} <= set(labels)
     curves = ("Loss, nats per target token", "Margin, chosen over rejected", "Accuracy, share of pairs", "Chosen logps")
     assert all(any(label.startswith(curve) for label in labels if label) for curve in curves)
-    rows = re.findall(r"[\w+]+", " ".join(page.text.split("Model")[1:]))
-    assert all(rows.count(model) >= 2 for model in MODELS)
+    accuracies, comparisons = (
+        {row[0].split(" ")[0].split("against")[0] for row in table[1:]}
+        for table in page.tables
+        if table[0][0] == "Model" and "p, Holm" in table[0]
+    )
+    assert accuracies == set(MODELS)
+    assert comparisons == set(MODELS) - {"sft"}
 
 
 def test_table_states_percentages_points_p_values_and_n(page: Page) -> None:
@@ -230,7 +235,7 @@ def test_missing_verdict_is_an_input_error_that_says_what_to_do(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("verdict/verdict.json", InputError, r"verdict\.json: the whole: invalid JSON"),
+        ("verdict/verdict.json", InputError, r"verdict\.json is damaged: the whole: invalid JSON"),
         ("evaluate/sft/replies.jsonl", InputError, r"replies\.jsonl, line 1"),
         ("sft/manifest.json", RunFolderError, r"manifest\.json is damaged"),
     ],

@@ -1,5 +1,6 @@
 """Whether a result is safe to trust, as the page says it: alarms, overlap, judges, length, strengths, pairs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ from report_fixture import MODELS, build_run, recipe
 from report_page import make
 from report_rich import ALARMS, build_rich_run, enriched, rich_recipe
 
+from limbeck.records import Estimate
 from limbeck.records.verdict import Verdict
 from limbeck.stages.report import outcomes, trust
+from limbeck.stages.report.answer import best_comparison
 from limbeck.stages.report.curves import dpo_curves, marks_of
 from limbeck.stages.report.gather import Gathered, gather
 from limbeck.stages.report.paired import paired
@@ -85,6 +88,40 @@ def test_agreement_length_strength_and_pairs_are_on_the_page(html: str) -> None:
     for fact in ("verifier and local", "64.0%", "0.31", "212", "−2.0 points", "as win rate 65.0% [58.0, 72.0]",
                  "n = 24, longer: 58.0%", "&lt;b&gt;Longest conversation"):  # fmt: skip
         assert fact in shown
+
+
+def test_what_length_changes_compares_like_with_like_where_a_tie_is_no_win(gathered: Gathered) -> None:
+    even = Estimate(estimate=0.5, low=0.4, high=0.6, n=100)
+    c = gathered.verdict.comparisons[0].model_copy(update={
+        "win_rate": Estimate(estimate=0.25, low=0.2, high=0.3, n=100), "win_rate_other_ties": even,
+        "length_controlled_win_rate": even,
+    })  # fmt: skip
+    counted = {"ties": "loss", "comparisons": (c, c.model_copy(update={"win_rate_other_ties": None}))}
+    table = trust.length_table(gathered.verdict.model_copy(update=counted))
+    assert table is not None
+    assert [[cell.main for cell in row[2:]] for row in table.rows] == [
+        ["50.0%", "50.0%", "0.0 points"], ["–", "50.0%", "–"],
+    ]  # fmt: skip
+
+
+def test_the_facts_of_the_first_screen_are_of_the_arm_that_its_sentence_calls_best(gathered: Gathered) -> None:
+    """By a learned judge the best is whoever wins most prompts, not whose mean reward a few prompts lift."""
+    made = next(c for c in gathered.verdict.comparisons if c.judge == "verifier" and c.split == "test")
+    lifted = made.model_copy(update={
+        "judge": "local", "candidate": "random", "baseline": "sft", "wins": 51, "ties": 0, "losses": 49,
+        "difference": Estimate(estimate=0.5, low=0.4, high=0.6, n=100),
+    })  # fmt: skip
+    best = lifted.model_copy(update={
+        "candidate": "on_policy", "wins": 60, "losses": 40,
+        "difference": Estimate(estimate=0.3, low=0.2, high=0.4, n=100),
+    })  # fmt: skip
+    verdict = gathered.verdict.model_copy(update={"comparisons": (lifted, best)})
+    recipe = gathered.recipe.model_copy(
+        update={"evaluate": gathered.recipe.evaluate.model_copy(update={"judges": ("local",)})}
+    )
+    found = best_comparison(replace(gathered, verdict=verdict, recipe=recipe))
+    assert found is not None and found.candidate == "on_policy"
+    assert outcomes.results_of(replace(gathered, verdict=verdict), "local").summary.startswith("on_policy ")
 
 
 def test_an_older_verdict_says_what_it_lacks_in_a_clause_and_leaves_the_rest_out(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from limbeck import pipeline
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import load_recipe, parse_recipe
+from limbeck.records.verdict import JudgeCard
 from limbeck.stages.verdict.wording import say_verdict
+from limbeck.store import write_json
 
 ONLY_JUDGE = "the judge that found the weak prompts, nemotron, is the only judge of this result"
 BY_REWARD = {"rule": "gap", "judge": "nemotron"}
@@ -94,7 +96,9 @@ def test_the_verdict_reads_what_each_judge_leaves(tmp_path: Path) -> None:
     assert verdict_inputs({"judges": ["local"]})["reward_card"] == Path("reward/card.json")
     named = {"local": {"model": str(tmp_path / "model")}}
     assert "reward_card" not in verdict_inputs({"judges": ["local"]}, judges=named)
-    (tmp_path / "card.json").write_text("{}")
+    (tmp_path / "card.json").write_text('{"name": "somebody\'s own"}')
+    assert "reward_card" not in verdict_inputs({"judges": ["local"]}, judges=named)
+    write_json(tmp_path / "card.json", JudgeCard(judge="local", about="bought").model_dump(mode="json"))
     assert verdict_inputs({"judges": ["local"]}, judges=named)["reward_card"] == tmp_path / "card.json"
     assert "paid/teach" not in verdict_inputs({"judges": ["verifier"]})
     paid = verdict_inputs({"judges": ["verifier"]}, teach={"teacher": "openai:some-model"})

@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich import box
 from rich.table import Table
 
 from limbeck.commands.alone import pairs_input, prompts_input, recipe_for, run_alone
 from limbeck.console import literal, results, show
-from limbeck.errors import AuditError, InputError
+from limbeck.errors import AuditError
 from limbeck.records.audit import Audit
-from limbeck.store import first_problem, read_json
+from limbeck.store import read_record
 
 if TYPE_CHECKING:
     from limbeck.stages.report.tables import Table as Made
@@ -54,10 +53,7 @@ def show_audit(path: Path) -> None:
     """
     from limbeck.stages.report.pairs import coverage_table, shortcut_table, variety_table
 
-    try:
-        found = Audit.model_validate(read_json(path))
-    except ValidationError as error:
-        raise InputError(f"{path} is damaged: {first_problem(error)}") from error
+    found = read_record(path, Audit)
     _show(_turned(shortcut_table(found)))
     _show(_lines(variety_table(found)))
     if any(each.coverage for each in found.audits):

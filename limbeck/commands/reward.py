@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich import box
 from rich.table import Table
 
 from limbeck.commands.alone import recipe_for, run_alone
 from limbeck.commands.options import ModelName, Out, Seed, Set, done
 from limbeck.console import literal, results, show
-from limbeck.errors import InputError
 from limbeck.lm.names import model_folder
 from limbeck.records import Estimate
 from limbeck.records.verdict import JudgeCard
-from limbeck.store import first_problem, read_json, write_records
+from limbeck.store import read_record, write_records
 
 PairFiles = Annotated[
     list[str],
@@ -83,11 +81,7 @@ def show_card(path: Path) -> None:
     Raises:
         InputError: the file is missing or damaged.
     """
-    try:
-        card = JudgeCard.model_validate(read_json(path))
-    except ValidationError as error:
-        raise InputError(f"{path} is damaged: {first_problem(error)}") from error
-    _show(card)
+    _show(read_record(path, JudgeCard))
 
 
 def _show(card: JudgeCard) -> None:

@@ -9,7 +9,7 @@ from limbeck.console import results, show
 from limbeck.errors import InputError
 from limbeck.records import Estimate
 from limbeck.records.rounds import Round, RoundsRecord
-from limbeck.store import read_json
+from limbeck.store import read_record
 
 _COLUMNS = ("round", "score", "gain over\nthe last", "gain over\nSFT", "pairs", "gain per\n1,000 pairs", "gain\nper $",
             "gain\nper hour")  # fmt: skip
@@ -23,7 +23,7 @@ def show_rounds(path: Path) -> None:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist: the rounds of this run are not finished")
-    record = RoundsRecord.model_validate(read_json(path))
+    record = read_record(path, RoundsRecord)
     unit = "points" if record.judge == "verifier" else "in its unit"
     title = (
         f"Rounds of {escape(record.arm)}, by {record.judge}, {unit}; below each {100 * record.confidence:g} % interval"

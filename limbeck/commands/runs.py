@@ -4,13 +4,15 @@ from pathlib import Path
 
 from limbeck import conductor, pipeline
 from limbeck.commands.rounds_table import show_rounds
-from limbeck.commands.summary import read_verdict, show_verdict
+from limbeck.commands.summary import show_verdict
 from limbeck.commands.verdict_tables import show_published
 from limbeck.console import show
 from limbeck.lm.names import model_folder
 from limbeck.recipe import Recipe
+from limbeck.records.verdict import Verdict
 from limbeck.round_folders import ROUNDS
 from limbeck.rounds import FILE as ROUNDS_FILE
+from limbeck.store import read_record
 from limbeck.units.verdict import steps_of
 
 
@@ -38,7 +40,7 @@ def show_end(recipe: Recipe, folder: Path) -> None:
         return
     if recipe.rounds.count > 1:
         show_rounds(folder / ROUNDS / ROUNDS_FILE)
-    beside = rows_of(recipe, read_verdict(path))
+    beside = rows_of(recipe, read_record(path, Verdict))
     if beside is not None:
         show_published(beside)
         show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")

@@ -22,7 +22,7 @@ from limbeck.errors import RecipeError
 from limbeck.lm.names import model_folder
 from limbeck.recipe.pairs import MadeKind
 from limbeck.records import WeakPrompt
-from limbeck.units.pairs import own_templates
+from limbeck.units.pairs import embedder_folder, local_teachers, own_templates
 
 PairsFile = Annotated[Path, typer.Option("--pairs", help="Preference pairs, in any format that limbeck reads.")]
 
@@ -88,7 +88,8 @@ def teach(
     }
     given = prompts_input(data, weak, "weak", WeakPrompt)
     recipe = recipe_for("teach", data, tuple(overrides or ()))
-    inputs = {**given, "random": given["weak"], **own_templates(recipe)}
+    inputs = {**given, "random": given["weak"], **own_templates(recipe), **local_teachers(recipe)}
+    inputs |= embedder_folder(recipe)
     if dry_run:
         from limbeck.commands.summary import show_rehearsal
 
@@ -102,7 +103,7 @@ def screen(pairs: PairsFile, out: Out = Path("out/screen"), seed: Seed = 1, over
     data: dict[str, Any] = {"seed": seed}
     inputs = pairs_input(data, pairs, "human")
     recipe = recipe_for("screen", data, tuple(overrides or ()))
-    done(run_alone(recipe, "screen", inputs | own_templates(recipe), out))
+    done(run_alone(recipe, "screen", inputs | own_templates(recipe) | embedder_folder(recipe), out))
 
 
 def mix(

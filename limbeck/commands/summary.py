@@ -1,45 +1,29 @@
 """What a run says at its end on the console: the verdict's sentence and table, and where every unit stands."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from limbeck.commands.verdict_tables import show_comparisons, show_judges, show_pair_accuracies, show_strengths
 from limbeck.conductor import Standing
 from limbeck.console import results, show
-from limbeck.errors import InputError
 from limbeck.recipe.pairs import Teach
 from limbeck.records import Estimate
 from limbeck.records.alarms import Alarm
 from limbeck.records.audit import Audit
 from limbeck.records.verdict import Comparison, ModelScore, Verdict
-from limbeck.store import first_problem, read_json, read_records
+from limbeck.store import read_record, read_records
 
 if TYPE_CHECKING:
     from limbeck.stages.teach.rehearsal import Rehearsed
 
 
-def read_verdict(path: Path) -> Verdict:
-    """Read a verdict.
-
-    Raises:
-        InputError: where there is none, or it is damaged.
-    """
-    try:
-        return Verdict.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise InputError(f"{path} is damaged: {first_problem(error)}") from error
-
-
 def show_verdict(path: Path) -> None:
     """Print the verdict's tables, what is known of its judges, then its sentence."""
-    verdict = read_verdict(path)
+    verdict = read_record(path, Verdict)
     if any(score.accuracy is not None for score in verdict.scores):
         _show_accuracies(verdict)
     show_comparisons([c for c in verdict.comparisons if c.split == "test"], verdict.confidence, verdict.ties)
@@ -95,19 +79,22 @@ def show_standings(found: Iterable[Standing]) -> None:
         show(f"{standing.unit.name:30} {standing.state}{why}")
 
 
-def show_alarms(folder: Path) -> None:
-    """Print the alarms of a run with their advice, those of its pairs first, then in the order they were found in."""
-    found = _alarms_of(folder)
+def show_alarms(folder: Path, standings: Sequence[Standing]) -> None:
+    """Print the alarms of a run's units with their advice, those of its pairs first, then in the order they were found
+    in. Not of what else lies in its folder: an arm that is no longer in the recipe, a round beyond the last.
+    """
+    found = _alarms_of(folder, standings)
     if found:
         results.rule(f"{len(found)} alarm{'s' if len(found) > 1 else ''}", align="left")
     for alarm in found:
         show(f"{alarm.sentence} {alarm.advice}")
 
 
-def _alarms_of(folder: Path) -> list[Alarm]:
+def _alarms_of(folder: Path, standings: Sequence[Standing]) -> list[Alarm]:
     audit = folder / "audit" / "audit.json"
-    before = Audit.model_validate(read_json(audit)).alarms if audit.is_file() else ()
-    files = sorted(folder.glob("**/alarms.jsonl"), key=lambda path: (path.stat().st_mtime, path))
+    before = read_record(audit, Audit).alarms if audit.is_file() else ()
+    files = [path for each in standings if (path := folder / each.unit.name / "alarms.jsonl").is_file()]
+    files.sort(key=lambda path: (path.stat().st_mtime, path))
     return [*before, *(alarm for path in files for alarm in read_records(path, Alarm))]
 
 

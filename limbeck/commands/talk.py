@@ -16,7 +16,7 @@ from limbeck.recipe.rounds import unit_going_on
 from limbeck.records import Message
 from limbeck.records.rounds import Round, RoundsRecord
 from limbeck.round_folders import ROUNDS, place_in_round
-from limbeck.store import read_json
+from limbeck.store import read_record
 
 MAX_NEW_TOKENS = 400
 _ROUND = "round-"
@@ -62,7 +62,7 @@ def _folder_of(name: str, base: Path, folder: Path, recipe: Recipe) -> Path:
 
 def _rounds(folder: Path) -> tuple[Round, ...]:
     path = folder / ROUNDS / "rounds.json"
-    return RoundsRecord.model_validate(read_json(path)).rounds if path.is_file() else ()
+    return read_record(path, RoundsRecord).rounds if path.is_file() else ()
 
 
 def _last_round(folder: Path) -> str | None:

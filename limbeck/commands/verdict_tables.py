@@ -40,7 +40,7 @@ def _comparison_table(found: Sequence[Comparison], named: str, confidence: float
         "W/T/L",
         f"difference,\n{_unit(found[0].judge)}",
         "least\nseen",
-        "at equal\nlengths, %",
+        "at equal\nlengths, %" + ("" if ties == "half" else "\n(ties half)"),
         "p",
     )
     for heading in headings:

@@ -133,8 +133,11 @@ def _risen(beside: _Beside, rate: _Rate) -> Alarm | None:
 
 
 def _length_drift(beside: _Beside) -> Alarm | None:
-    """The geometric mean of length ratios, in characters: other tokenizers and unknown token counts do not matter."""
-    difference = beside.difference(lambda a: math.log(len(a.reply.text)) if a.reply.text else None)
+    """The geometric mean of length ratios, in characters: other tokenizers and unknown token counts do not matter.
+
+    An empty reply counts as one character: a model that falls silent is to be heard of.
+    """
+    difference = beside.difference(lambda a: math.log(max(len(a.reply.text), 1)))
     if difference is None:
         return None
     found, most = difference.found, beside.rules.max_length_factor
@@ -145,9 +148,15 @@ def _length_drift(beside: _Beside) -> Alarm | None:
     sentence = (
         f"replies are {'longer' if factor > 1 else 'shorter'} than {beside.baseline}'s to the same prompts by a factor "
         f"of {factor:.2f} [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}] over {found.num_prompts:,} prompts, "
-        f"threshold {limit:.2f}{_beside_chosen(beside)}."
+        f"threshold {limit:.2f}{_empty(beside)}{_beside_chosen(beside)}."
     )
     return beside.alarm("max_length_factor", factor, limit, sentence, _LENGTH)
+
+
+def _empty(beside: _Beside) -> str:
+    """How many replies are empty, where some are."""
+    empty = sum(not after.reply.text for _, after in beside.shared.values())
+    return f"; {empty:,} of {len(beside.shared):,} are empty" if empty else ""
 
 
 def _beside_chosen(beside: _Beside) -> str:

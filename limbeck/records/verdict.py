@@ -75,6 +75,13 @@ class Comparison(Record):
     minimum_detectable_win_rate: float | None = None
     by_topic: tuple[TopicResult, ...] = ()
 
+    @property
+    def gain(self) -> float:
+        """What the best arm is the best by: accuracy; for learned judges the share won less the share lost."""
+        if self.judge == "verifier":
+            return self.difference.estimate
+        return (self.wins - self.losses) / (self.wins + self.ties + self.losses)
+
 
 class Strength(Record):
     """How strong a model is by one judge among all models on the same prompts (Bradley and Terry 1952).

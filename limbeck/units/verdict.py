@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.api import reply_store
+from limbeck.errors import InputError
 from limbeck.judges import pairwise_text
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Recipe
 from limbeck.recipe.verdict import AGAINST
+from limbeck.records.verdict import JudgeCard
+from limbeck.store import read_record
 from limbeck.students import served
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import BASE, SFT, Unit, files, judges_part, part_of
@@ -156,7 +159,16 @@ def _reward_card(recipe: Recipe) -> dict[str, Path]:
     if not recipe.judges.local.is_named:
         return {"reward_card": Path("reward/card.json")}
     card = Path(recipe.judges.local.model).expanduser().resolve().parent / "card.json"
-    return {"reward_card": card} if card.is_file() else {}
+    return {"reward_card": card} if card.is_file() and _is_card(card) else {}
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a file that is called so is a judge's card: a fetched model may lie beside a `card.json` of its own."""
+    try:
+        read_record(path, JudgeCard)
+    except InputError:
+        return False
+    return True
 
 
 def _paid(recipe: Recipe) -> dict[str, Path]:

@@ -46,7 +46,7 @@ def best_comparison(gathered: Gathered) -> Comparison | None:
     found = [c for c in gathered.verdict.comparisons
              if c.judge == judge and c.baseline == baseline and c.split == "test"]  # fmt: skip
     arms = [c for c in found if c.candidate in gathered.recipe.arms] or [c for c in found if c.candidate != "base"]
-    return max(arms, key=lambda c: c.difference.estimate) if arms else None
+    return max(arms, key=lambda c: c.gain) if arms else None
 
 
 def _best_facts(gathered: Gathered) -> tuple[Fact, ...]:
@@ -61,9 +61,8 @@ def _best_facts(gathered: Gathered) -> tuple[Fact, ...]:
         Fact("Win rate", wording.percent(best.win_rate.estimate), wording.percent_interval(best.win_rate)),
     ]
     if controlled is not None:
-        facts.append(
-            Fact("At equal lengths", wording.percent(controlled.estimate), wording.percent_interval(controlled))
-        )
+        name = "At equal lengths" + ("" if gathered.verdict.ties == "half" else ", ties half")
+        facts.append(Fact(name, wording.percent(controlled.estimate), wording.percent_interval(controlled)))
     return tuple(facts)
 
 

@@ -21,7 +21,8 @@ from limbeck.records.audit import Audit
 from limbeck.records.rounds import RoundsRecord
 from limbeck.records.verdict import Preference, Verdict
 from limbeck.round_folders import lies_at
-from limbeck.stages.report.reading import Gap, OptionalFiles, whole
+from limbeck.stages.report.reading import Gap, OptionalFiles
+from limbeck.store import read_record
 
 
 class HeldOut(NamedTuple):
@@ -99,7 +100,7 @@ def gather(run_folder: Path, recipe: Recipe, *, answers: bool = True) -> Gathere
 def _read_verdict(path: Path) -> Verdict:
     if not path.is_file():
         raise InputError(f"{path} does not exist: a report needs a verdict; finish the run first (`limbeck run`)")
-    return whole(path, Verdict)
+    return read_record(path, Verdict)
 
 
 class _Reader:
@@ -125,12 +126,12 @@ class _Reader:
     def audit(self) -> Audit | None:
         """What the audit of the pairs found."""
         path = "audit/audit.json"
-        return whole(self.files.at(path), Audit) if self.files.has("pairs", path) else None
+        return read_record(self.files.at(path), Audit) if self.files.has("pairs", path) else None
 
     def rounds(self) -> RoundsRecord | None:
         """What further rounds gained, where there were to be some."""
         path = self.files.at("rounds/rounds.json")
-        return whole(path, RoundsRecord) if path.is_file() else None
+        return read_record(path, RoundsRecord) if path.is_file() else None
 
     def alarms(self, recipe: Recipe) -> list[Alarm]:
         """The alarms that units left; those of the audit stand in its own record."""

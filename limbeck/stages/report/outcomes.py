@@ -53,10 +53,10 @@ def results_of(gathered: Gathered, judge: str) -> JudgeResults:
 
 
 def _summary(verdict: Verdict, judge: str) -> str:
-    """The candidate, other than the base model, whose difference to the baseline is the largest."""
+    """The candidate, other than the base model, that gained most over the baseline."""
     best = max(
         (c for c in _against_baseline(verdict, judge) if c.candidate != "base"),
-        key=lambda c: c.difference.estimate,
+        key=lambda c: c.gain,
         default=None,
     )
     if best is None:

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import ValidationError
-
-from limbeck.errors import InputError
-from limbeck.store import AnyRecord, first_problem, read_records
+from limbeck.store import AnyRecord, read_records
 
 Part = Literal["pairs", "training", "replies", "cost", "recipe"]
 
@@ -17,18 +14,6 @@ class Gap(NamedTuple):
 
     part: Part
     path: str
-
-
-def whole(path: Path, kind: type[AnyRecord]) -> AnyRecord:
-    """A file that is one record.
-
-    Raises:
-        InputError: naming file and field, where it is not.
-    """
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}") from error
 
 
 class OptionalFiles:

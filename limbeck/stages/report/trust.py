@@ -12,6 +12,7 @@ from limbeck.records.alarms import Alarm
 from limbeck.records.verdict import Agreement, JudgeCard, PairAccuracy, Strength, Verdict
 from limbeck.stages.report import wording
 from limbeck.stages.report.figures import Dot, DotAxis, DotGroup, dot_whisker, legend_entry
+from limbeck.stages.report.published import win_rate_by
 from limbeck.stages.report.results import Figure, difference_cell, series_of
 from limbeck.stages.report.tables import EMPTY, Cell, Column, Table
 
@@ -112,20 +113,21 @@ def _agreement_row(found: Agreement) -> tuple[Cell, ...]:
 
 
 def length_table(verdict: Verdict) -> Table | None:
-    """Win rates as they are and at equal lengths; None where no comparison knows the latter."""
+    """Win rates as they are and at equal lengths, a tie half a win in both; None where none knows the latter."""
     rows = []
     for c in verdict.comparisons:
         controlled = c.length_controlled_win_rate
         if controlled is None:
             continue
+        raw = win_rate_by(c, "half", verdict)
         rows.append((
             Cell(c.candidate, f"against {c.baseline}"),
             Cell(f"{c.split}, {c.judge}"),
-            Cell(wording.percent(c.win_rate.estimate), wording.percent_interval(c.win_rate)),
+            EMPTY if raw is None else Cell(wording.percent(raw.estimate), wording.percent_interval(raw)),
             Cell(wording.percent(controlled.estimate), wording.percent_interval(controlled)),
-            Cell(f"{wording.signed(100 * (controlled.estimate - c.win_rate.estimate))} points"),
+            EMPTY if raw is None else Cell(f"{wording.signed(100 * (controlled.estimate - raw.estimate))} points"),
         ))  # fmt: skip
-    columns = (Column("Model", "head"), Column("Prompts, judge", "text"), Column("Win rate"),
+    columns = (Column("Model", "head"), Column("Prompts, judge", "text"), Column("Win rate, ties half"),
                Column("At equal lengths"), Column("What length changes"))  # fmt: skip
     return Table(columns, tuple(rows)) if rows else None
 

@@ -16,7 +16,7 @@ from limbeck.stages.verdict.models import BASELINE, EXACT, PAIRWISE, Asked, Mode
 from limbeck.stages.verdict.paired import sign_of
 from limbeck.statistics import clustered_proportion, judge_agreement
 from limbeck.statistics.agreement import Outcome
-from limbeck.store import read_json
+from limbeck.store import read_record
 
 NOT_MEASURED = "its accuracy was not measured here"
 _OUTCOMES: dict[int, Outcome] = {1: "win", 0: "tie", -1: "loss"}
@@ -51,7 +51,7 @@ def card_of(judge: str, models: Sequence[Model], asked: Asked, recipe: Recipe, i
 
 def _local(recipe: Recipe, inputs: Mapping[str, Path], rates: dict[str, Estimate]) -> JudgeCard:
     if "reward_card" in inputs:
-        card = JudgeCard.model_validate(read_json(inputs["reward_card"]))
+        card = read_record(inputs["reward_card"], JudgeCard)
         return card.model_copy(update={"judge": "local", "rates": card.rates | rates})
     return JudgeCard(
         judge="local", about=f"{recipe.judges.local.model}, a reward model", rates=rates, limits=(NOT_MEASURED,)

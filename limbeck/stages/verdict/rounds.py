@@ -21,7 +21,7 @@ from limbeck.records.verdict import ModelScore, Verdict
 from limbeck.stages.verdict.comparing import rows_of
 from limbeck.stages.verdict.models import BASELINE, EXACT, PAIRWISE, Asked, asked_of, read_model
 from limbeck.stages.verdict.paired import Terms, difference_of
-from limbeck.store import read_json, read_records, write_json
+from limbeck.store import read_record, read_records, write_json
 
 _WHY: dict[Stopped, str] = {
     "all": "all {asked} rounds were made",
@@ -73,7 +73,7 @@ def _say_why(stopped: Stopped, last: int, recipe: Recipe) -> str:
 def _round(number: int, recipe: Recipe, inputs: Mapping[str, Path], asked: Asked) -> Round:
     name, judge = f"round_{number}", recipe.judged_by()[0]
     arm = arm_going_on(recipe.rounds, recipe.arms)
-    verdict = Verdict.model_validate(read_json(inputs[f"{name}/verdict"]))
+    verdict = read_record(inputs[f"{name}/verdict"], Verdict)
     against_last = verdict.of(arm, BASELINE, judge)
     gain = None if against_last is None else against_last.difference
     made = _made(name, inputs)

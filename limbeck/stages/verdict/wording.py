@@ -77,7 +77,7 @@ def only_by_length(found: Comparison) -> bool:
 def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
     alpha, ties = _alpha(recipe), recipe.evaluate.ties
     better, worse = [c for c in arms if helped(c, alpha, ties)], [c for c in arms if harmed(c, alpha, ties)]
-    best = max(arms, key=_gain)
+    best = max(arms, key=lambda c: c.gain)
     verb = "improved on" if best in better else "did worse than" if best in worse else "did not clearly improve on"
     parts = [
         f"the best of {len(arms)} {_training(recipe)}arm{'s' if len(arms) > 1 else ''}, {best.candidate}, {verb} "
@@ -105,13 +105,6 @@ def _say_transfer(comparisons: Sequence[Comparison], recipe: Recipe) -> list[str
 
 def _alpha(recipe: Recipe) -> float:
     return round(1 - recipe.evaluate.confidence, 12)  # 1 - 0.95 is a little above 0.05
-
-
-def _gain(found: Comparison) -> float:
-    """What the best arm is the best by: accuracy; for learned judges the share won less the share lost."""
-    if found.judge == EXACT:
-        return found.difference.estimate
-    return (found.wins - found.losses) / (found.wins + found.ties + found.losses)
 
 
 def _training(recipe: Recipe) -> str:
@@ -146,7 +139,7 @@ def _say_sft_by_wins(base: Comparison, recipe: Recipe) -> str:
 
 def _say_against(against: Sequence[Comparison], arms: Sequence[Comparison], ties: Ties) -> list[str]:
     """The win rates of SFT and of the best arm against somebody else's responses."""
-    best = max(arms, key=_gain).candidate if arms else None
+    best = max(arms, key=lambda c: c.gain).candidate if arms else None
     rates = {c.candidate: c.win_rate for c in against}
     told = [
         f"{'SFT' if name == BASELINE else name} {_say_share(rates[name])}" for name in (BASELINE, best) if name in rates
