@@ -126,9 +126,24 @@ def _check_own(recipe: Recipe) -> None:
                 f"an arm asks for {kind} pairs, whose chosen response is the student's own and right, and only the "
                 "verifier says what is right; here another mines, or nobody (mine.judge)"
             )
+    if "divergence" in kinds:
+        _check_branching(recipe)
     if "own" in kinds and recipe.mine.samples_per_prompt == 1:
         raise RecipeError("an arm asks for own pairs, a right and a failing reply of the student's to one prompt, and "
                           "it is asked once: raise mine.samples_per_prompt")  # fmt: skip
+
+
+def _check_branching(recipe: Recipe) -> None:
+    """See that failing replies can be gone on from, where divergence pairs are to be made of them."""
+    if SFT in recipe.servers:
+        raise RecipeError(f"servers.{SFT}: divergence pairs need the built-in engine, which can go on from a step of a "
+                          "reply; leave the server out")  # fmt: skip
+    if recipe.branch.max_new_tokens < recipe.mine.max_new_tokens:
+        raise RecipeError(
+            f"branch.max_new_tokens is {recipe.branch.max_new_tokens:,}, and a failing reply may have "
+            f"{recipe.mine.max_new_tokens:,} tokens (mine.max_new_tokens), so that its later steps could not be gone "
+            "on from; raise it to as many"
+        )
 
 
 def _check_teachers(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from limbeck.errors import RunFolderError
 from limbeck.recipe import Model, Recipe
@@ -65,19 +66,30 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be made a run folder: {error.strerror}") from error
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(
-                f"another process is at work in {folder}; wait for it, or give --out another"
-            ) from None
+    with _lock_of(folder) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         if not known.is_file() or load_recipe(known) != recipe:
             write_recipe(known, recipe)
         yield
+
+
+def _lock_of(folder: Path) -> TextIO:
+    """The lock of a run folder, taken."""
+    lock = None
+    try:
+        lock = (folder / ".lock").open("a+")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if lock is not None:
+            lock.close()
+        if isinstance(error, BlockingIOError):
+            raise RunFolderError(
+                f"another process is at work in {folder}; wait for it, or give --out another"
+            ) from None
+        raise RunFolderError(f"{folder} cannot be worked in: {error.strerror}; give --out another folder") from error
+    return lock
 
 
 def _is_own(path: Path) -> bool:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from street import SMALL, Outcome, limbeck, settings, student, write_lines
+from tiny_models import tiny_encoder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.api.reply_store import FILE_NAME, ReplyStore
+from limbeck.commands import stages
 from limbeck.lm.reference_logps import ReferenceLogps
 from limbeck.manifest import Manifest, read_manifest
 from limbeck.records import Pair, WeakPrompt
@@ -247,3 +249,19 @@ def test_prompts_that_no_verifier_can_judge_are_refused_in_a_sentence(base: Path
         path = write_lines(tmp_path / f"{name}.jsonl", rows)
         refused = limbeck("mine", "--model", base, "--prompts", path, "--out", tmp_path / name, *settings(*SMALL))
         assert refused.complaint.startswith("no prompt of the pool is a built-in problem or has a number")
+
+
+def test_another_model_in_a_folder_that_a_stage_alone_reads_makes_its_result_stale(
+    mined: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = tiny_encoder(tmp_path / "encoder")
+    words = ("screen", f"screen.embedder={encoder}", "--pairs", write_lines(tmp_path / "trl.jsonl", TRL))
+    assert "screen" in small(*words, "--out", tmp_path / "out").ran
+    assert small(*words, "--out", tmp_path / "out").ran == []
+    (encoder / "config.json").write_text((encoder / "config.json").read_text() + "\n")
+    assert small(*words, "--out", tmp_path / "out").ran == ["screen"]
+    given: dict[str, Path] = {}
+    monkeypatch.setattr(stages, "run_alone", lambda _recipe, _name, inputs, out: given.update(inputs) or out)
+    small("teach", "--weak", mined / "weak.jsonl", "--teacher", f"local:{base}", "--count", 1,
+          "--out", tmp_path / "taught")  # fmt: skip
+    assert given["teacher"] == base

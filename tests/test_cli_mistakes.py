@@ -150,6 +150,9 @@ def test_a_folder_that_is_anothers_is_left_alone(recipe: Path, tmp_path: Path) -
     assert [path.name for path in photos.iterdir()] == ["cat.jpg"]
     complaint = limbeck("run", recipe, "--out", photos / "cat.jpg").complaint
     assert complaint == f"{photos / 'cat.jpg'} cannot be made a run folder: File exists"
+    (tmp_path / "run" / ".lock").mkdir(parents=True)  # as where it belongs to somebody else: it cannot be opened
+    complaint = limbeck("run", recipe, "--out", tmp_path / "run").complaint
+    assert complaint == f"{tmp_path / 'run'} cannot be worked in: Is a directory; give --out another folder"
 
 
 @pytest.mark.parametrize("command", ["status", "report", "chat"])

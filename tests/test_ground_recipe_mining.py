@@ -112,3 +112,12 @@ def test_a_judge_without_pairs_of_its_own_is_refused_before_anything_runs(found:
 def test_pairs_of_right_replies_are_refused_where_nobody_says_what_is_right(kind: str) -> None:
     with pytest.raises(RecipeError, match=f"an arm asks for {kind} pairs, .* only the verifier says what is right"):
         pipeline.check(recipe(OWN, JUDGING, arm={kind: 4}))
+
+
+def test_divergence_pairs_that_could_never_be_made_are_refused_before_anything_runs() -> None:
+    served = recipe(TASKS, arm={"divergence": 4}, servers={"sft": {"base_url": "http://x/v1", "model": "m"}})
+    with pytest.raises(RecipeError, match=r"servers\.sft: divergence pairs need the built-in engine"):
+        pipeline.check(served)
+    with pytest.raises(RecipeError, match=r"branch\.max_new_tokens is 200, and a failing reply may have 1,024 tokens"):
+        pipeline.check(recipe(TASKS, arm={"divergence": 4}, mine={"max_new_tokens": 1024}))
+    pipeline.check(recipe(TASKS, arm={"divergence": 4}, mine={"max_new_tokens": 200}))

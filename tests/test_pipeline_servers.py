@@ -178,6 +178,7 @@ def test_mining_by_the_gap_keeps_what_the_data_sets_own_response_beats(run: Path
     facts = json.loads((run / "mine" / "manifest.json").read_text())["result"]
     assert 0 < len(weak) == 12 - facts["drops"]["unscored"]
     pairs = read_records(run / "teach" / "on_policy.jsonl", Pair)
+    assert pairs
     assert all(pair.chosen.startswith("A reference for") for pair in pairs)
 
 

@@ -131,6 +131,20 @@ def test_the_rule_of_what_a_right_reply_is_decides_the_pairs_that_hold_one(tmp_p
     assert "right" not in parts(reference=1)["teach"]
 
 
+def test_rolling_pairs_are_written_anew_where_another_arm_changes_the_stream_they_are_written_along(
+    tmp_path: Path,
+) -> None:
+    def teach(**arms: dict[str, int]) -> dict[str, Any]:
+        corpus = {"tasks": {}, "preferences": [{"path": "h.jsonl"}]}
+        recipe = Recipe.model_validate({"name": "x", "corpus": corpus, "arms": arms})
+        return next(dict(unit.part) for unit in pipeline.units(recipe, tmp_path) if unit.name == "teach")
+
+    mixed = {"random": 300, "rolling": 50}
+    assert teach(a=mixed)["rolling_along"] == "random"
+    assert teach(a=mixed, b={"human": 300})["rolling_along"] == "human"
+    assert "rolling_along" not in teach(a={"random": 300})
+
+
 def test_another_address_or_model_of_a_server_makes_what_it_wrote_stale(tmp_path: Path) -> None:
     path = packaged_recipe("paper")
     for override in ("teach.endpoint.base_url=http://localhost:1/v1", "teach.max_tokens=7"):

@@ -10,8 +10,9 @@ from tiny_models import tiny_folder, tiny_model
 
 from limbeck import tasks
 from limbeck.errors import InputError, RecipeError
-from limbeck.lm.generate import Sampling
+from limbeck.lm.generate import Sampling, generate
 from limbeck.lm.replies import ask
+from limbeck.lm.samples import PromptIds
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.branch import Branch
 from limbeck.records import Divergence, Pair, PromptRow, Reply, WeakPrompt, user_prompt
@@ -89,13 +90,18 @@ def test_replies_that_were_cut_are_no_right_continuation() -> None:
 def test_a_begun_reply_goes_on_as_the_whole_prompt_would_and_holds_its_beginning(tmp_path: Path) -> None:
     model = tiny_model(tiny_folder(tmp_path / "model", "qwen2"))
     row = PromptRow(id="p", prompt=user_prompt("Say something"), source="s")
-    sampling = Sampling(max_new_tokens=12, temperature=0.0)
-    whole = ask(model, [row], sampling, Model(), tmp_path / "a.jsonl", "x").replies[0]
-    begun = whole.text[: len(whole.text) // 2]
-    ids = model.chat.response_ids(begun)[:-1]
+    sampling = Sampling(max_new_tokens=60, temperature=0.0, ignore_end_of_turn=True)
+    begun = "Well, this is how it goes: "
+    ids = model.chat.prompt_ids(row.prompt)
+    beginning = model.chat.response_ids(begun)[:-1]
+    most = sampling.max_new_tokens - len(beginning)
+    (expected,) = generate(model, [PromptIds("p", (*ids, *beginning), max_new_tokens=most)], sampling)
+    (without,) = generate(model, [PromptIds("p", ids, max_new_tokens=most)], sampling)
+    assert expected.ids != without.ids
     went_on = ask(model, [row], sampling, Model(), tmp_path / "b.jsonl", "x", 1, {"p": begun}).replies[0]
+    assert went_on.text == model.chat.text((*beginning, *expected.ids))
     assert went_on.text.startswith(begun)
-    assert (went_on.num_tokens or 0) <= sampling.max_new_tokens - len(ids)
+    assert went_on.num_tokens == len(expected.ids) == most
 
 
 def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> None:
@@ -116,8 +122,12 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
         "no right continuation": 2,
     }
     assert result.facts["continuations"] == 6  # two steps and one, two samples each
+    replies = read_records(out / "replies_0.jsonl", Reply)
+    marked = replies[0].model_copy(update={"text": "sampled before"})
+    write_records(out / "replies_0.jsonl", [marked, *replies[1:]])
     again = branch.run(recipe, inputs, out)
     assert again.counts_out == result.counts_out
+    assert read_records(out / "replies_0.jsonl", Reply)[0] == marked
     fewer = recipe.model_copy(update={"branch": recipe.branch.model_copy(update={"most_prompts": 1})})
     found = branch.run(fewer, inputs, out).drops
     assert found == {

@@ -1,5 +1,6 @@
 """The paper's two data sets in the hub's own schemas: streamed by id, or read from a folder, to the same records."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from hub_schemas import EMPTY, EQUAL, Row, smoltalk_rows, ultrafeedback_rows, write_hub_folders
 from pydantic import ValidationError
 
+from limbeck.errors import InputError
 from limbeck.recipe import Evaluate, Recipe
 from limbeck.recipe.corpus import Corpus, Dataset
 from limbeck.records import Demonstration, Pair, PromptRow
@@ -141,3 +143,18 @@ def test_a_uniform_sample_of_the_hub_reaches_into_the_last_rows(monkeypatch: pyt
 def test_a_buffered_sample_without_a_limit_is_refused() -> None:
     with pytest.raises(ValidationError, match="goes with a limit"):
         Dataset(path=SMOLTALK, sample="buffered")
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("Dataset scripts are no longer supported, but found x.py"),
+    TypeError("Couldn't cast array of type string to int64"),
+])  # fmt: skip
+def test_a_data_set_that_the_library_cannot_read_is_one_sentence(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pytest.importorskip("datasets"), "load_dataset", refuses)
+    with pytest.raises(InputError, match=re.escape(str(error))):
+        run(recipe(SMOLTALK, ULTRAFEEDBACK), {}, tmp_path / "out")

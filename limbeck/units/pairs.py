@@ -36,7 +36,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
         *branches,
         Unit(
             "teach",
-            {**asked, **own_templates(recipe), **_local_teachers(recipe), **embedder_folder(recipe)},
+            {**asked, **own_templates(recipe), **local_teachers(recipe), **embedder_folder(recipe)},
             _teach_part(recipe, taught),
             keep=reply_store.FILE_NAMES,
         ),
@@ -123,7 +123,7 @@ def embedder_folder(recipe: Recipe) -> dict[str, Path]:
     return {"embedder": Path(setting).expanduser().resolve()} if named else {}
 
 
-def _local_teachers(recipe: Recipe) -> dict[str, Path]:
+def local_teachers(recipe: Recipe) -> dict[str, Path]:
     """The folders of teachers that lie here: another model in its place writes other pairs."""
     named = {"teacher": recipe.teach.teacher, "contrast_teacher": recipe.teach.contrast_with or ""}
     found = {
@@ -139,6 +139,8 @@ def _is_local(teacher: str) -> bool:
 def _teach_part(recipe: Recipe, taught: Sequence[MadeKind]) -> dict[str, Any]:
     """A local teacher's words depend on the machine's precision, as a student's do."""
     local = any(map(_is_local, (recipe.teach.teacher, recipe.teach.contrast_with or "")))
-    sections = ("teach", "mix", "screen", *(("model",) if local else ()))
+    sections = ("teach", "screen", *(("model",) if local else ()))
     right = _RIGHT if {"own", "on_policy"} & set(taught) else {}
-    return part_of(recipe, *sections) | {"accept": {kind: recipe.accept(kind) for kind in taught}} | right
+    along = {"rolling_along": recipe.rolling_stream_kind()} if "rolling" in taught else {}  # any arm's kinds decide it
+    counts = {"accept": {kind: recipe.accept(kind) for kind in taught}, "heldout_pairs": recipe.mix.heldout_pairs}
+    return part_of(recipe, *sections) | counts | right | along

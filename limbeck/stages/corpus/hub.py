@@ -28,7 +28,8 @@ def hub_rows(dataset: Dataset, shuffled_by: int | None = None) -> Iterator[Numbe
             rows = rows.shuffle(seed=shuffled_by, buffer_size=BUFFER_ROWS).take(dataset.limit)
         for number, values in enumerate(rows, 1):
             yield NumberedRow(number, dict(values))
-    except (datasets.exceptions.DatasetsError, httpx.HTTPError, ValueError, OSError) as error:
+    # RuntimeError: a data set that is a script; TypeError: a field that is of another type in a later row.
+    except (datasets.exceptions.DatasetsError, httpx.HTTPError, ValueError, OSError, RuntimeError, TypeError) as error:
         asked = f"split {dataset.split!r}" + (f" of configuration {dataset.config!r}" if dataset.config else "")
         said = " ".join(str(error).split())
         raise InputError(
