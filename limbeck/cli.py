@@ -94,9 +94,12 @@ def run(
     *,
     plan: Plan = False,
 ) -> None:
-    """Carry a recipe out; what is fresh is skipped, the rest resumed."""
+    """Carry a recipe out in runs/NAME (with --set seed=N runs/NAME-seedN); what is fresh is skipped."""
     recipe = load_recipe(recipe_path, tuple(overrides or ()))
-    (plan_run if plan else carry_out)(recipe, out or Path("runs") / recipe.name, until)
+    # A seed of the command line has a folder of its own: in the recipe's, it would train over what is there.
+    seeded = any(override.partition("=")[0].strip() == "seed" for override in overrides or ())
+    own = f"-seed{recipe.seed}" if seeded else ""
+    (plan_run if plan else carry_out)(recipe, out or Path("runs") / f"{recipe.name}{own}", until)
 
 
 @app.command(rich_help_panel=_WHOLE_RUN)

@@ -18,7 +18,9 @@ from limbeck.units.unit import Unit
 
 _TRAIN = {"sft", "dpo", "reward"}
 _SAVED = {"fp32": 4, "bf16": 2, "auto": 4}  # bytes of a weight in a saved model; auto, where undecided: the most
-_KEPT = 4 + 12  # and while it is trained: the best weights so far, and a checkpoint of weights and both moments
+# And while all of them are trained: the best so far, and a checkpoint with both moments; each while its successor is
+# written beside it. Of adapters it is next to nothing.
+_KEPT = 2 * (4 + 12)
 
 
 class Room(NamedTuple):
@@ -48,11 +50,12 @@ def room_for(units: Iterable[Unit], recipe: Recipe, base: Path, folder: Path) ->
     are no weights of `base` here to be counted.
     """
     due = [unit for unit in units if unit.stage in _TRAIN and not (folder / unit.name / "model").is_dir()]
-    counted = [number for unit in due if (number := _weights(_start(unit, folder, base)))]
+    counted = [(unit, number) for unit in due if (number := _weights(_start(unit, folder, base)))]
     if not counted:
         return None
-    saved = _SAVED[recipe.model.dtype]
-    return Room(len(counted), saved * sum(counted), _KEPT * max(counted), _free(folder))
+    models = _SAVED[recipe.model.dtype] * sum(number for _, number in counted)
+    beside = _KEPT * max(0 if _trains_adapters(unit) else number for unit, number in counted)
+    return Room(len(counted), models, beside, _free(folder))
 
 
 def warn_if_short(units: Iterable[Unit], recipe: Recipe, base: Path, folder: Path) -> None:
@@ -84,9 +87,17 @@ def _start(unit: Unit, folder: Path, base: Path) -> Path:
     return start if start.is_dir() else base
 
 
+def _trains_adapters(unit: Unit) -> bool:
+    return bool(unit.part.get(unit.stage, {}).get("lora"))
+
+
 def _weights(model: Path) -> int:
-    """How many weights lie in a model's folder; 0 where none can be read, which is for whoever loads it to say."""
-    return sum(map(_weights_in, model.glob("*.safetensors")))
+    """How many weights lie in a model's folder; 0 where none can be read, which is for whoever loads it to say.
+
+    Some folders hold them a second time, in a format of their maker's: those that transformers reads count.
+    """
+    whole = model / "model.safetensors"
+    return sum(map(_weights_in, [whole] if whole.is_file() else model.glob("model-*.safetensors")))
 
 
 def _weights_in(path: Path) -> int:

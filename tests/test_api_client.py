@@ -207,8 +207,9 @@ def test_a_keyless_401_names_the_variable_to_set() -> None:
     ],
 )  # fmt: skip
 def test_an_address_that_is_no_server_is_refused(url: str) -> None:
-    with pytest.raises(TeacherError, match="base_url") as caught:
-        ChatClient(Endpoint(base_url=url), environ={}).check()
+    for environ in ({}, {"OPENAI_API_KEY": KEY}):
+        with pytest.raises(TeacherError, match="base_url") as caught:
+            ChatClient(Endpoint(base_url=url), environ=environ).check()
     assert url.removeprefix("http://") in str(caught.value)
 
 
@@ -234,10 +235,12 @@ def test_a_key_in_place_of_its_variables_name_is_refused_without_being_shown(key
 
 
 def test_a_providers_key_crosses_the_internet_encrypted_or_not_at_all() -> None:
-    environ = {"OPENAI_API_KEY": KEY, "OTHER": KEY}
-    with pytest.raises(TeacherError, match=r"OPENAI_API_KEY would go to .* in clear text") as refused:
-        ChatClient(Endpoint(base_url="http://lab.example.org/v1"), environ=environ).check()
-    assert KEY not in str(refused.value)
+    environ = {"OPENAI_API_KEY": KEY, "NVIDIA_API_KEY": KEY, "OTHER": KEY}
+    for name in ("OPENAI_API_KEY", "NVIDIA_API_KEY"):
+        endpoint = Endpoint(base_url="http://lab.example.org/v1", api_key_env=name)
+        with pytest.raises(TeacherError, match=rf"the key in {name} would go to .* in clear text") as refused:
+            ChatClient(endpoint, environ=environ).check()
+        assert KEY not in str(refused.value)
     for allowed in (
         Endpoint(base_url="https://lab.example.org/v1"),
         Endpoint(base_url="http://lab.example.org/v1", api_key_env="OTHER"),

@@ -41,7 +41,7 @@ def test_every_model_to_train_counts_by_its_weights_and_the_dtype_it_is_saved_in
     room = room_for(pipeline.units(known, base), known, base, folder)
     assert room is not None
     weights = weights_of(base)
-    assert (room.num_models, room.models_bytes, room.beside_bytes) == (3, 3 * saved * weights, 16 * weights)
+    assert (room.num_models, room.models_bytes, room.beside_bytes) == (3, 3 * saved * weights, 32 * weights)
     assert room.free_bytes > 0
 
 
@@ -64,7 +64,7 @@ def test_a_run_whose_models_may_not_fit_says_so_at_once_and_goes_on(
     leave_free(monkeypatch, 5 * weights)  # one model, and not what is kept beside it while it is trained
     out = recipe.parent / "run"
     plan = limbeck("run", recipe, "--out", out, "--plan", "--until", "sft").done().out
-    assert f"Disk: 1 model to train: {4 * weights / 1e6:.1f} MB, and up to {16 * weights / 1e6:.1f} MB " in plan
+    assert f"Disk: 1 model to train: {4 * weights / 1e6:.1f} MB, and up to {32 * weights / 1e6:.1f} MB " in plan
     assert f"of {5 * weights / 1e6:.1f} MB that are free; this may not fit" in plan
     said = limbeck("run", recipe, "--out", out, "--until", "sft").done().err
     assert said.index("disk: this may not fit: 1 model to train") < said.index("corpus: done")
@@ -84,3 +84,24 @@ def test_a_training_whose_model_cannot_be_written_is_refused_before_it_begins(
     assert complaint.endswith("free some space and run the same command again: what was finished is kept")
     assert [path.name for path in (out / "sft").iterdir()] == [IN_PROGRESS]
     assert limbeck("run", recipe, "--out", out, "--until", "sft").done().ran == ["sft"]
+
+
+def test_only_the_weights_that_are_loaded_count_and_adapters_need_no_room_beside_the_model(recipe: Path) -> None:
+    base, folder = recipe.parent / "base", recipe.parent / "run"
+    shutil.copy(base / "model.safetensors", base / "consolidated.safetensors")  # the same once more, its maker's way
+    shutil.copy(base / "model.safetensors", base / "adapter_model.safetensors")
+    weights = weights_of(base)
+    for lora, beside in (("sft.lora.rank=4", 32 * weights), ("dpo.lora.rank=4", 32 * weights), (None, 32 * weights)):
+        known = load_recipe(recipe, [lora] if lora else [])
+        room = room_for(pipeline.units(known, base), known, base, folder)
+        assert room is not None
+        assert (room.models_bytes, room.beside_bytes) == (12 * weights, beside)
+    known = load_recipe(recipe, ["sft.lora.rank=4", "dpo.lora.rank=4"])
+    room = room_for(pipeline.units(known, base), known, base, folder)
+    assert room is not None and room.beside_bytes == 0
+    for number in (1, 2):
+        (base / "model.safetensors").rename(base / f"model-0000{number}-of-00002.safetensors")
+        shutil.copy(base / f"model-0000{number}-of-00002.safetensors", base / "model.safetensors")
+    (base / "model.safetensors").unlink()
+    room = room_for(pipeline.units(known, base), known, base, folder)
+    assert room is not None and room.models_bytes == 24 * weights

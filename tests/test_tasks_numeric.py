@@ -104,6 +104,9 @@ def test_an_answer_that_is_no_one_number_makes_no_problem(answer: str) -> None:
         ("The answer is 2.5. Check: 3.", "2.5"),
         ("The third answer was 1800-400 = 1400\nAltogether that is 1800+1400= 3200", "3200"),
         ("So the answer was 7, as 3 of them knew.", "7"),
+        ("Answer: 18\n\nCheck: 18 / 2 = 9.", "18"),
+        ("She sells 9 eggs. So the answer would be 18. Check: 18 / 2 = 9.", "18"),
+        ("9 * 2 = 18\n#### 18. So she makes 18 dollars from 9 eggs", "18"),
     ],
 )
 def test_the_last_stated_number_of_a_reply_is_its_answer(reply: str, number: str | None) -> None:

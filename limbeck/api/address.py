@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from limbeck.errors import TeacherError
 from limbeck.recipe.pairs import Endpoint
 
+_PROVIDERS = {"OPENAI_API_KEY", "NVIDIA_API_KEY"}
 OPENAI_URL = "https://api.openai.com/v1"
 _MOST_KEY_CHARACTERS = 10_000
 _ONLY_THE_KEY = "it holds the key and nothing else"
@@ -69,6 +70,7 @@ class Address:
                 f"the base_url for {address.host} must not carry a name, password or query: "
                 f"put the key into the environment variable {self.endpoint.api_key_env or 'that api_key_env names'}"
             )
+        self._refuse_in_clear(address)
 
     def headers(self) -> dict[str, str]:
         """What every request carries."""
@@ -114,16 +116,13 @@ class Address:
             raise TeacherError(
                 f"{self.base_url} needs a key: set the environment variable {name}, or name your own server as base_url"
             )
-        if not key:
-            return None
-        self._refuse_in_clear(name)
-        return self._checked(key, "environment variable")
+        return self._checked(key, "environment variable") if key else None
 
-    def _refuse_in_clear(self, name: str) -> None:
-        """A provider's key, which nobody named for this server, does not cross the internet unencrypted."""
-        parts = urlsplit(self.base_url)
-        by_default = name == type(self.endpoint).model_fields["api_key_env"].default
-        if by_default and parts.scheme == "http" and parts.hostname and not _is_near(parts.hostname):
+    def _refuse_in_clear(self, address: httpx.URL) -> None:
+        """The key in a provider's own variable does not cross the internet unencrypted."""
+        name = self.endpoint.api_key_env
+        named = self.key is not None and self.endpoint.api_key_file is None and name in _PROVIDERS
+        if named and address.scheme == "http" and not _is_near(address.host):
             raise TeacherError(
                 f"the key in {name} would go to {self.base_url} in clear text: use https, or put that server's own key "
                 "into another variable and name it as api_key_env"

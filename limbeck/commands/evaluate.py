@@ -36,7 +36,7 @@ def evaluate(
     ] = None,
     harness: Annotated[
         str | None,
-        typer.Option(metavar="TASK,...", help="Tasks of lm-evaluation-harness instead (limbeck[harness])."),
+        typer.Option(metavar="TASK,...", help="Tasks of lm-evaluation-harness instead (extra `harness`)."),
     ] = None,
     out: Out = Path("out/evaluate"),
     seed: Seed = 1,

@@ -63,10 +63,14 @@ def mine(
 
 def teach(
     weak: Annotated[Path, typer.Option(help="Weak prompts: weak.jsonl of `limbeck mine`, or any file of prompts.")],
-    teacher: Annotated[str, typer.Option(help="`worked`, or `openai:MODEL`.")],
+    teacher: Annotated[str, typer.Option(help="`worked`, `openai:MODEL`, or `local:MODEL`, a model on this machine.")],
     count: Annotated[int, typer.Option(min=1, help="How many pairs.")],
     kind: Annotated[
-        str, typer.Option(help="zero_shot, few_shot, revise, on_policy, own, reference or contrast.")
+        str,
+        typer.Option(
+            help="zero_shot, random, few_shot, revise, on_policy, own, reference or contrast; divergence and "
+            "rolling need a whole run."
+        ),
     ] = "zero_shot",
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
     out: Out = Path("out/teach"),

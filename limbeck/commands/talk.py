@@ -79,6 +79,16 @@ def _read_line() -> str:
 
 
 def _reply(model: LanguageModel, history: list[Message], sampling: Sampling) -> str:
-    prompt = PromptIds("chat", model.chat.prompt_ids(history))
-    (sample,) = generate(model, [prompt], sampling)
+    """The model's reply to as many of the last turns as leave room for one in its context."""
+    turns, most = list(history), model.context_tokens
+    ids = model.chat.prompt_ids(turns)
+    while most is not None and len(turns) > 1 and len(ids) + sampling.max_new_tokens > most:
+        turns = turns[2:]  # the first question and its reply
+        ids = model.chat.prompt_ids(turns)
+    if most is not None and len(ids) >= most:
+        say(f"that is longer than what {model.name} can read: {len(ids)} of its {most} tokens")
+        return ""
+    if len(turns) < len(history):
+        say(f"(of {len(history)} turns the last {len(turns)} fit into the model's {most} tokens)", style="dim")
+    (sample,) = generate(model, [PromptIds("chat", ids)], sampling)
     return sample.text

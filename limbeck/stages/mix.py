@@ -238,10 +238,10 @@ class Mixer:
         if self.takes_fewer and rows:  # then as many were held out as are to be
             say(f"  arm {self.arm}: {len(rows)} {kind} pairs instead of {count}: there are no more")
             return list(rows)
+        lower = f"lower arms.{self.arm}.{kind} to {len(rows)} (mix.take_fewer = true does), or " if rows else ""
         raise InputError(
             f"the arm {self.arm!r} asks for {count} {kind} pairs and {self.heldout} are held out, but there are only "
-            f"{parted.there[kind]} ({len(rows)} are left to train on): lower arms.{self.arm}.{kind} to "
-            f"{len(rows)} or lower mix.heldout_pairs, or {_MORE[kind]}; mix.take_fewer = true takes what there is"
+            f"{parted.there[kind]} ({len(rows)} are left to train on): {lower}lower mix.heldout_pairs, or {_MORE[kind]}"
         )
 
     def _ordered(

@@ -18,9 +18,9 @@ from limbeck.api.client import ChatClient, ChatRequest
 from limbeck.api.workers import run_workers
 from limbeck.console import meter
 from limbeck.errors import ModelError, TeacherError
-from limbeck.lm.chat import Chat, chat_of
+from limbeck.lm.chat import Chat
 from limbeck.lm.generate import Sampling
-from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
+from limbeck.lm.load import LanguageModel, load_chat, load_model
 from limbeck.lm.machine import place
 from limbeck.lm.replies import Replies, fitting_prompts
 from limbeck.recipe import Model, Server
@@ -157,8 +157,7 @@ class ServerStudent:
 
     @cached_property
     def _tokens(self) -> Chat | None:
-        name = str(self._folder)
-        return None if self._folder is None else chat_of(load_tokenizer(name), name)
+        return None if self._folder is None else load_chat(str(self._folder))
 
     async def _ask_all(self, wanted: Sequence[_Wanted], sampling: Sampling, take: Take) -> None:
         left = iter(wanted)

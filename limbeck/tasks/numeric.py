@@ -22,7 +22,7 @@ _DECORATION = re.compile(r"[$€£¥₹*`°]|\\[!,;$ ]|\\text\s?\{[^{}]{0,40}\}|
 _BULLET = re.compile(r"\n[ \t]*[-+][ \t]+")  # of a list: no sign of the number behind it
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
 _BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
-_SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|will be|(?P<told>was|were|would be))\b|\s*[:=])")
+_SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|will be|would be|(?P<told>was|were))\b|\s*[:=])")
 _HEADING = re.compile(r"(?i)\W*(?:(?:step|part|method|phase|section|case)\s+\d+\b|\d{1,2}\s?[.):]\W*[a-z])")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
@@ -88,7 +88,8 @@ def final_number(reply: str) -> Number | None:
     tail = reply[-TAIL_CHARS:]
     if (at := reply.rfind(MARK)) >= 0:
         line = reply[at + len(MARK) : at + len(MARK) + STATED_CHARS].strip().split("\n", 1)[0]
-        if not _HEADING.match(line) and (found := result(line)) is not None:
+        is_heading = _HEADING.match(line) and "\n" in reply[at:].strip()
+        if not is_heading and (found := result(line)) is not None:
             return found
     for stated in (_BOXED.findall(_plain(tail)), _behind_the_last(tail)):
         if stated and (found := result(stated[-1])) is not None:
@@ -130,7 +131,8 @@ def _behind_the_last(text: str) -> list[str]:
     behind = text[found[-1].end() :]
     stated = _SENTENCE_END.split(behind[:STATED_CHARS].lstrip(" \t\n:=*"), maxsplit=1)[0]
     opens = not text[: found[-1].start()].strip(" *#\n")
-    if (opens or found[-1]["told"]) and "=" in behind[behind.index(stated) + len(stated) :]:
+    works_on = "=" in behind[behind.index(stated) + len(stated) :]
+    if (opens or found[-1]["told"]) and works_on and _alone(stated) is None:
         return []
     return [stated]
 

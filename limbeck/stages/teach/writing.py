@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
+from limbeck.console import say
 from limbeck.errors import InputError, RecipeError, TeacherError
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
@@ -126,6 +127,8 @@ class _Office:
             case "few_shot":
                 own = self._accepted("random") or self._accepted("zero_shot")
                 pool = self._stream or own[:OWN_EXAMPLES]
+                if not pool:
+                    say("  few-shot: written without examples, for there is no human, random or zero-shot pair to show")
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
                                 templates=self._templates)  # fmt: skip
             case "rolling":
