@@ -94,7 +94,10 @@ def run(
     *,
     plan: Plan = False,
 ) -> None:
-    """Carry a recipe out in runs/NAME (with --set seed=N runs/NAME-seedN); what is fresh is skipped."""
+    """Carry a recipe out; what is fresh is skipped, the rest resumed.
+
+    Without --out in runs/NAME, and with --set seed=N in runs/NAME-seedN.
+    """
     recipe = load_recipe(recipe_path, tuple(overrides or ()))
     # A seed of the command line has a folder of its own: in the recipe's, it would train over what is there.
     seeded = any(override.partition("=")[0].strip() == "seed" for override in overrides or ())

@@ -30,7 +30,9 @@ _INDENTED_LINE = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
 class PromptIdentity(NamedTuple):
-    """What makes a prompt the same prompt: the content of its problem, else its normalised text."""
+    """What makes a prompt the same prompt: its normalised text; of a generator's problem, whose wording says little,
+    its content. A problem that somebody wrote may stand elsewhere as mere text, and is the same prompt there.
+    """
 
     kind: str
     value: str
@@ -75,17 +77,17 @@ def prompt_text(prompt: Sequence[Message]) -> str:
 
 def prompt_identity(row: PromptRow) -> PromptIdentity:
     """Return the identity by which prompts are told apart across kinds, splits and files."""
-    if row.problem is not None:
+    if row.problem is not None and not row.problem.is_worded:
         return PromptIdentity("problem", row.problem.content)
     return PromptIdentity("text", prompt_text(row.prompt))
 
 
 def opening(row: PromptRow) -> PromptIdentity:
-    """Return what a conversation opens with: its problem, else its first user turn.
+    """Return what a conversation opens with: its generator's problem, else its first user turn.
 
     A later place of a dialogue repeats what was said before, so two places of one are the same to whoever learnt one.
     """
-    if row.problem is not None:
+    if row.problem is not None and not row.problem.is_worded:
         return prompt_identity(row)
     return PromptIdentity("opening", next(normalised(turn.content) for turn in row.prompt if turn.role == "user"))
 
@@ -125,7 +127,8 @@ class EvaluationPrompts:
         self.free_text: list[PromptRow] = []
         self.problems: list[PromptRow] = []
         for row in rows:
-            self._texts.add("\n".join(_asked(row)))
+            turns = (*_asked(row), *map(normalised, row.follow_ups))
+            self._texts.update("\n".join(turns[:end]) for end in range(len(_asked(row)), len(turns) + 1))
             if row.problem is not None:
                 self._contents.add(row.problem.content)
                 words = said(row.prompt[-1].content)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from limbeck.api.prices import Price
 from limbeck.lm.shape import Part, Shape
 from limbeck.lm.speed import Speed, part_to_time, share_timed
-from limbeck.planning.asking import Asked
+from limbeck.planning.asking import Asked, over_budget
 from limbeck.planning.lengths import ByCharacters, Lengths, lengths_of
 from limbeck.planning.machine import Machine
 from limbeck.planning.pairs import Texts
@@ -231,10 +231,12 @@ def test_a_price_is_likely_and_at_most_and_a_budget_that_may_not_last_is_named()
     asked = Asked("teach", "openai:m", "pairs", "teach.budget", exact(2), exact(1e6), Range(0, 1e5, 1e6), price,
                   Budget(usd=5))  # fmt: skip
     assert asked.dollars == Range(2, 3, 12)
-    assert "teach.budget.usd = 5 may not be enough in the worst case" in str(asked.over_budget())
+    assert "teach.budget.usd = 5 may not be enough in the worst case" in str(over_budget([asked]))
     tight = Asked(**vars(asked) | {"budget": Budget(tokens=1_000_000)})
-    assert "likely not to be enough" in str(tight.over_budget())
-    assert Asked(**vars(asked) | {"budget": Budget(usd=12)}).over_budget() is None
+    assert "likely not to be enough" in str(over_budget([tight]))
+    enough = Asked(**vars(asked) | {"budget": Budget(usd=12)})
+    assert over_budget([enough]) is None
+    assert "may not be enough" in str(over_budget([enough, enough]))  # kinds share it
 
 
 SHAPE = Shape(10, 100, 1000, 1_200_000, 1_000_000, 40, tied=False, context_tokens=None)

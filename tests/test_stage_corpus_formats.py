@@ -1,11 +1,12 @@
 """Formats: each schema is known by its fields, read to the same thing, and refused by field where it is malformed."""
 
+import re
 from typing import Any
 
 import pytest
 
 from limbeck.errors import InputError
-from limbeck.records import Message
+from limbeck.records import Demonstration, Message, Pair, PromptRow
 from limbeck.stages.corpus.formats import FORMATS, OWN, Example, detect, last_response, read_example
 from limbeck.stages.corpus.turns import UnusableRowError
 from limbeck.tasks.numeric import problem_of, read_answer
@@ -119,6 +120,16 @@ SCHEMAS: list[tuple[str, Values, Example]] = [
     ("prompts", {"prompt": "2+2?"}, Example(QUESTION)),
     ("prompts", {"prompt": [turn("user", "2+2?")]}, Example(QUESTION)),
     ("texts", {"id": 7, "text": "2+2?"}, Example(QUESTION)),
+    (
+        "limbeck's own prompts",
+        {"source": "s", "prompt": [Q], "problem": None, "follow_ups": ["And 3?"], "reference_response": "4"},
+        Example(QUESTION, "4", follow_ups=("And 3?",)),
+    ),
+    (
+        "limbeck's own demonstrations",
+        {"source": "s", "prompt": [Q], "problem": None, "follow_ups": [], "response": "4"},
+        Example(QUESTION, "4"),
+    ),
 ]  # fmt: skip
 
 
@@ -212,3 +223,59 @@ def test_a_conversation_that_ends_with_the_user_is_a_prompt_and_its_last_answer_
     assert last_response(whole) == Example(QUESTION, "4")
     with pytest.raises(UnusableRowError, match="no response"):
         last_response(Example(QUESTION))
+
+
+def test_a_completion_that_is_labelled_bad_is_nothing_to_learn_from() -> None:
+    """TRL's unpaired preferences, as KTO takes them."""
+    good = {"prompt": "2+2?", "completion": "4", "label": True}
+    assert read(good) == Example(QUESTION, "4")
+    with pytest.raises(UnusableRowError, match="labelled as a bad completion"):
+        read(good | {"label": False})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
+        {"prompt": "2+2?", "response": "4"},
+        {"conversations": [said("human", "2+2?"), said("gpt", "4")]},
+    ],
+)
+def test_a_system_turn_in_a_column_of_its_own_opens_the_prompt(row: Values) -> None:
+    found = read(row | {"system": "Be brief."})
+    assert found.prompt == conversation(("system", "Be brief."), ("user", "2+2?"))
+    assert read(row | {"system": None}).prompt == read(row | {"system": ""}).prompt == QUESTION
+
+
+@pytest.mark.parametrize("field", ["options", "choices"])
+def test_a_question_with_options_is_no_problem_with_a_number(field: str) -> None:
+    with pytest.raises(InputError, match=f"the field '{field}' beside question and answer is not read"):
+        read({"question": "Which?", field: ["red", "blue"], "answer": "2"})
+    assert read({"question": "2+2?", field: None, "answer": "#### 4"}).problem is not None
+
+
+def test_a_prompt_in_hh_rlhfs_text_is_the_conversation_it_spells() -> None:
+    row = {"prompt": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: 2+2?\n\nAssistant:", "chosen": "4", "rejected": "5"}
+    expected = conversation(("user", "Hi"), ("assistant", "Yes?"), ("user", "2+2?"))
+    assert read(row) == Example(expected, "4", "5")
+
+
+def test_what_limbeck_wrote_comes_back_with_problem_reference_and_later_turns() -> None:
+    problem = problem_of("2+2?", read_answer("#### 4"))
+    named: Any = {"id": "a", "prompt": QUESTION, "source": "s", "problem": problem}
+    test = PromptRow(**named, reference_response="4", follow_ups=("And 3?",))
+    found = read(test.model_dump(mode="json"))
+    assert found == Example(QUESTION, "4", follow_ups=("And 3?",), problem=problem)
+    told = Demonstration(**named, response="It is 4")
+    assert read(told.model_dump(mode="json")) == Example(QUESTION, "It is 4", problem=problem)
+    pair = Pair(**named, chosen="4", rejected="5")
+    assert read(pair.model_dump(mode="json")).problem == problem
+    parquet = pair.model_dump(mode="json") | {"problem": problem and problem.model_dump_json()}
+    assert read(parquet).problem == problem
+    for damaged, words in (({"family": 3}, "problem."), ("{", "should hold a problem as JSON")):
+        with pytest.raises(InputError, match=re.escape(words)):
+            read(pair.model_dump(mode="json") | {"problem": damaged})
+    half = test.model_dump(mode="json")
+    half["problem"]["content"] = "\ud83d"
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        read(half)

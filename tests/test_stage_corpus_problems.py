@@ -1,6 +1,7 @@
 """Word problems out of the user's own files: kept as problems, never trained on and judged by, scored exactly."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from limbeck.recipe.pairs import Screen
 from limbeck.records import Demonstration, Pair, Problem, PromptRow, user_prompt
 from limbeck.screening import HeldOut, Screening
 from limbeck.stages.corpus import run
-from limbeck.store import read_records
-from limbeck.tasks import score
+from limbeck.stages.corpus.assembly import hold_out
+from limbeck.store import read_records, write_records
+from limbeck.tasks import draw_splits, score
 from limbeck.tasks.numeric import problem_of, read_answer
 
 
@@ -88,3 +90,59 @@ def test_a_pair_on_a_held_out_problem_in_nearly_its_words_is_screened_out_as_fre
     )
     assert screening.reason(pair(question.replace("Ann", "Eve"))) is not None
     assert screening.reason(pair("Bo has nine blue boats, sells five of them. How many boats are left?")) is None
+
+
+def test_a_problem_that_stands_elsewhere_as_mere_text_is_the_same_prompt(tmp_path: Path) -> None:
+    """What only the judge may see, or only validation, is not trained on in another format."""
+    asked = [apples(number) for number in range(20, 60)]
+    judged = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "No idea."} for row in asked[:12]]
+    corpus = {
+        "judging": [rows(tmp_path / "judging.jsonl", *judged)],
+        "prompts": [rows(tmp_path / "pool.jsonl", *asked)],
+        "demonstrations": [rows(tmp_path / "sft.jsonl", apples(7), apples(8))],
+        "evaluation": [rows(tmp_path / "test.jsonl", apples(9))],
+    }
+    data: dict[str, Any] = {"corpus": corpus, "evaluate": {"judges": ["local"]}, "arms": {"a": {"zero_shot": 4}}}
+    result = run(Recipe.model_validate({"name": "x"} | data), {}, tmp_path / "out")
+    pool = {row.prompt[0].content for row in read_records(tmp_path / "out" / "pool.jsonl", PromptRow)}
+    assert pool == {row["question"] for row in asked[12:]}
+    assert result.drops["pool: same prompt as a pair set aside for the judge"] == 12
+    told = [Demonstration(id=f"{kind}{n}", prompt=user_prompt(row["question"]), source="s", response="x",
+                          problem=problem_of(row["question"], read_answer(row["answer"])) if kind == "a" else None)
+            for n, row in enumerate(asked[:10]) for kind in "ab"]  # fmt: skip
+    parts = hold_out(told, 0.3, random.Random(1))
+    assert not {row.prompt for row in parts.train} & {row.prompt for row in parts.validation}
+    assert parts.shared
+
+
+def test_what_an_earlier_run_held_for_its_problems_is_one_in_the_next_run_too(tmp_path: Path) -> None:
+    """Problems of a generator are told apart by content, and their files keep it."""
+    drawn = draw_splits({"test": 3, "pool": 3}, ("leg_counting",), seed=1)
+    write_records(tmp_path / "prompts.jsonl", [*drawn["test"], *drawn["pool"]])
+    held_out = EvaluationPrompts(drawn["test"])
+    corpus = {
+        "prompts": [{"path": str(tmp_path / "prompts.jsonl")}],
+        "demonstrations": [rows(tmp_path / "sft.jsonl", apples(7), apples(8))],
+        "evaluation": [rows(tmp_path / "test.jsonl", apples(9))],
+    }
+    run(recipe(corpus=corpus, mine={"judge": "verifier"}), {}, tmp_path / "out")
+    pool = read_records(tmp_path / "out" / "pool.jsonl", PromptRow)
+    assert len(pool) == 6
+    assert sum(held_out.overlap(row) is not None for row in pool) == 3
+    assert {row.problem.content for row in pool if row.problem} == {
+        row.problem.content for split in drawn.values() for row in split if row.problem
+    }
+    assert all(row.reference_response for row in pool)
+
+
+def test_the_answer_to_a_later_turn_that_is_judged_is_not_trained_on(tmp_path: Path) -> None:
+    turns = {"prompt_id": 1, "turns": ["Name a city.", "And its river?"]}
+    said = ["Name a city.", "Rome.", "And its river?", "The Tiber."]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, said, strict=True)]
+    (tmp_path / "sft.json").write_text(json.dumps([{"messages": messages}, {"messages": messages[2:]}]))
+    (tmp_path / "test.json").write_text(json.dumps([turns]))
+    corpus = {"demonstrations": [{"path": str(tmp_path / "sft.json")}],
+              "evaluation": [{"path": str(tmp_path / "test.json")}]}  # fmt: skip
+    data = {"name": "x", "corpus": corpus, "evaluate": {"judges": ["nemotron"]}}
+    result = run(Recipe.model_validate(data), {}, tmp_path / "out")
+    assert result.drops == {"demonstrations: overlap with evaluation: same prompt": 1}

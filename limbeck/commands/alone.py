@@ -108,6 +108,7 @@ def _made_here(path: Path) -> bool:
 
 def is_record_file(path: Path, kind: type[Record]) -> bool:
     """Whether the first line of a JSON Lines file is one of limbeck's own records of `kind`."""
+    path = path.expanduser()
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, first = next(read_json_lines(path), (0, {}))

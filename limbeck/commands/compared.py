@@ -111,7 +111,10 @@ def _value(line: Mapping[str, Any], field: str, where: str) -> float | None:
     if not right or field not in line:
         kind = "a number, or null where unscored" if field == "score" else "true, false, or null where unscored"
         raise InputError(f"{where}: {field} should be {kind}, found {value!r}")
-    return None if value is None else float(value)
+    try:
+        return None if value is None else float(value)
+    except OverflowError as error:
+        raise InputError(f"{where}: {field} should be a finite number, found one that is too large") from error
 
 
 def paired_sides(baseline: Side, candidate: Side, judge: str) -> PairedRows:

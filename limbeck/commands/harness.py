@@ -82,7 +82,7 @@ def _task_name(word: str) -> str:
     path = Path(word).expanduser()
     if not path.is_file():
         raise InputError(f"--harness: {word} does not exist")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         key, colon, value = line.partition(":")
         if key == "task" and colon:
             return value.strip().strip("'\"")

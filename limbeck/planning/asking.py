@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from limbeck.api.client import BYTES_A_TOKEN
 from limbeck.api.costs import Terms, budget_of
@@ -15,11 +16,11 @@ from limbeck.api.prices import NANO, Price
 from limbeck.judges.nemotron import REPLY_TOKENS
 from limbeck.planning.lengths import ASSUMED_PROMPT, ASSUMED_RESPONSE
 from limbeck.planning.pairs import Texts
-from limbeck.planning.ranges import Range, exact
+from limbeck.planning.ranges import Range, exact, total
 from limbeck.planning.tables import Tables
 from limbeck.planning.work import Works
 from limbeck.recipe import Recipe
-from limbeck.recipe.pairs import Arm, Budget, Endpoint, PairKind
+from limbeck.recipe.pairs import Arm, Budget, Endpoint, MadeKind, PairKind
 from limbeck.records import Pair, PromptRow, Record, WeakPrompt, user_prompt
 from limbeck.store import write_records
 
@@ -66,22 +67,28 @@ class Asked:
         )
         return Range(low, likely, high)
 
-    def over_budget(self) -> str | None:
-        """What to say where the budget may not last; None where it does."""
-        limits = {"usd": (self.dollars, self.budget.usd), "tokens": (self.tokens, self.budget.tokens)}
-        for unit, (needed, limit) in limits.items():
-            if needed is None or limit is None or needed.high <= limit:
-                continue
-            said = f"{self.field}.{unit} = {limit:,g}" if unit == "usd" else f"{self.field}.{unit} = {limit:_}"
-            when = "is likely not to be enough" if needed.likely > limit else "may not be enough in the worst case"
-            return f"{said} {when}; a run that uses it up stops, keeps what was answered, and goes on with more"
-        return None
+
+def over_budget(asked: Sequence[Asked]) -> str | None:
+    """What to say where a budget that all of these share may not last; None where it does."""
+    field, budget = asked[0].field, asked[0].budget
+    dollars = [one.dollars for one in asked if one.dollars is not None]
+    limits = {
+        "usd": (total(dollars) if dollars else None, budget.usd),
+        "tokens": (total(one.tokens for one in asked), budget.tokens),
+    }
+    for unit, (needed, limit) in limits.items():
+        if needed is None or limit is None or needed.high <= limit:
+            continue
+        said = f"{field}.{unit} = {limit:,g}" if unit == "usd" else f"{field}.{unit} = {limit:_}"
+        when = "is likely not to be enough" if needed.likely > limit else "may not be enough in the worst case"
+        return f"{said} {when}; a run that uses it up stops, keeps what was answered, and goes on with more"
+    return None
 
 
 def teacher_requests(recipe: Recipe, tables: Tables, texts: Texts) -> list[Asked]:
     """What the teacher (and the weaker one of contrast pairs) is asked, kind by kind."""
     teach = recipe.teach
-    found = []
+    found = _of_the_weaker(recipe, texts)
     for kind in recipe.pair_kinds():
         if kind not in _WRITTEN or kind == "human" or teach.teacher == "worked":
             continue
@@ -99,6 +106,20 @@ def teacher_requests(recipe: Recipe, tables: Tables, texts: Texts) -> list[Asked
                   number * written, price, teach.budget)
         )  # fmt: skip
     return found
+
+
+def _of_the_weaker(recipe: Recipe, texts: Texts) -> list[Asked]:
+    """What the weaker model of contrast pairs is asked: an answer for every candidate."""
+    teach, model = recipe.teach, recipe.teach.contrast_with
+    if model is None or not model.startswith("openai:") or "contrast" not in recipe.pair_kinds():
+        return []
+    accept = recipe.accept("contrast")
+    number = Range(accept, accept, recipe.max_candidates("contrast"))
+    reply = texts.teacher("contrast")
+    written = Range(reply.low, reply.likely, teach.max_tokens).capped(teach.max_tokens)
+    price = _price(model, teach.contrast_endpoint or teach.endpoint, recipe, batch=teach.batch)
+    return [Asked("teach", model, "contrast pairs", "teach.budget", number, number * texts.prompt("contrast"),
+                  number * written, price, teach.budget)]  # fmt: skip
 
 
 def _price(model: str, endpoint: Endpoint, recipe: Recipe, *, batch: bool = False) -> Price | None:
@@ -137,7 +158,10 @@ def _rehearsed(recipe: Recipe, kind: PairKind, tables: Tables) -> _Each:
     number = sum(one.number for one in asked)
     tokens = sum(one.prompt_bytes for one in asked) / BYTES_A_TOKEN / max(number, 1)
     read = bool(tables["pool"].samples or tables["human"].samples)
-    return _Each(number / _REHEARSED, exact(tokens) * (Range(0.8, 1, 1.3) if read else Range(0.4, 1, 3)))
+    # Where the judge learns from the teacher's pairs, more are written than the arm asks for.
+    return _Each(
+        number / few.accept(cast(MadeKind, kind)), exact(tokens) * (Range(0.8, 1, 1.3) if read else Range(0.4, 1, 3))
+    )
 
 
 def _stand_ins(tables: Tables, folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from limbeck.console import say
 from limbeck.disk import Room, room_for
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import folder_here
-from limbeck.planning.asking import Asked, judge_requests, teacher_requests
+from limbeck.planning.asking import Asked, judge_requests, over_budget, teacher_requests
 from limbeck.planning.lengths import ByCharacters, Counter, Lengths, lengths_of
 from limbeck.planning.machine import Machine, Memory, machine_for
 from limbeck.planning.ranges import Range, total
@@ -248,5 +248,6 @@ def _asked(recipe: Recipe, tables: Tables, works: Works, due: Sequence[Planned],
         found += judge_requests(recipe, works, stages)
     except LimbeckError as error:
         notes.append(f"what is asked elsewhere is not reckoned: {error}")
-    notes += [said for one in found if (said := one.over_budget())]
+    by_field = {one.field: [each for each in found if each.field == one.field] for one in found}
+    notes += [said for sharing in by_field.values() if (said := over_budget(sharing))]
     return tuple(found)

@@ -13,6 +13,7 @@ from limbeck.planning.assembly import Further, Plan, Planned, known_seconds
 from limbeck.planning.machine import Machine, Memory
 from limbeck.planning.ranges import Range, total
 from limbeck.recipe.pairs import Budget
+from limbeck.untrusted import visible
 
 if TYPE_CHECKING:
     from limbeck.lm.speed import Speed
@@ -188,7 +189,7 @@ def _requests(asked: Iterable[Asked]) -> Table:
         table.add_column(column, justify="right", overflow="fold")
     for one in asked:
         cells = map(amount, (one.requests, one.tokens_in, one.tokens_out))
-        table.add_row(escape(f"{one.who}, {one.what}"), *cells, dollars(one.dollars))
+        table.add_row(escape(visible(f"{one.who}, {one.what}")), *cells, dollars(one.dollars))
     return table
 
 

@@ -210,7 +210,9 @@ def _worked(row: PromptRow) -> Demonstration:
 
 
 def _prompt_of_pair(pair: Pair) -> PromptRow:
-    return PromptRow(id=pair.id, prompt=pair.prompt, source="preferences", reference_response=pair.chosen)
+    return PromptRow(
+        id=pair.id, prompt=pair.prompt, source="preferences", problem=pair.problem, reference_response=pair.chosen
+    )
 
 
 def shuffled(rows: Iterable[Record], seed: int, name: str) -> list[Record]:

@@ -9,7 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 from limbeck.errors import InputError
 from limbeck.records import Message, Problem, user_prompt
-from limbeck.stages.corpus.turns import UnusableRowError, check_prompt, hh_messages, message, messages, text
+from limbeck.stages.corpus.problems import problem_in
+from limbeck.stages.corpus.turns import (
+    HH_ASSISTANT,
+    HH_HUMAN,
+    UnusableRowError,
+    check_prompt,
+    hh_messages,
+    message,
+    messages,
+    text,
+)
 from limbeck.tasks import numeric
 
 Values = Mapping[str, Any]
@@ -68,6 +78,7 @@ def read_example(form: Format, values: Values, needed: Gives = "pairs") -> Examp
         example = form.read(values)
     except KeyError as error:
         raise InputError(f"the field {error} is missing") from error
+    example = _with_system(example, values)
     check_prompt(example.prompt)
     if needed != "pairs":
         example = example._replace(rejected=None)
@@ -79,6 +90,14 @@ def read_example(form: Format, values: Values, needed: Gives = "pairs") -> Examp
     if example.rejected is not None and (example.response or "").strip() == example.rejected.strip():
         raise UnusableRowError("chosen equals rejected")
     return example
+
+
+def _with_system(example: Example, values: Values) -> Example:
+    """The system turn that stands in a column of its own belongs before the prompt."""
+    if not values.get("system") or not example.prompt or example.prompt[0].role == "system":
+        return example
+    opened = (Message(role="system", content=text(values, "system")), *example.prompt)
+    return example._replace(prompt=opened)
 
 
 def last_response(example: Example) -> Example:
@@ -112,7 +131,12 @@ def _pair(chosen: Sequence[Message], rejected: Sequence[Message]) -> Example:
 
 
 def _prompt(row: Values, field: str = "prompt") -> tuple[Message, ...]:
-    return user_prompt(text(row, field)) if isinstance(row[field], str) else messages(row, field)
+    if not isinstance(row[field], str):
+        return messages(row, field)
+    said = text(row, field)
+    if said.startswith(HH_HUMAN):  # HH-RLHF's text, up to where the assistant is to speak
+        return hh_messages({field: said.rstrip().removesuffix(HH_ASSISTANT)}, field)
+    return user_prompt(said)
 
 
 def _continued(row: Values, field: str) -> tuple[Message, ...]:
@@ -138,18 +162,40 @@ def _sharegpt_pair(row: Values) -> Example:
     return _pair((*before, message(row, "chosen")), (*before, message(row, "rejected")))
 
 
+def _completed(row: Values) -> Example:
+    """TRL's unpaired preferences label each completion; one that is labelled bad is nothing to learn from."""
+    if row.get("label") is not None and not row["label"]:
+        raise UnusableRowError("labelled as a bad completion")
+    return _conversation(_continued(row, "completion"))
+
+
+def _own_row(row: Values) -> Example:
+    """A prompt or demonstration that limbeck wrote: its problem, reference and later turns come back with it."""
+    answer = "response" if "response" in row else "reference_response"
+    later = row.get("follow_ups") or ()
+    if not isinstance(later, Sequence) or isinstance(later, str):
+        raise InputError(f"the field 'follow_ups' should hold a list of texts, but holds {type(later).__name__}")
+    return Example(
+        _prompt(row),
+        None if row.get(answer) is None else text(row, answer),
+        follow_ups=tuple(text({"follow_ups": turn}, "follow_ups") for turn in later),
+        problem=problem_in(row),
+    )
+
+
 def _alpaca(row: Values) -> Example:
     extra = text(row, "input") if row.get("input") is not None else ""
     asked = text(row, "instruction")
     prompt = user_prompt(f"{asked}\n\n{extra}" if extra.strip() else asked)
-    if row.get("system"):
-        prompt = (Message(role="system", content=text(row, "system")), *prompt)
     if row.get("history"):
         raise UnusableRowError("Alpaca's field 'history' is not read")
     return Example(prompt, text(row, "output"))
 
 
 def _gsm8k(row: Values) -> Example:
+    if several := next((field for field in ("options", "choices") if row.get(field)), None):
+        raise InputError(f"the field '{several}' beside question and answer is not read: write the options into the "
+                         "question, and the answer in words")  # fmt: skip
     question, answer = text(row, "question"), numeric.read_answer(text(row, "answer"))
     return Example(user_prompt(question), answer.text, problem=numeric.problem_of(question, answer))
 
@@ -169,18 +215,22 @@ def _mt_bench(row: Values) -> Example:
 OWN = "limbeck's own pairs"  # their provenance is read too (own.py)
 # In the order of detection: a format whose fields include another's comes before it.
 FORMATS: tuple[Format, ...] = (
-    Format(OWN, ("source", "prompt", "chosen", "rejected", "request_key", "mined_from"), "pairs", _prompt_and_pair),
+    Format(
+        OWN,
+        ("source", "prompt", "chosen", "rejected", "request_key", "mined_from"),
+        "pairs",
+        lambda row: _prompt_and_pair(row)._replace(problem=problem_in(row)),
+    ),
+    Format(
+        "limbeck's own demonstrations", ("source", "prompt", "problem", "follow_ups", "response"), "responses", _own_row
+    ),
+    Format("limbeck's own prompts", ("source", "prompt", "problem", "follow_ups"), "prompts", _own_row),
     Format("ShareGPT preference", ("conversations", "chosen", "rejected"), "pairs", _sharegpt_pair),
     Format("ShareGPT", ("conversations",), "responses", lambda row: _conversation(messages(row, "conversations"))),
     Format("preference", ("prompt", "chosen", "rejected"), "pairs", _prompt_and_pair),
     Format("preference, implicit prompt", ("chosen", "rejected"), "pairs", _implicit_prompt),
     Format("messages", ("messages",), "responses", lambda row: _conversation(messages(row, "messages"))),
-    Format(
-        "prompt and completion",
-        ("prompt", "completion"),
-        "responses",
-        lambda row: _conversation(_continued(row, "completion")),
-    ),
+    Format("prompt and completion", ("prompt", "completion"), "responses", _completed),
     Format("Alpaca", ("instruction", "output"), "responses", _alpaca),
     Format("GSM8K", ("question", "answer"), "responses", _gsm8k),
     Format("MT-bench", ("turns",), "prompts", _mt_bench),

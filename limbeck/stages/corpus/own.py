@@ -4,7 +4,6 @@ Its id does not: rows are named by their place, as those of any source, since th
 names other rows by their ids (`placed_after`) means nothing any more.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from limbeck.errors import InputError
 from limbeck.records import Pair
 from limbeck.stages.corpus.formats import Example
+from limbeck.stages.corpus.problems import problem_in, storable
 from limbeck.store import first_problem
 
 _AS_IT_IS = ("source", "teacher", "template", "request_key", "mined_from", "reference_response")
@@ -26,24 +26,14 @@ def own_pair(id_: str, values: Mapping[str, Any], example: Example) -> Pair:
         InputError: a field is not what limbeck writes there; the message names it, but neither file nor row.
     """
     known: dict[str, Any] = {name: values.get(name) for name in _AS_IT_IS}
-    known["problem"] = _problem(values.get("problem"))
+    known["problem"] = problem_in(values)
     known["scores"] = _scores(values.get("scores"))
     known["swapped"] = False if values.get("swapped") is None else values["swapped"]
     said = {"prompt": example.prompt, "chosen": example.response, "rejected": example.rejected}
     try:
-        return Pair.model_validate({"id": id_, **known, **said})
+        return storable(Pair.model_validate({"id": id_, **known, **said}))
     except ValidationError as error:
         raise InputError(first_problem(error)) from error
-
-
-def _problem(value: object) -> object:
-    """A problem is an object in JSON Lines and a text of JSON in parquet, where its metadata have no schema."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise InputError("the field 'problem' should hold a problem as JSON") from error
 
 
 def _scores(value: object) -> object:
