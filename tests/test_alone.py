@@ -242,13 +242,18 @@ def test_a_torn_line_in_the_users_pairs_is_named(base: Path, tmp_path: Path) -> 
     assert complaint.startswith(f"{path}, row 2: not valid JSON")
 
 
-def test_prompts_that_no_verifier_can_judge_are_refused_in_a_sentence(base: Path, mined: Path, tmp_path: Path) -> None:
-    """Records that hold more than a prompt are read as anyone's file: their prompts count, and nothing else."""
-    weak = [row.model_dump() for row in read_records(mined / "weak.jsonl", WeakPrompt)]
-    for name, rows in (("weak", weak), ("trl", TRL)):
-        path = write_lines(tmp_path / f"{name}.jsonl", rows)
-        refused = limbeck("mine", "--model", base, "--prompts", path, "--out", tmp_path / name, *settings(*SMALL))
-        assert refused.complaint.startswith("no prompt of the pool is a built-in problem or has a number")
+def test_prompts_that_no_verifier_can_judge_are_refused_in_a_sentence(base: Path, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "trl.jsonl", TRL)
+    refused = limbeck("mine", "--model", base, "--prompts", path, "--out", tmp_path / "trl", *settings(*SMALL))
+    assert refused.complaint.startswith("no prompt of the pool is a built-in problem or has a number")
+
+
+def test_what_was_mined_can_be_mined_again_with_its_problems(base: Path, mined: Path, tmp_path: Path) -> None:
+    again = printed(small("mine", "mine.max_new_tokens=4", "--model", base, "--prompts", mined / "weak.jsonl",
+                          "--out", tmp_path / "again"))  # fmt: skip
+    weak = read_records(mined / "weak.jsonl", WeakPrompt)
+    assert [row.problem for row in read_records(again / "weak.jsonl", WeakPrompt) if row.problem]
+    assert manifest(again).result.counts_in["pool"] == len(weak)
 
 
 def test_another_model_in_a_folder_that_a_stage_alone_reads_makes_its_result_stale(
