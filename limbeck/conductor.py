@@ -11,7 +11,7 @@ from typing import Literal
 from limbeck import rounds
 from limbeck.console import clock, say
 from limbeck.disk import refuse_if_full, warn_if_short
-from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError
+from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError, TooFewPairsError
 from limbeck.judges import preflight
 from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
@@ -132,6 +132,8 @@ def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Sto
                 run_unit(unit, own, folder, f"{ROUNDS}/{number}/")
             except NothingFailsError as end:
                 return _ended("nothing_fails", end)
+            except TooFewPairsError as end:
+                return _ended("too_few", end)
             except BudgetError as end:
                 if unit.step != "teach":  # a judge's: replies would be left unjudged, and that is no end of rounds
                     raise

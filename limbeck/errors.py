@@ -3,6 +3,7 @@
 LimbeckError                 exit code 2, shown as one sentence, never as a traceback
 ├── RecipeError              the recipe: unknown key, wrong type, value out of range, impossible combination
 ├── InputError               a user's file or data set: missing, malformed, empty, wrong schema
+│   ├── TooFewPairsError     an arm asks for more pairs of a kind than there are
 │   └── NothingFailsError    mining: the student fails none of the prompts, so that there is nothing to learn from
 ├── ModelError               a model folder or hub id: missing, no chat template, unsupported attention, bad hash
 ├── RunFolderError           a run folder that belongs to another recipe, is in use, or is damaged
@@ -26,6 +27,10 @@ class RecipeError(LimbeckError):
 
 class InputError(LimbeckError):
     """A file or data set of the user's cannot be used as it is."""
+
+
+class TooFewPairsError(InputError):
+    """There are fewer pairs of a kind than an arm asks for, or none at all."""
 
 
 class NothingFailsError(InputError):

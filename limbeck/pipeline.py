@@ -76,6 +76,8 @@ def check(recipe: Recipe) -> None:
     if mines:
         _check_teachers(recipe)
     check_judging(recipe)
+    if mines:
+        _check_enough(recipe)
     for name in {*recipe.judged_by(), *((mined_by,) if mined_by else ())}:
         check_judge(name, recipe)
 
@@ -146,8 +148,42 @@ def _check_branching(recipe: Recipe) -> None:
         )
 
 
+def _check_enough(recipe: Recipe) -> None:
+    """See that there may be as many pairs as arms ask for, each on a prompt of its own, as far as that is known before
+    anything runs.
+    """
+    tasks, held, worked = recipe.corpus.tasks, recipe.mix.heldout_pairs, recipe.teach.teacher == "worked"
+    own = bool(recipe.corpus.prompts or recipe.corpus.preferences)
+    for kind, number in recipe.pair_kinds().items():
+        drawn = "fresh" if kind in {"few_shot", "rolling"} else "pool"
+        bounded = worked if drawn == "fresh" else not own
+        there = getattr(tasks, drawn) if tasks else 0
+        if kind != "human" and bounded and not recipe.mix.take_fewer and number + held > there:
+            raise RecipeError(
+                f"an arm asks for {number:,} {kind} pairs and {held} are held out (mix.heldout_pairs), each on a "
+                f"prompt of its own, and corpus.tasks.{drawn} is {there:,}: raise it, ask for fewer, or set "
+                "mix.take_fewer = true"
+            )
+
+
+def _check_worked(recipe: Recipe) -> None:
+    """See that the embedded teacher knows an answer to some of the prompts."""
+    from limbeck.stages.corpus.peek import may_hold_problems
+
+    corpus = recipe.corpus
+    written = {"random", "zero_shot"} & recipe.pair_kinds().keys()
+    if recipe.teach.teacher != "worked" or corpus.tasks or not written:
+        return
+    if not may_hold_problems(corpus.prompts or corpus.preferences):
+        raise RecipeError(
+            f"teach.teacher is 'worked', which knows the solutions of problems alone, an arm asks for {min(written)} "
+            'pairs, and no prompt is a problem: name a teacher, "openai:MODEL" or "local:MODEL"'
+        )
+
+
 def _check_teachers(recipe: Recipe) -> None:
     check_kinds(recipe)
+    _check_worked(recipe)
     _check_own(recipe)
     teacher_for(recipe).check()
     weaker = contrast_teacher_for(recipe)

@@ -14,7 +14,7 @@ from limbeck.round_folders import ROUNDS, round_folder
 from limbeck.store import read_record
 
 FILE = "rounds.json"
-WITHOUT_VERDICT: frozenset[Stopped] = frozenset({"budget", "nothing_fails"})
+WITHOUT_VERDICT: frozenset[Stopped] = frozenset({"budget", "nothing_fails", "too_few"})
 _MOST_SEED = 2**31
 
 
@@ -42,7 +42,7 @@ def round_recipe(recipe: Recipe, number: int) -> Recipe:
     data["seed"] = seeds.derive(recipe.seed, "round", number) % _MOST_SEED
     data["arms"] = {arm: data["arms"][arm]}
     data["servers"] = {}
-    data["rounds"] = {"number": number, "arm": arm}
+    data["rounds"] = {"number": number, "arm": arm, "first_seed": recipe.seed}
     for setting in ("accept", "max_candidates"):
         quotas = data["teach"].get(setting, {})
         data["teach"][setting] = {kind: count for kind, count in quotas.items() if kind in kinds}

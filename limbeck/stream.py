@@ -11,11 +11,17 @@ from math import floor
 from typing import TypeVar
 
 from limbeck.likeness import prompt_identity
+from limbeck.recipe import Recipe
 from limbeck.records import PromptRow
 from limbeck.seeds import derive
 
 Row = TypeVar("Row", bound=PromptRow)
 _HALF = Fraction(1, 2)
+
+
+def stream_seed(recipe: Recipe) -> int:
+    """The seed that orders pairs: in every round the run's own, so that what one held out no other trains on."""
+    return recipe.seed if recipe.rounds.first_seed is None else recipe.rounds.first_seed
 
 
 def stream_order(rows: Sequence[Row], seed: int) -> list[Row]:

@@ -1,5 +1,6 @@
 """Who mines, by which rule, and whose pairs train a judge: what a recipe leaves out is chosen by what there is."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,9 +116,44 @@ def test_pairs_of_right_replies_are_refused_where_nobody_says_what_is_right(kind
 
 
 def test_divergence_pairs_that_could_never_be_made_are_refused_before_anything_runs() -> None:
-    served = recipe(TASKS, arm={"divergence": 4}, servers={"sft": {"base_url": "http://x/v1", "model": "m"}})
+    pool = {"tasks": {"pool": 100}}
+    served = recipe(pool, arm={"divergence": 4}, servers={"sft": {"base_url": "http://x/v1", "model": "m"}})
     with pytest.raises(RecipeError, match=r"servers\.sft: divergence pairs need the built-in engine"):
         pipeline.check(served)
     with pytest.raises(RecipeError, match=r"branch\.max_new_tokens is 200, and a failing reply may have 1,024 tokens"):
-        pipeline.check(recipe(TASKS, arm={"divergence": 4}, mine={"max_new_tokens": 1024}))
-    pipeline.check(recipe(TASKS, arm={"divergence": 4}, mine={"max_new_tokens": 200}))
+        pipeline.check(recipe({"tasks": {"pool": 100}}, arm={"divergence": 4}, mine={"max_new_tokens": 1024}))
+    pipeline.check(recipe({"tasks": {"pool": 100}}, arm={"divergence": 4}, mine={"max_new_tokens": 200}))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (recipe({"tasks": {"pool": 600}}, arm={"reference": 600}), r"600 reference pairs and 24 .*pool is 600"),
+        (recipe({"tasks": {"fresh": 400}}, arm={"few_shot": 400}), r"400 few_shot pairs .*fresh is 400"),
+        (recipe(OWN, JUDGING, PROMPTS, arm={"zero_shot": 40}), "'worked', which knows the solutions of problems alone"),
+    ],
+)  # fmt: skip
+def test_arms_that_can_never_be_filled_are_refused_before_anything_runs(
+    found: Recipe, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Who?"}\n')
+    with pytest.raises(RecipeError, match=words):
+        pipeline.check(found)
+
+
+def test_arms_that_may_be_filled_are_not_refused() -> None:
+    for may in (
+        recipe({"tasks": {"pool": 624}}, arm={"reference": 600}),
+        recipe({"tasks": {"pool": 600}}, arm={"reference": 600}, mix={"take_fewer": True}),
+        recipe({"tasks": {"pool": 600}}, PROMPTS, arm={"reference": 600}),  # prompts of the user's are mined too
+        recipe({"tasks": {"fresh": 424}}, arm={"few_shot": 400}),
+    ):
+        pipeline.check(may)
+
+
+def test_an_order_among_pairs_is_refused_where_an_sft_arm_has_nothing_to_mix_them_with() -> None:
+    arm: dict[str, Any] = {"zero_shot": 10, "few_shot": 10, "trains": "sft", "mixing": "interleave"}
+    with pytest.raises(ValidationError, match="mixing 'interleave' needs human pairs, or random ones"):
+        recipe(TASKS, arm={**arm, "starts_from": "sft"})
+    recipe(TASKS, arm=arm)  # from the base they join the demonstrations

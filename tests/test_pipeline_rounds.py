@@ -5,17 +5,22 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from street import limbeck, outputs, process, settings, student, write_tiny_recipe
 
+from limbeck import rounds
 from limbeck.commands.compared import read_run
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import IN_PROGRESS, MANIFEST, read_manifest
+from limbeck.recipe import Recipe
+from limbeck.recipe.file import load_recipe
 from limbeck.records import Pair, PromptRow
 from limbeck.records.rounds import RoundsRecord
 from limbeck.records.verdict import Verdict
 from limbeck.store import digest_path, read_records
+from limbeck.stream import stream_seed
 
 ROUND = ["mine", "teach", "screen", "export", "mix/mixed", "audit", "dpo/mixed", "evaluate/mixed",
          "heldout_pairs/base", "heldout_pairs/sft", "heldout_pairs/mixed", "verdict", "report"]  # fmt: skip
@@ -230,3 +235,28 @@ def test_three_rounds_killed_again_and_again_end_as_rounds_that_never_were(
     assert last.ran == ["rounds", "report"]
     assert left(run) == left(undisturbed)
     assert not list(run.rglob(IN_PROGRESS))
+
+
+def test_every_round_orders_pairs_by_the_runs_own_seed(finished: Path) -> None:
+    first, second = (load_recipe(folder / "recipe.toml") for folder in (finished, finished / "rounds" / "2"))
+    assert first.seed != second.seed
+    assert stream_seed(first) == stream_seed(second) == first.seed
+
+
+def test_a_round_with_too_few_pairs_ends_the_rounds_and_not_the_run(run: Path, recipe: Path) -> None:
+    """The student fails fewer prompts of the second round than its arm asks for."""
+    shutil.rmtree(run / "rounds" / "2")
+    wanted = settings(*ALL, "arms={mixed={on_policy=8}}", "mix.heldout_pairs=1", "rounds.count=2")
+    with patch.object(rounds, "round_recipe", lambda own, number: _scarce(made(own, number))):
+        done = limbeck("run", recipe, "--out", run, *wanted).done()
+    assert "no further round: the arm 'mixed' asks for 8 on_policy pairs" in done.err
+    record = RoundsRecord.model_validate_json((run / "rounds" / "rounds.json").read_text())
+    assert (record.stopped, len(record.rounds)) == ("too_few", 1)
+    assert "there were fewer pairs than the arm asks for" in record.why
+
+
+made = rounds.round_recipe
+
+
+def _scarce(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"mine": recipe.mine.model_copy(update={"max_prompts": 6})})

@@ -146,3 +146,18 @@ def test_the_answer_to_a_later_turn_that_is_judged_is_not_trained_on(tmp_path: P
     data = {"name": "x", "corpus": corpus, "evaluate": {"judges": ["nemotron"]}}
     result = run(Recipe.model_validate(data), {}, tmp_path / "out")
     assert result.drops == {"demonstrations: overlap with evaluation: same prompt": 1}
+
+
+def test_what_validates_an_sft_arm_is_in_no_pool_and_no_pair(tmp_path: Path) -> None:
+    asked = [apples(number) for number in range(20, 60)]
+    human = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "No idea."} for row in asked]
+    both = rows(tmp_path / "both.jsonl", *asked)
+    corpus = {"demonstrations": [both], "prompts": [both], "preferences": [rows(tmp_path / "human.jsonl", *human)],
+              "evaluation": [rows(tmp_path / "test.jsonl", apples(9))], "validation_share": 0.1}  # fmt: skip
+    result = run(recipe(corpus=corpus, mine={"judge": "verifier"}), {}, tmp_path / "out")
+    reason = "same prompt as a validation demonstration"
+    assert result.drops == {f"pool: {reason}": 4, f"preferences: {reason}": 4}
+    held = {row.prompt for row in read_records(tmp_path / "out" / "demonstrations_validation.jsonl", Demonstration)}
+    assert len(held) == 4
+    assert not held & {row.prompt for row in read_records(tmp_path / "out" / "pool.jsonl", PromptRow)}
+    assert not held & {row.prompt for row in read_records(tmp_path / "out" / "human.jsonl", Pair)}

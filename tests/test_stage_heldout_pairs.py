@@ -9,7 +9,7 @@ from limbeck.errors import InputError
 from limbeck.lm.items import pair_items
 from limbeck.manifest import StageResult
 from limbeck.recipe import Model, Recipe
-from limbeck.records import Pair, user_prompt
+from limbeck.records import Demonstration, Pair, user_prompt
 from limbeck.records.verdict import PairLogps
 from limbeck.stages import heldout_pairs
 from limbeck.store import read_records, write_records
@@ -85,3 +85,19 @@ def test_a_model_whose_weights_are_elsewhere_is_not_measured_and_that_is_counted
 def test_two_pairs_of_one_id_are_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="heldout_pairs/two: the pair 'a' is another one elsewhere"):
         run(tmp_path, {"one": [pair("a")], "two": [pair("a", chosen="Something else.")]}, base)
+
+
+@pytest.mark.parametrize("trains", ["dpo", "sft"])
+def test_a_prompt_that_an_arm_trained_on_is_no_held_out_one_for_it_and_is_counted(
+    trains: str, base: Path, tmp_path: Path
+) -> None:
+    kept, seen = pair("a"), pair("b", "few_shot")
+    told = Demonstration(id="x", prompt=seen.prompt, source="own", response="Five.")
+    write_records(tmp_path / "train.jsonl", [told if trains == "sft" else seen.model_copy(update={"id": "x"})])
+    write_records(tmp_path / "pairs.jsonl", [kept, seen])
+    inputs = {"model": base, "heldout_pairs/two": tmp_path / "pairs.jsonl", "trained/train": tmp_path / "train.jsonl"}
+    recipe = Recipe.model_validate({"name": "x", "model": CPU, "arms": {"one": {"human": 1, "trains": trains}}})
+    result = heldout_pairs.run(recipe, inputs, tmp_path, "one")
+    assert [row.id for row in scored(tmp_path)] == ["a"]
+    assert result.drops == {"a prompt that this arm trained on, and another holds out": 1}
+    assert (result.counts_in, result.counts_out) == ({"pairs": 2}, {"pairs": 1})

@@ -268,7 +268,7 @@ class Arm(Section):
     def _two_sides(self) -> Self:
         if self.mixing == "uniform":
             return self
-        if self.trains == "dpo" and self.stream_kind is None:
+        if (self.trains == "dpo" or self.starts_from == "sft") and self.stream_kind is None:
             raise ValueError(f"mixing {self.mixing!r} needs human pairs, or random ones in their place, among which "
                              "the others come")  # fmt: skip
         if not set(self.counts()) - {self.stream_kind}:

@@ -33,6 +33,10 @@ class Rounds(Section):
         "interval, by the first judge, holds zero or lies below. That looks at the test set after every round, so "
         "that the last clear gain is a little flattered; `rounds.json` says so. false: all rounds, and no look."
     )  # fmt: skip
+    first_seed: int | None = Field(
+        None, description="The run's own seed, by which every round orders its pairs, so that human ones stay on their "
+        "side: limbeck writes it into the recipe of a round's folder; leave it."
+    )  # fmt: skip
     number: Annotated[int, Field(ge=1, le=MOST_ROUNDS)] = Field(
         1, description="Which round a recipe is of: limbeck writes it into the recipe of a round's folder; leave it."
     )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Literal
 
 from limbeck.records import Estimate, Record
 
-Stopped = Literal["all", "unclear", "worse", "unscored", "budget", "nothing_fails"]
+Stopped = Literal["all", "unclear", "worse", "unscored", "budget", "nothing_fails", "too_few"]
 
 
 class Round(Record):

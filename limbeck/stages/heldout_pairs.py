@@ -1,6 +1,7 @@
 """How likely one model finds both responses of the pairs that no arm trains on (paper step 7: preference replication).
 
-Reads: `model` (a served one may have no weights here), `heldout_pairs/<arm>` (Pair): every DPO arm's validation pairs.
+Reads: `model` (a served one may have no weights here), `heldout_pairs/<arm>` (Pair): every DPO arm's validation pairs;
+of an arm `trained/train` and `trained/first`: what it trained on, whose prompts are left out for it, and counted.
 Writes: `pair_logps.jsonl` (PairLogps), each pair once.
 Start reading at: `run`.
 """
@@ -19,11 +20,13 @@ from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
-from limbeck.records import Pair
+from limbeck.records import Demonstration, Pair
 from limbeck.records.verdict import PairLogps
 from limbeck.store import digest_json, read_records, write_records
 
 PAIRS = "heldout_pairs/"
+TRAINED = "trained/"
+SEEN = "a prompt that this arm trained on, and another holds out"
 _PROMPT_DIGITS = 16  # of a prompt's digest: enough to tell thousands apart
 NO_WEIGHTS = "not measured: the model's weights are not on this machine"
 
@@ -40,18 +43,22 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     pairs = each_once(
         (name, pair) for name, path in inputs.items() if name.startswith(PAIRS) for pair in read_records(path, Pair)
     )
+    kind = Demonstration if model in recipe.arms and recipe.arms[model].trains == "sft" else Pair
+    files = [path for name, path in inputs.items() if name.startswith(TRAINED)]
+    trained = {prompt_identity(row) for path in files for row in read_records(path, kind)}
+    unseen = [pair for pair in pairs if prompt_identity(pair) not in trained]
     if "model" not in inputs:
         write_records(out / "pair_logps.jsonl", [])
         return StageResult(counts_in={"pairs": len(pairs)}, drops={NO_WEIGHTS: len(pairs)} if pairs else {})
     folder = inputs["model"]
-    items = pair_items(load_chat(str(folder)), pairs, recipe.model)
+    items = pair_items(load_chat(str(folder)), unseen, recipe.model)
     scored = _score(recipe, folder, items.items, out, f"held-out pairs, {model}")
     by_id = {pair.id: pair for pair in pairs}
     write_records(out / "pair_logps.jsonl", (_record(by_id[item.id], item, scored) for item in items.items))
     return StageResult(
         counts_in={"pairs": len(pairs)},
         counts_out={"pairs": len(items.items)},
-        drops=items.drops,
+        drops=items.drops | ({SEEN: len(pairs) - len(unseen)} if len(unseen) < len(pairs) else {}),
         tokens={"scored": scored.facts["tokens"]},
         facts=scored.facts,
     )

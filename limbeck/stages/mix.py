@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from limbeck.console import say
-from limbeck.errors import InputError
+from limbeck.errors import InputError, TooFewPairsError
 from limbeck.likeness import PromptIdentity, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
@@ -22,7 +22,7 @@ from limbeck.recipe.pairs import Arm, PairKind
 from limbeck.records import Demonstration, Pair
 from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records
-from limbeck.stream import Row, appended, in_ratio, interleaved, spread, stream_order
+from limbeck.stream import Row, appended, in_ratio, interleaved, spread, stream_order, stream_seed
 
 HELD_OUT = "demonstrations: same prompt as a held-out row"
 ROLLING_STREAM = "rolling_stream"
@@ -104,7 +104,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     written_along = pairs.get(recipe.rolling_stream_kind(), [])
     if not written_along and ROLLING_STREAM in inputs:
         written_along = read_records(inputs[ROLLING_STREAM], Pair)
-    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, recipe.seed, written_along, recipe.mix.take_fewer)
+    mixer = Mixer(arm, settings, recipe.mix.heldout_pairs, stream_seed(recipe), written_along, recipe.mix.take_fewer)
     if settings.trains == "dpo":
         return _write(mixer.mix_pairs(pairs), settings, out, counts_in)
     # An arm that goes on from the SFT model has learnt the demonstrations already.
@@ -239,7 +239,7 @@ class Mixer:
             say(f"  arm {self.arm}: {len(rows)} {kind} pairs instead of {count}: there are no more")
             return list(rows)
         lower = f"lower arms.{self.arm}.{kind} to {len(rows)} (mix.take_fewer = true does), or " if rows else ""
-        raise InputError(
+        raise TooFewPairsError(
             f"the arm {self.arm!r} asks for {count} {kind} pairs and {self.heldout} are held out, but there are only "
             f"{parted.there[kind]} ({len(rows)} are left to train on): {lower}lower mix.heldout_pairs, or {_MORE[kind]}"
         )

@@ -88,10 +88,17 @@ def heldout_pairs_units(recipe: Recipe, base: Path) -> list[Unit]:
     }
     part = part_of(recipe, "model")
     return [
-        Unit(f"heldout_pairs/{name}", {"model": path, **heldout}, part, argument=name)
+        Unit(f"heldout_pairs/{name}", {"model": path, **heldout, **_trained_on(recipe, name)}, part, argument=name)
         for name, path in _models(recipe, base).items()
         if heldout
     ]
+
+
+def _trained_on(recipe: Recipe, name: str) -> dict[str, Path]:
+    """What an arm trained on: another may hold out one of its prompts."""
+    arm = recipe.arms.get(name)
+    files_of = () if arm is None else ("train", "first") if arm.mixing == "sequential" else ("train",)
+    return {f"trained/{file}": Path("mix") / name / f"{file}.jsonl" for file in files_of}
 
 
 def compare_units(recipe: Recipe) -> list[Unit]:

@@ -21,6 +21,7 @@ from limbeck.stages.corpus.reading import Reader
 from limbeck.store import write_records
 from limbeck.tasks import SPLITS, TRAINED, Split, draw_rounds
 
+VALIDATES = "same prompt as a validation demonstration"
 AnyRow = TypeVar("AnyRow", bound=PromptRow)
 
 
@@ -33,15 +34,21 @@ class HeldOut(NamedTuple):
 
 
 class _Shut(NamedTuple):
-    """What no row that is trained on may be: an evaluation prompt, or one of the judges'."""
+    """What no row that is trained on may be: an evaluation prompt, one of the judges', or a validation demonstration's.
+
+    An SFT arm is validated on the latter, so pairs on their prompts would be lost to it, and to no other arm.
+    """
 
     evaluation: EvaluationPrompts
     judges: frozenset[PromptIdentity] = frozenset()
+    validation: frozenset[PromptIdentity] = frozenset()
 
     def reason(self, row: PromptRow) -> str | None:
         """Why a row is left out; None where it is not."""
         found = self.evaluation.overlap(row)
-        return SET_ASIDE if found is None and self.judges and opening(row) in self.judges else found
+        if found is None and self.judges and opening(row) in self.judges:
+            return SET_ASIDE
+        return VALIDATES if found is None and prompt_identity(row) in self.validation else found
 
 
 def run(recipe: Recipe, _inputs: Mapping[str, Path], out: Path) -> StageResult:
@@ -84,6 +91,7 @@ def _tables(recipe: Recipe, reader: Reader) -> dict[str, Sequence[Record]]:
     held_out = held_out._replace(judges=judges.prompts)
     demonstrations = _demonstrations(corpus, seed, tasks, held_out, reader)
     prompts = reader.prompts("prompts", corpus.prompts) if corpus.prompts else map(_prompt_of_pair, judges.human)
+    held_out = held_out._replace(validation=frozenset(map(prompt_identity, demonstrations.validation)))
     pool = _trainable("pool", chain(tasks["pool"], prompts), held_out, reader)
     return {
         "demonstrations": demonstrations.train,
@@ -95,7 +103,7 @@ def _tables(recipe: Recipe, reader: Reader) -> dict[str, Sequence[Record]]:
         "validation": tasks["validation"],
         "test": [*tasks["test"], *own_test],
         "transfer": tasks["transfer"],
-        "human": judges.human,
+        "human": _trainable("preferences", judges.human, held_out, reader),
         **judges.files,
         **_further_rounds(tasks, pool, anew, held_out, reader),
     }
@@ -153,7 +161,7 @@ def _demonstrations(
     own = _trainable(section, reader.demonstrations(section, corpus.demonstrations), held_out, reader)
     parts = hold_out(own, corpus.validation_share, seeds.rng(seed, "corpus", "validation"))
     if parts.shared:
-        reader.drops[f"{section}: same prompt as a validation demonstration"] += parts.shared
+        reader.drops[f"{section}: {VALIDATES}"] += parts.shared
     worked = _trainable(section, map(_worked, tasks["sft"]), held_out, reader)
     return parts._replace(train=[*worked, *parts.train])
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import say
-from limbeck.errors import InputError, RecipeError, TeacherError
+from limbeck.errors import InputError, RecipeError, TeacherError, TooFewPairsError
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
@@ -23,7 +23,7 @@ from limbeck.stages.teach.makers import Contrasted, Diverging, OnPolicy, OnPromp
 from limbeck.stages.teach.spending import store_for, usd_spent, usd_spent_on
 from limbeck.stages.teach.tally import Tally
 from limbeck.store import AnyRecord, read_records, write_records
-from limbeck.stream import stream_order
+from limbeck.stream import stream_order, stream_seed
 from limbeck.teachers import Teacher, check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
 
@@ -126,7 +126,7 @@ class _Office:
                 return OnPrompts(kind, self._desk, rows, seed, self._templates)
             case "few_shot":
                 own = self._accepted("random") or self._accepted("zero_shot")
-                pool = self._stream or own[:OWN_EXAMPLES]
+                pool = self._stream or self._shown(own)[:OWN_EXAMPLES]
                 if not pool:
                     say("  few-shot: written without examples, for there is no human, random or zero-shot pair to show")
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
@@ -161,9 +161,13 @@ class _Office:
         return self._training([one.pair for one in judged if one.reason is None])
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
-        ordered = stream_order(pairs, self._recipe.seed)
-        held_out = {prompt_identity(pair) for pair in ordered[: self._recipe.mix.heldout_pairs]}
-        return [pair for pair in ordered if prompt_identity(pair) not in held_out]
+        return stream_order(self._shown(pairs), stream_seed(self._recipe))
+
+    def _shown(self, pairs: list[Pair]) -> list[Pair]:
+        """Those whose prompts mixing does not hold out: of a kind the first in the order of the stream."""
+        first = stream_order(pairs, stream_seed(self._recipe))[: self._recipe.mix.heldout_pairs]
+        held_out = set(map(prompt_identity, first))
+        return [pair for pair in pairs if prompt_identity(pair) not in held_out]
 
     def _accepted(self, kind: MadeKind) -> list[Pair]:
         return self.made[kind].accepted if kind in self.made else []
@@ -197,7 +201,7 @@ def _check_yield(kind: MadeKind, found: Collected, accept: int, tally: Tally) ->
         raise _unanswered(kind, found, accept, tally)
     if not found.pairs:
         reasons = ", ".join(f"{count} x {why}" for why, count in sorted(tally.drops.get(kind, Counter()).items()))
-        raise InputError(f"not one {kind} pair could be made ({reasons or 'there is nothing to ask about'})")
+        raise TooFewPairsError(f"not one {kind} pair could be made ({reasons or 'there is nothing to ask about'})")
 
 
 def _unanswered(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> TeacherError:
