@@ -169,6 +169,13 @@ def main() -> None:
     except LimbeckError as error:
         say(f"limbeck: {error}", style="red" if console.is_terminal else "")
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read the output has gone
+        raise
+    except (OSError, UnicodeError) as error:  # of a path that was given: too long, behind a file, not to be written
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        say(f"limbeck: {place}{reason}", style="red" if console.is_terminal else "")
+        sys.exit(LimbeckError.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:  # typer turns Ctrl-C into exit code 130, and says nothing
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise

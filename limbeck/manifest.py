@@ -146,14 +146,15 @@ def _prepare(folder: Path, key: str, keep: tuple[str, ...]) -> None:
         _sweep(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.name in keep:
-            continue
+    there = [path for path in folder.iterdir() if path.name not in keep and path != marker]
+    if there and not marker.is_file() and not (folder / MANIFEST).is_file():
+        raise RunFolderError(f"{folder} holds {there[0].name}, which no run wrote there; give --out another folder")
+    write_text(marker, key)  # first, so that what is left of an interrupted clearing is known to be a run's
+    for path in sorted(there, key=lambda path: path.name == MANIFEST):  # last, so that it is not taken for unfinished
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    write_text(marker, key)
 
 
 def _sweep(folder: Path) -> None:

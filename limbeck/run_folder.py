@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from limbeck.errors import RunFolderError
+from limbeck.manifest import MANIFEST
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.file import load_recipe, write_recipe
 from limbeck.store import is_unfinished, read_json, write_json
@@ -55,6 +56,9 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
     """
     known = folder / RECIPE_FILE
     if known.is_file():
+        if not (folder / ".lock").exists() and not any(folder.rglob(MANIFEST)):
+            raise RunFolderError(f"{folder} holds a {RECIPE_FILE} and no run: it may be a recipe of yours, which a run "
+                                 "would write over; give --out another folder")  # fmt: skip
         owner = load_recipe(known).name
         if owner != recipe.name:
             raise RunFolderError(

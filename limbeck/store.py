@@ -60,7 +60,13 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary file path beside `path`; on success it is flushed to disk and renamed to `path`."""
+    """Yield a temporary file path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    Raises:
+        InputError: where something lies at `path` that is no file, such as a device, which would be replaced by one.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file, and would be replaced by one; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
     os.close(handle)
@@ -125,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: not valid JSON") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} is damaged: expected a JSON object")

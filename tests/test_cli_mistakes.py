@@ -216,10 +216,9 @@ def test_what_was_put_right_runs_in_the_same_folder(recipe: Path) -> None:
 def test_an_arm_that_asks_for_more_pairs_than_there_are_is_told_how_many(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     complaint = limbeck("run", recipe, "--out", out, "--set", "arms.random.random=40").complaint
-    assert complaint.startswith("the arm 'random' asks for 40 random pairs and 1 are held out, but there are only ")
-    assert complaint.endswith("or raise corpus.tasks.pool or teach.accept.random")
-    assert litter(out) == []
-    assert not (out / "mix" / "random" / "manifest.json").exists()
+    assert complaint.startswith("an arm asks for 40 random pairs and 1 are held out (mix.heldout_pairs), each on a ")
+    assert "corpus.tasks.pool is 12" in complaint
+    assert not out.exists()  # before anything is trained
 
 
 def test_a_run_without_an_evaluation_prompt_is_refused_before_it_begins(recipe: Path) -> None:
@@ -256,3 +255,53 @@ def test_a_full_disk_is_one_sentence_and_a_larger_one_goes_on(recipe: Path, smal
 def test_no_sentence_holds_the_key(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very secret")
     assert "very" not in refuse(recipe, *settings("teach.teacher=openai:gpt-4o"))
+
+
+def test_a_folder_of_the_users_own_is_never_cleared_nor_written_over(recipe: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "project"
+    (mine / "corpus").mkdir(parents=True)
+    (mine / "corpus" / "rows.jsonl").write_text("{}")
+    (mine / "recipe.toml").write_text(recipe.read_text() + "# a comment of mine\n")
+    complaint = limbeck("run", mine / "recipe.toml", "--out", mine).complaint
+    assert complaint.startswith(f"{mine} holds a recipe.toml and no run: it may be a recipe of yours")
+    assert (mine / "recipe.toml").read_text().endswith("# a comment of mine\n")
+    (mine / "recipe.toml").unlink()
+    (mine / ".lock").touch()
+    limbeck("run", recipe, "--out", tmp_path / "begun", "--until", "corpus").done()
+    (mine / "recipe.toml").write_text((tmp_path / "begun" / "recipe.toml").read_text())
+    complaint = limbeck("run", recipe, "--out", mine).complaint
+    assert complaint == f"{mine / 'corpus'} holds rows.jsonl, which no run wrote there; give --out another folder"
+    assert (mine / "corpus" / "rows.jsonl").read_text() == "{}"
+
+
+def test_an_export_into_the_run_itself_is_refused(recipe: Path, tmp_path: Path) -> None:
+    limbeck("run", recipe, "--out", tmp_path / "run", "--until", "corpus").done()
+    before = (tmp_path / "run" / "recipe.toml").read_bytes()
+    complaint = limbeck("export", tmp_path / "run", "--out", tmp_path / "run", "--set", "seed=9").complaint
+    assert "is the run itself" in complaint
+    assert (tmp_path / "run" / "recipe.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["version https://git-lfs.github.com/spec/v1\n", ""])
+def test_damaged_weights_of_any_kind_are_one_sentence(recipe: Path, tmp_path: Path, damage: str) -> None:
+    broken = student(tmp_path / "broken")
+    (broken / "model.safetensors").write_text(damage)
+    words = ("--set", f"model.student={broken}", "--out", tmp_path / "run")
+    assert f"the model {broken} cannot be loaded: " in limbeck("run", recipe, *words).complaint
+    (broken / "config.json").write_text("[]")
+    assert f"the model {broken} cannot be loaded: " in limbeck("run", recipe, *words).complaint
+
+
+def test_a_path_that_cannot_be_is_one_sentence(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words in (("init", tmp_path / "file" / "r.toml"), ("inspect", "x" * 300), ("status", tmp_path / ("y" * 300))):
+        assert limbeck(*words).complaint
+    plan = limbeck("run", recipe, "--plan", "--set", 'model.student="my models/foo bar"', "--out", tmp_path / "run")
+    assert "is not on this machine" in plan.done().out
+    complaint = limbeck("run", recipe, "--set", "teach.endpoint.base_url=''", "--out", tmp_path / "run").complaint
+    assert "teach.endpoint.base_url: an address must not be empty" in complaint
+    bom = tmp_path / "bom.toml"
+    bom.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())
+    assert limbeck("run", bom, "--out", tmp_path / "bom", "--until", "corpus").done().ran == ["corpus"]
+    bom.write_text("name = 'x'\nseed = " + "9" * 5000)
+    assert "not valid TOML" in limbeck("run", bom, "--out", tmp_path / "z").complaint

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from limbeck.errors import InputError, RunFolderError
-from limbeck.manifest import IN_PROGRESS, MANIFEST, Manifest, StageResult, carry_out, read_manifest, unit_key, why_stale
+from limbeck.manifest import (
+    IN_PROGRESS,
+    MANIFEST,
+    Manifest,
+    StageResult,
+    _prepare,
+    carry_out,
+    read_manifest,
+    unit_key,
+    why_stale,
+)
 from limbeck.store import atomic_folder, digest_path, write_text
 
 
@@ -174,3 +184,30 @@ def test_a_damaged_manifest_says_what_to_delete(stage: Stage) -> None:
         (stage.folder / MANIFEST).write_bytes(damage)
         with pytest.raises(RunFolderError, match=r"manifest\.json is damaged .*; delete the folder .* and run again"):
             stage.why_stale()
+
+
+def test_a_clearing_that_was_interrupted_is_taken_up_and_is_no_work_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "unit"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl", MANIFEST):
+        (folder / name).write_text("old")
+    unlink, seen = Path.unlink, list[str]()
+
+    def dies(path: Path, **words: bool) -> None:
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        seen.append(path.name)
+        unlink(path, **words)
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(Path, "unlink", dies)
+        _prepare(folder, "key", ())
+    assert (folder / MANIFEST).exists()
+    _prepare(folder, "key", ())
+    assert [path.name for path in folder.iterdir()] == [IN_PROGRESS]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.txt").write_text("x")
+    with pytest.raises(RunFolderError, match=r"holds mine\.txt, which no run wrote there"):
+        _prepare(tmp_path / "own", "key", ())

@@ -226,3 +226,10 @@ def test_a_json_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest_json(replies(1)[0]) == digest_json(replies(1)[0].model_dump())
     with pytest.raises(TypeError, match="object has no canonical JSON form"):
         digest_json({"a": object()})
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file, and would be replaced by one"):
+        write_text(tmp_path / "pipe", "x")
+    assert not (tmp_path / "pipe").is_file()

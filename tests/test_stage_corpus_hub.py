@@ -108,7 +108,10 @@ def test_pairs_that_are_none_are_counted_and_their_prompts_are_still_asked(tmp_p
 
 def test_a_system_turn_of_smoltalk_opens_the_prompt_and_the_last_turn_is_learnt(tmp_path: Path) -> None:
     write_hub_folders(tmp_path)
-    run(recipe(str(tmp_path / "smoltalk"), str(tmp_path / "ultrafeedback_binarized")), {}, tmp_path / "out")
+    given = recipe(str(tmp_path / "smoltalk"), str(tmp_path / "ultrafeedback_binarized"))
+    talk = given.corpus.demonstrations[0].model_copy(update={"limit": None})  # a sample of rows depends on their place
+    corpus = given.corpus.model_copy(update={"demonstrations": (talk,), "validation_share": 0.0})
+    run(given.model_copy(update={"corpus": corpus}), {}, tmp_path / "out")
     rows = read_records(tmp_path / "out" / "demonstrations.jsonl", Demonstration)
     assert {row.prompt[0].role for row in rows} == {"system", "user"}
     assert {len(row.prompt) for row in rows} == {1, 2, 3, 4}

@@ -46,5 +46,5 @@ def test_a_missing_audit_is_named_where_there_are_arms_and_only_there(tmp_path: 
 def test_a_damaged_audit_is_an_error_that_names_file_and_field(tmp_path: Path) -> None:
     root = build_run(tmp_path / "run")
     (root / "audit" / "audit.json").write_text('{"audits": 3, "alarms": []}')
-    with pytest.raises(InputError, match=r"audit\.json: audits: input should be"):
+    with pytest.raises(InputError, match=r"audit\.json is damaged: audits: input should be"):
         made(root)

@@ -65,6 +65,8 @@ class Address:
         if address.scheme not in ("http", "https") or not address.host:
             shown = self.base_url.rpartition("@")[2]  # what stands before may be a password
             raise TeacherError(f"{shown!r} is no address of a server: base_url looks like {OPENAI_URL}")
+        if address.port is not None and not 0 < address.port < 2**16:
+            raise TeacherError(f"{address.host}: there is no port {address.port}; base_url looks like {OPENAI_URL}")
         if address.userinfo or address.query:
             raise TeacherError(
                 f"the base_url for {address.host} must not carry a name, password or query: "

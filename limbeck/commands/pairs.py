@@ -89,6 +89,9 @@ def export(
 
 
 def _export_run(run: Path, out: Path, overrides: tuple[str, ...]) -> Path:
+    if out.expanduser().resolve() == run.expanduser().resolve():
+        raise RunFolderError(f"--out {out} is the run itself, whose recipe and own export would be written over; give "
+                             "another folder")  # fmt: skip
     recipe = load_recipe(run / RECIPE_FILE, overrides)
     found = [unit for unit in pipeline.units(recipe, run) if unit.stage == "export"]
     inputs = {name: (run / path).resolve() for unit in found for name, path in unit.inputs.items()}

@@ -73,7 +73,7 @@ def _last_round(folder: Path) -> str | None:
 
 def _read_line() -> str:
     try:
-        return input("> ").strip()
+        return input("> ").strip().encode("utf-8", "replace").decode()  # a byte that is no text is a question mark
     except EOFError:
         return ""
 

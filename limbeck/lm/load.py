@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from limbeck.errors import ModelError
+from limbeck.errors import LimbeckError, ModelError
 from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
@@ -127,7 +127,9 @@ def load_errors(name: str) -> Iterator[None]:
     """Turn what a library raises for a folder that it cannot load into one sentence that names the model."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except LimbeckError:
+        raise
+    except Exception as error:  # damaged files end in errors of every kind: a wrong type, a size, a header too large
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
 

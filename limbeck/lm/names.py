@@ -53,5 +53,8 @@ def folder_here(name: str) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no name that the hub could have
+        return None
     return Path(found).parent if isinstance(found, str) else None

@@ -15,6 +15,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
 
 def without_secrets(address: str) -> str:
     """An address as it is, unless it carries what belongs into the environment: recipes are kept and shown."""
+    if not address.strip():  # as of a variable that is not set: it must not mean the provider's own
+        raise ValueError("an address must not be empty: leave the field out, or say where your server is")
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -20,14 +20,14 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         RecipeError: naming the file, the field, what is wrong and what would be right.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise RecipeError(f"{path} does not exist; `limbeck init` writes a recipe to start from") from None
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not valid UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, and of too many brackets
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     return parse_recipe(data, where=str(path), overrides=overrides)
 
@@ -44,7 +44,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override!r}: {part!r} is not a section")
     try:
         target[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         target[parts[-1]] = text
 
 

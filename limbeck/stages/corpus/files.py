@@ -95,7 +95,7 @@ def _parquet_rows(path: Path) -> Iterator[NumberedRow]:
                 for values in batch.to_pylist():
                     number += 1
                     yield NumberedRow(number, values)
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{path} cannot be read as parquet: {error}") from error
 
 

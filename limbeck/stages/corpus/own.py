@@ -40,7 +40,11 @@ def _scores(value: object) -> object:
     """Scores by name; in parquet a list of name and value, so that the schema is always the same."""
     if value is None:
         return {}
-    if isinstance(value, list) and all(isinstance(score, dict) and "name" in score for score in value):
+    if isinstance(value, list) and all(map(_is_named, value)):
         # A score that was not finite is null in JSON Lines.
         return {score["name"]: math.nan if score.get("value") is None else score["value"] for score in value}
     return value
+
+
+def _is_named(score: object) -> bool:
+    return isinstance(score, dict) and isinstance(score.get("name"), str)
