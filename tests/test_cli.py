@@ -127,3 +127,13 @@ def test_a_run_without_arms_compares_sft_with_the_base(run: Path, tmp_path: Path
     assert done.ran == ["corpus", "retain", "sft", "evaluate/base", "evaluate/sft", "verdict", "report"]
     assert "SFT took accuracy from" in done.out
     assert "sft on the right" in limbeck("chat", tmp_path / "run", stdin="").done().err
+
+
+def test_a_seed_of_the_command_line_has_a_run_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_tiny_recipe(tmp_path / "recipe.toml", student(tmp_path / "base"))
+    monkeypatch.chdir(tmp_path)
+    for words in ((), settings("seed=2")):
+        limbeck("run", recipe, "--until", "corpus", *words).done()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny", "tiny-seed2"]
