@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 something the user can put right (one sentence on standard
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -160,6 +160,11 @@ for command in (plan, compare, submit):
 add_reward_commands(app, _VERDICTS)
 
 
+def _end(sentence: str, exit_code: int) -> NoReturn:
+    say(f"limbeck: {sentence}", style="red" if console.is_terminal else "")
+    sys.exit(exit_code)
+
+
 def main() -> None:
     """Entry point: one sentence and an exit code for everything a user can put right."""
     # A level set on its logger would be lost: the library sets its own when it is imported, from this variable.
@@ -167,15 +172,13 @@ def main() -> None:
     try:
         app()
     except LimbeckError as error:
-        say(f"limbeck: {error}", style="red" if console.is_terminal else "")
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except BrokenPipeError:  # whoever read the output has gone
         raise
     except (OSError, UnicodeError) as error:  # of a path that was given: too long, behind a file, not to be written
         place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        say(f"limbeck: {place}{reason}", style="red" if console.is_terminal else "")
-        sys.exit(LimbeckError.exit_code)
+        _end(f"{place}{reason}", LimbeckError.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:  # typer turns Ctrl-C into exit code 130, and says nothing
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise

@@ -103,7 +103,8 @@ def _weights(model: Path) -> int:
 def _weights_in(path: Path) -> int:
     try:
         with safe_open(path, framework="numpy") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+            names = file.keys()
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except (OSError, SafetensorError):
         return 0
 

@@ -77,7 +77,7 @@ def prompt_text(prompt: Sequence[Message]) -> str:
 
 def prompt_identity(row: PromptRow) -> PromptIdentity:
     """Return the identity by which prompts are told apart across kinds, splits and files."""
-    if row.problem is not None and not row.problem.is_worded:
+    if row.problem is not None and not is_worded(row):
         return PromptIdentity("problem", row.problem.content)
     return PromptIdentity("text", prompt_text(row.prompt))
 
@@ -87,7 +87,7 @@ def opening(row: PromptRow) -> PromptIdentity:
 
     A later place of a dialogue repeats what was said before, so two places of one are the same to whoever learnt one.
     """
-    if row.problem is not None and not row.problem.is_worded:
+    if not is_worded(row):
         return prompt_identity(row)
     return PromptIdentity("opening", next(normalised(turn.content) for turn in row.prompt if turn.role == "user"))
 

@@ -247,15 +247,13 @@ def test_a_round_with_too_few_pairs_ends_the_rounds_and_not_the_run(run: Path, r
     """The student fails fewer prompts of the second round than its arm asks for."""
     shutil.rmtree(run / "rounds" / "2")
     wanted = settings(*ALL, "arms={mixed={on_policy=8}}", "mix.heldout_pairs=1", "rounds.count=2")
+    made = rounds.round_recipe
     with patch.object(rounds, "round_recipe", lambda own, number: _scarce(made(own, number))):
         done = limbeck("run", recipe, "--out", run, *wanted).done()
     assert "no further round: the arm 'mixed' asks for 8 on_policy pairs" in done.err
     record = RoundsRecord.model_validate_json((run / "rounds" / "rounds.json").read_text())
     assert (record.stopped, len(record.rounds)) == ("too_few", 1)
     assert "there were fewer pairs than the arm asks for" in record.why
-
-
-made = rounds.round_recipe
 
 
 def _scarce(recipe: Recipe) -> Recipe:

@@ -106,7 +106,7 @@ def refuse_without_template(tokenizer: PreTrainedTokenizerBase, name: str) -> No
         )
 
 
-def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
+def chat_of(tokenizer: PreTrainedTokenizerBase, name: str, context_tokens: int | None = None) -> Chat:
     """Find out how `tokenizer` ends a turn: the first token after an assistant's words in its own template.
 
     Raises:
@@ -125,7 +125,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
     if not isinstance(end, int):
         raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
     stops = {end} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
-    return Chat(tokenizer, end, frozenset(stops), tuple(specials))
+    return Chat(tokenizer, end, frozenset(stops), tuple(specials), context_tokens)
 
 
 def special_tokens_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

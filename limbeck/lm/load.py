@@ -6,7 +6,7 @@ whose logits differ there from those it gives itself, one sequence at a time, is
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,8 +92,7 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     decoder = cast(nn.Module, network.get_decoder())
     if decoder is network:
         raise ModelError(f"{name} has no decoder apart from its head; this architecture is not supported")
-    chat = replace(chat_of(tokenizer, name), context_tokens=context_of(network.config))
-    model = LanguageModel(name, network, decoder, head, chat)
+    model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name, context_of(network.config)))
     _check_engine(model)
     return model
 
@@ -119,7 +118,7 @@ def load_chat(name: str) -> Chat:
     tokenizer = load_tokenizer(name)
     with load_errors(name):
         config = AutoConfig.from_pretrained(model_folder(name))
-    return replace(chat_of(tokenizer, name), context_tokens=context_of(config))
+    return chat_of(tokenizer, name, context_of(config))
 
 
 @contextmanager

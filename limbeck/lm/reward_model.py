@@ -33,7 +33,7 @@ from limbeck.lm import attention
 from limbeck.lm.conversations import Conversations, conversations_of
 from limbeck.lm.load import load_errors
 from limbeck.lm.names import model_folder
-from limbeck.lm.packed_model import PackedModel
+from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.packing import under_budget
 from limbeck.lm.rewards import alone, packed_rewards
 from limbeck.records import user_prompt
@@ -139,8 +139,7 @@ def describe_reward_model(name: str) -> Described:
         tokenizer = AutoTokenizer.from_pretrained(path)
     form = form_of(name, config)
     passes_over = config.get_text_config().pad_token_id if form == "classifier" else None
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return Described(form, conversations_of(tokenizer, name, passes_over), context)
+    return Described(form, conversations_of(tokenizer, name, passes_over), context_of(config))
 
 
 def load_reward_model(name: str, device: torch.device, dtype: torch.dtype) -> Scorer:

@@ -17,6 +17,7 @@ from limbeck.errors import ModelError
 from limbeck.lm import attention
 from limbeck.lm.chat import Chat
 from limbeck.lm.load import LanguageModel, load_errors
+from limbeck.lm.packed_model import context_of
 
 _FILL = 0.01  # of every weight; the time of a product does not depend on it, as long as it is an ordinary number
 
@@ -83,7 +84,7 @@ def shape_of(config: PretrainedConfig) -> Shape:
         body_weights=sum(linear),
         cached_numbers=2 * settings.num_hidden_layers * groups * size,
         tied=head.weight is network.get_input_embeddings().weight,
-        context_tokens=getattr(settings, "max_position_embeddings", None),
+        context_tokens=context_of(config),
     )
 
 

@@ -43,13 +43,13 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     pairs = each_once(
         (name, pair) for name, path in inputs.items() if name.startswith(PAIRS) for pair in read_records(path, Pair)
     )
+    if "model" not in inputs:
+        write_records(out / "pair_logps.jsonl", [])
+        return StageResult(counts_in={"pairs": len(pairs)}, drops={NO_WEIGHTS: len(pairs)} if pairs else {})
     kind = Demonstration if model in recipe.arms and recipe.arms[model].trains == "sft" else Pair
     files = [path for name, path in inputs.items() if name.startswith(TRAINED)]
     trained = {prompt_identity(row) for path in files for row in read_records(path, kind)}
     unseen = [pair for pair in pairs if prompt_identity(pair) not in trained]
-    if "model" not in inputs:
-        write_records(out / "pair_logps.jsonl", [])
-        return StageResult(counts_in={"pairs": len(pairs)}, drops={NO_WEIGHTS: len(pairs)} if pairs else {})
     folder = inputs["model"]
     items = pair_items(load_chat(str(folder)), unseen, recipe.model)
     scored = _score(recipe, folder, items.items, out, f"held-out pairs, {model}")

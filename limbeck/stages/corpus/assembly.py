@@ -103,7 +103,7 @@ def _tables(recipe: Recipe, reader: Reader) -> dict[str, Sequence[Record]]:
         "validation": tasks["validation"],
         "test": [*tasks["test"], *own_test],
         "transfer": tasks["transfer"],
-        "human": _trainable("preferences", judges.human, held_out, reader),
+        "human": _not_validating("preferences", judges.human, held_out.validation, reader),
         **judges.files,
         **_further_rounds(tasks, pool, anew, held_out, reader),
     }
@@ -186,6 +186,15 @@ def _trainable(section: str, rows: Iterable[AnyRow], held_out: _Shut, reader: Re
             kept.append(row)
         else:
             reader.drop(section, reason)
+    return kept
+
+
+def _not_validating(
+    section: str, rows: Sequence[AnyRow], validation: frozenset[PromptIdentity], reader: Reader
+) -> list[AnyRow]:
+    """Rows, trainable otherwise, that are on no validation demonstration's prompt; the others are counted."""
+    kept = [row for row in rows if prompt_identity(row) not in validation]
+    reader.drops.update({f"{section}: {VALIDATES}": len(rows) - len(kept)} if len(kept) < len(rows) else {})
     return kept
 
 

@@ -172,13 +172,10 @@ def _completed(row: Values) -> Example:
 def _own_row(row: Values) -> Example:
     """A prompt or demonstration that limbeck wrote: its problem, reference and later turns come back with it."""
     answer = "response" if "response" in row else "reference_response"
-    later = row.get("follow_ups") or ()
-    if not isinstance(later, Sequence) or isinstance(later, str):
-        raise InputError(f"the field 'follow_ups' should hold a list of texts, but holds {type(later).__name__}")
     return Example(
         _prompt(row),
         None if row.get(answer) is None else text(row, answer),
-        follow_ups=tuple(text({"follow_ups": turn}, "follow_ups") for turn in later),
+        follow_ups=_texts(row, "follow_ups") if row.get("follow_ups") else (),
         problem=problem_in(row),
     )
 
@@ -200,13 +197,18 @@ def _gsm8k(row: Values) -> Example:
     return Example(user_prompt(question), answer.text, problem=numeric.problem_of(question, answer))
 
 
+def _texts(row: Values, field: str) -> tuple[str, ...]:
+    given = row[field]
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InputError(f"the field '{field}' should hold a list of texts, but holds {type(given).__name__}")
+    return tuple(text({f"{field}.{place}": turn}, f"{field}.{place}") for place, turn in enumerate(given))
+
+
 def _mt_bench(row: Values) -> Example:
-    turns = row["turns"]
-    if not isinstance(turns, Sequence) or isinstance(turns, str):
-        raise InputError(f"the field 'turns' should hold a list of texts, but holds {type(turns).__name__}")
+    turns = _texts(row, "turns")
     if not turns:
         raise UnusableRowError("no user turn")
-    first, *later = (text({f"turns.{place}": turn}, f"turns.{place}") for place, turn in enumerate(turns))
+    first, *later = turns
     if any(not turn.strip() for turn in later):
         raise UnusableRowError("empty turn")
     return Example(user_prompt(first), follow_ups=tuple(later))  # they comment on an answer that is not there yet

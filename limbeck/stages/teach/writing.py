@@ -126,7 +126,8 @@ class _Office:
                 return OnPrompts(kind, self._desk, rows, seed, self._templates)
             case "few_shot":
                 own = self._accepted("random") or self._accepted("zero_shot")
-                pool = self._stream or self._shown(own)[:OWN_EXAMPLES]
+                shown = {pair.id for pair in self._training(own)}  # those held out are shown to nobody
+                pool = self._stream or [pair for pair in own if pair.id in shown][:OWN_EXAMPLES]
                 if not pool:
                     say("  few-shot: written without examples, for there is no human, random or zero-shot pair to show")
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
@@ -161,13 +162,10 @@ class _Office:
         return self._training([one.pair for one in judged if one.reason is None])
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
-        return stream_order(self._shown(pairs), stream_seed(self._recipe))
-
-    def _shown(self, pairs: list[Pair]) -> list[Pair]:
-        """Those whose prompts mixing does not hold out: of a kind the first in the order of the stream."""
-        first = stream_order(pairs, stream_seed(self._recipe))[: self._recipe.mix.heldout_pairs]
-        held_out = set(map(prompt_identity, first))
-        return [pair for pair in pairs if prompt_identity(pair) not in held_out]
+        """In the order of the stream, without those whose prompts mixing holds out: of a kind the first."""
+        ordered = stream_order(pairs, stream_seed(self._recipe))
+        held_out = set(map(prompt_identity, ordered[: self._recipe.mix.heldout_pairs]))
+        return [pair for pair in ordered if prompt_identity(pair) not in held_out]
 
     def _accepted(self, kind: MadeKind) -> list[Pair]:
         return self.made[kind].accepted if kind in self.made else []
