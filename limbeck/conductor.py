@@ -19,7 +19,7 @@ from limbeck.recipe import Recipe, Server
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, round_folder
-from limbeck.run_folder import MACHINE_FILE, claimed, settled
+from limbeck.run_folder import MACHINE_FILE, claimed, see_weights, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.units.rounds import rounds_unit
@@ -99,6 +99,7 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
     within = steps_until(units(recipe, base), until)
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
+        see_weights(recipe, _stages_due(recipe, base, folder, within))
         served.look(_servers_needed(recipe, base, folder, within))
         for name in _judges_needed(recipe, base, folder, within):
             preflight(name, recipe, folder)
@@ -156,6 +157,12 @@ def steps_until(listed: Sequence[Unit], until: str | None) -> list[str]:
     if until is not None and until not in steps:
         raise RecipeError(f"--until {until!r}: no such stage in this run; it has {', '.join(steps)}")
     return steps[: steps.index(until) + 1] if until else steps
+
+
+def _stages_due(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> set[str]:
+    """The stages of units yet to run."""
+    due = (standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh")
+    return {unit.stage for unit in due if unit.step in steps}
 
 
 def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:

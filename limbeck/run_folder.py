@@ -2,19 +2,21 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from limbeck.errors import RunFolderError
+from limbeck.errors import RecipeError, RunFolderError
 from limbeck.manifest import MANIFEST
 from limbeck.recipe import Model, Recipe
+from limbeck.recipe.fields import Sampled, Section
 from limbeck.recipe.file import load_recipe, write_recipe
 from limbeck.store import is_unfinished, read_json, write_json
 
 RECIPE_FILE = "recipe.toml"
 MACHINE_FILE = "machine.json"
+_WEIGHTS = "weights"
 
 
 def recipe_of(folder: Path) -> Recipe:
@@ -30,21 +32,65 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def settled(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with device and dtype decided, once for a run folder: a later probe must not change a run half-way.
+    """The recipe with device, dtype and weights to sample with decided, once for a run folder.
 
-    The decision lies in `machine.json`; torch is imported only to make it.
+    A later probe must not change a run half-way, nor another processor that it goes on with. The decision lies in
+    `machine.json`; torch is imported only to make it. Sections keep `weights = "auto"` where the machine can round
+    them: the model must be one that can.
     """
-    if "auto" not in {recipe.model.device, recipe.model.dtype}:
+    asked = recipe.model.model_dump()
+    sampling = {name: section for name, section in _sampling(recipe).items() if section.weights == "auto"}
+    if "auto" not in {recipe.model.device, recipe.model.dtype} and not sampling:
         return recipe
-    path = folder / MACHINE_FILE
-    if not path.is_file():
+    found = _decision(recipe, folder / MACHINE_FILE)
+    chosen = {name: found[name] for name in ("device", "dtype") if asked[name] == "auto"}
+    update: dict[str, Section] = {"model": Model.model_validate(asked | chosen)}
+    if recipe.servers or found[_WEIGHTS] == "own":  # models would be asked in different ways
+        update |= {name: section.model_copy(update={_WEIGHTS: "own"}) for name, section in sampling.items()}
+    return recipe.model_copy(update=update)
+
+
+def _decision(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """What was decided for a run folder, or is now."""
+    known = read_json(path) if path.is_file() else {}
+    if _WEIGHTS not in known:
         from limbeck.lm.machine import place
+        from limbeck.lm.runners import can_round_weights
 
         device, dtype = place(recipe.model)
-        write_json(path, {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"})
-    asked = recipe.model.model_dump()
-    chosen = {name: value for name, value in read_json(path).items() if asked.get(name) == "auto"}
-    return recipe.model_copy(update={"model": Model.model_validate(asked | chosen)})
+        made = {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"}
+        known = made | known
+        known[_WEIGHTS] = "int8" if can_round_weights(known["device"]) else "own"
+        write_json(path, known)
+    return known
+
+
+def see_weights(recipe: Recipe, stages: Collection[str]) -> None:
+    """Refuse at the start what sampling would refuse after hours of training; `recipe` is settled.
+
+    Raises:
+        RecipeError: one of `stages` is to sample with weights of 8 bits, and this machine cannot.
+    """
+    wanted = {name: section.weights for name, section in _sampling(recipe).items() if name in stages}
+    rounded = [name for name, weights in wanted.items() if weights != "own"]
+    if not rounded:
+        return
+    from limbeck.lm.machine import choose_device
+    from limbeck.lm.runners import can_round_weights
+
+    if can_round_weights(choose_device(recipe.model.device).type):
+        return
+    name = rounded[0]
+    began = "" if wanted[name] == "int8" else ", which this run began with on another machine"
+    raise RecipeError(
+        f"{name}.weights: this machine cannot sample with weights of 8 bits{began}; that takes a CPU with VNNI "
+        f'instructions, and a C++ compiler. {name}.weights = "own" works everywhere'
+    )
+
+
+def _sampling(recipe: Recipe) -> dict[str, Sampled]:
+    """The sections that say how a student is sampled, by the stage that reads them."""
+    return {"mine": recipe.mine, "branch": recipe.branch, "evaluate": recipe.evaluate}
 
 
 @contextmanager

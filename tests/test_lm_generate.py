@@ -4,7 +4,7 @@ import copy
 import errno
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -171,6 +171,13 @@ def test_with_one_number_of_slots_logps_are_the_same_bits_whatever_else_is_asked
         assert sample_all(any_model, some, settings).items() <= together.items()
 
 
+@pytest.fixture
+def multiplies_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any processor gives the same integers; one without the instructions only takes longer."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+
+
+@pytest.mark.usefixtures("multiplies_bytes")
 def test_int8_samples_are_the_same_bits_whatever_else_is_asked_for(fusable: LanguageModel, compiled: Kernels) -> None:
     asked = families()
     settings = Sampling(20, temperature=0.9, seed=2, slots=40, prefill_tokens=30, weights="int8")
@@ -253,6 +260,7 @@ def test_a_model_of_odd_sizes_is_not_fused(tmp_path: Path, compiled: Kernels) ->
         assert not can_be_fused(tiny_model(tiny_folder(tmp_path / name, **({"head_dim": 16} | sizes))), compiled)
 
 
+@pytest.mark.usefixtures("multiplies_bytes")
 def test_int8_weights_write_nearly_the_same_and_are_refused_where_they_cannot_be_had(
     fusable: LanguageModel, model: LanguageModel, compiled: Kernels
 ) -> None:
@@ -263,6 +271,21 @@ def test_int8_weights_write_nearly_the_same_and_are_refused_where_they_cannot_be
     assert any(rounded[key].logps != own[key].logps for key in own)
     with pytest.raises(ModelError, match="int8"):
         list(generate(model, asked, Sampling(max_new_tokens=1, weights="int8")))  # its heads are too small
+
+
+@pytest.mark.usefixtures("multiplies_bytes")
+def test_automatic_weights_are_rounded_where_that_can_be_done_and_the_models_own_elsewhere(
+    fusable: LanguageModel, model: LanguageModel, compiled: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(by: LanguageModel, weights: Literal["own", "int8", "auto"]) -> dict[tuple[str, int], Sample]:
+        return sample_all(by, prompts(), Sampling(max_new_tokens=1, slots=16, weights=weights))
+
+    assert written(fusable, "auto") == written(fusable, "int8")
+    assert written(model, "auto") == written(model, "own")  # its heads are too small
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert written(fusable, "auto") == written(fusable, "own") != {}
+    with pytest.raises(ModelError, match="VNNI"):
+        written(fusable, "int8")
 
 
 def test_a_stop_string_ends_a_sample_and_is_not_in_the_text(any_model: LanguageModel) -> None:

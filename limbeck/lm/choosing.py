@@ -25,7 +25,7 @@ class Sampling:
 
     `top_k` 0: all tokens. `repetition_penalty`: Keskar et al. 2019, over prompt and response. `stop`: strings that end
     a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": rounded to
-    8 bits (products.py), on a CPU.
+    8 bits (products.py), on a CPU; "auto": so where that can be done.
     """
 
     max_new_tokens: int
@@ -38,7 +38,7 @@ class Sampling:
     slots: int = 96
     prefill_tokens: int = 1024
     ignore_end_of_turn: bool = False
-    weights: Literal["own", "int8"] = "own"
+    weights: Literal["own", "int8", "auto"] = "own"
 
     @staticmethod
     def of(settings: Sampled, seed: int) -> "Sampling":

@@ -17,6 +17,7 @@ from limbeck.lm.choosing import Sampling
 from limbeck.lm.engine import Engine, Task
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.runners import rounds_weights
 from limbeck.lm.samples import Arriving, PromptIds, Sample, Tally
 
 __all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for", "within_memory"]
@@ -105,7 +106,7 @@ def within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: 
     """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer."""
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
     # Weights in 8 bits are a second copy, a byte each.
-    rounded = model.network.num_parameters() if sampling.weights == "int8" else 0
+    rounded = model.network.num_parameters() if rounds_weights(model, sampling) else 0
     slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
     if slots < sampling.slots:
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")

@@ -40,17 +40,30 @@ def runner_for(model: LanguageModel, sampling: Sampling, slots: int, capacity: i
         ModelError: where weights of 8 bits are asked for and cannot be had.
     """
     compiled = kernels_for(model)
-    if compiled is not None and _can_be_fused(model, compiled):
-        if sampling.weights == "own":
-            return FusedRunner(model, compiled, own_products, slots, capacity)
-        if _multiplies_bytes():
-            return FusedRunner(model, compiled, Int8Products(compiled, _linears(model.network)), slots, capacity)
-    if sampling.weights == "int8":
+    if compiled is None or not _can_be_fused(model, compiled):
+        rounds_weights(model, sampling)
+        return GeneralRunner(model, slots, capacity)
+    rounded = rounds_weights(model, sampling)
+    products = Int8Products(compiled, _linears(model.network)) if rounded else own_products
+    return FusedRunner(model, compiled, products, slots, capacity)
+
+
+def rounds_weights(model: LanguageModel, sampling: Sampling) -> bool:
+    """Whether weights rounded to 8 bits are sampled with.
+
+    Raises:
+        ModelError: where they are asked for and cannot be had.
+    """
+    if sampling.weights == "own":
+        return False
+    compiled = kernels_for(model)
+    can_be = compiled is not None and _can_be_fused(model, compiled) and can_round_weights(model.device.type)
+    if sampling.weights == "int8" and not can_be:
         raise ModelError(
             f"{model.name} cannot be sampled with weights = 'int8': that takes a Llama-like model on a CPU with VNNI "
-            "instructions, and a C++ compiler; 'own' works everywhere"
+            "instructions, and a C++ compiler; 'auto' does it where it can be done, 'own' works everywhere"
         )
-    return GeneralRunner(model, slots, capacity)
+    return can_be
 
 
 def step_rows(model: LanguageModel, sampling: Sampling, slots: int) -> RowCounts:
@@ -64,7 +77,7 @@ def prompt_rows(model: LanguageModel, sampling: Sampling) -> RowCounts:
 
 
 def _counts(model: LanguageModel, sampling: Sampling, usual: int, network: nn.Module) -> RowCounts:
-    if sampling.weights == "int8":
+    if rounds_weights(model, sampling):
         return RowCounts([], usual)  # sums of integers are exact, whatever their order
     known = _found.setdefault(network, _Found()).counts
     key = (str(model.device), usual)
@@ -80,9 +93,12 @@ def _can_be_fused(model: LanguageModel, compiled: Kernels) -> bool:
     return known.can_be_fused
 
 
-def _multiplies_bytes() -> bool:
-    """Whether the processor has instructions for products of bytes: without, torch's int8 product is a plain loop."""
-    return bool(torch.cpu._is_vnni_supported())
+def can_round_weights(device: str) -> bool:
+    """Whether weights of 8 bits are of use on this machine: a compiler, and instructions for products of bytes.
+
+    Without these torch's int8 product is a plain loop.
+    """
+    return device == "cpu" and torch.cpu._is_vnni_supported() and kernels() is not None
 
 
 def _linears(network: nn.Module) -> list[nn.Linear]:

@@ -71,7 +71,8 @@ class Sampled(Section):
         (), description="Strings that end a reply, besides the end of turn; they and what follows are not part of it."
     )
     max_new_tokens: Annotated[int, Field(gt=0, le=10_000_000)] = Field(200, description="Longest reply, in tokens.")
-    weights: Literal["own", "int8"] = Field(
-        "own", description="int8: the built-in engine samples with weights rounded to 8 bits, on a CPU, faster and "
-        "nearly the same (docs/performance.md). Llama-like models, and a C++ compiler, only."
+    weights: Literal["own", "int8", "auto"] = Field(
+        "own", description="int8: the built-in engine samples with weights rounded to 8 bits, faster and nearly the "
+        "same (docs/performance.md); on a CPU with VNNI instructions, with a C++ compiler, and of Llama-like models "
+        "only. auto: so where that can be done, with the model's own elsewhere; decided once for a run."
     )  # fmt: skip

@@ -1,0 +1,69 @@
+"""What a run decides once about its machine, and says before it begins."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe
+from limbeck.run_folder import MACHINE_FILE, see_weights, settled
+
+AUTOMATIC = {"mine": {"weights": "auto"}, "evaluate": {"weights": "auto"}}
+SERVER = {"base_url": "http://127.0.0.1:1/v1", "model": "m"}
+
+
+def recipe(**sections: object) -> Recipe:
+    fixed = {"name": "r", "model": {"device": "cpu", "dtype": "fp32"}, "arms": {"a": {"reference": 4}}}
+    return Recipe.model_validate(fixed | sections)
+
+
+def weights(of: Recipe) -> tuple[str, str, str]:
+    return of.mine.weights, of.branch.weights, of.evaluate.weights
+
+
+def multiplies_bytes(monkeypatch: pytest.MonkeyPatch, it_does: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: it_does)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_automatic_weights_stay_where_the_processor_multiplies_bytes_and_are_the_models_own_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiplies_bytes(monkeypatch, False)
+    assert weights(settled(recipe(**AUTOMATIC), tmp_path)) == ("own", "own", "own")
+    assert json.loads((tmp_path / MACHINE_FILE).read_text())["weights"] == "own"
+
+    multiplies_bytes(monkeypatch, True)
+    assert weights(settled(recipe(**AUTOMATIC), tmp_path)) == ("own", "own", "own"), "decided once for a run"
+    other = tmp_path / "other"
+    other.mkdir()
+    assert weights(settled(recipe(**AUTOMATIC), other)) == ("auto", "own", "auto")
+    assert weights(settled(recipe(**AUTOMATIC, servers={"sft": SERVER}), other)) == ("own", "own", "own")
+
+
+@pytest.mark.usefixtures("compiled")
+def test_what_a_run_of_an_earlier_version_decided_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplies_bytes(monkeypatch, True)
+    (tmp_path / MACHINE_FILE).write_text('{"device": "cpu", "dtype": "bf16"}')
+    found = settled(recipe(model={"device": "auto", "dtype": "auto"}, **AUTOMATIC), tmp_path)
+    assert (found.model.device, found.model.dtype) == ("cpu", "bf16")
+    assert json.loads((tmp_path / MACHINE_FILE).read_text()) == {"device": "cpu", "dtype": "bf16", "weights": "int8"}
+
+
+@pytest.mark.usefixtures("compiled")
+def test_weights_that_cannot_be_rounded_here_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipe(evaluate={"weights": "int8"})
+    multiplies_bytes(monkeypatch, True)
+    see_weights(asked, {"evaluate"})
+    began = settled(recipe(**AUTOMATIC), tmp_path)
+
+    multiplies_bytes(monkeypatch, False)
+    see_weights(asked, {"sft", "mine"})  # neither samples with them
+    with pytest.raises(RecipeError, match=r"evaluate\.weights: this machine cannot .* 8 bits; that takes"):
+        see_weights(asked, {"evaluate"})
+    with pytest.raises(RecipeError, match=r"mine\.weights: .* which this run began with on another machine"):
+        see_weights(settled(began, tmp_path), {"mine", "evaluate"})
