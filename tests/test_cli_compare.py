@@ -184,6 +184,13 @@ def test_seeds_are_pooled_arm_by_arm_and_shown_one_by_one(tmp_path: Path) -> Non
     assert "How far another training may fall from them is seen in the spread between seeds." in told
 
 
+def test_a_copy_of_a_run_is_no_second_seed(tmp_path: Path) -> None:
+    runs = [a_run(tmp_path / name, seed, 0) for name, seed in (("one", 1), ("two", 2), ("copy", 1))]
+    done = limbeck("compare", *runs)
+    assert done.code == 2
+    assert f"{runs[0]} and {runs[2]} are one recipe under one seed" in " ".join(done.err.split())
+
+
 def test_prompts_that_seeds_share_are_one_piece_of_evidence_and_others_are_strata(tmp_path: Path) -> None:
     same = [read_run(a_run(tmp_path / f"same{seed}", seed, 0))[1] for seed in (1, 2)]
     rows = joined(same, [run_rows(run, "a", "verifier") for run in same])

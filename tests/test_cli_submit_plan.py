@@ -193,15 +193,17 @@ def test_a_difference_that_cannot_be_is_no_number() -> None:
     [
         ([], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
         (["--detect", "3", "--prompts", "9"], "limbeck plan: give either --detect POINTS or --prompts NUMBER"),
-        (["--detect", "0"], "--detect should be points between 0 and 100, found 0"),
+        (["--detect", "0"], "--detect should be points from 0.001 to below 100, found 0"),
         (["--detect", "3", "--judge", "oracle"], "--judge 'oracle': expected one of verifier, reward"),
         (["--detect", "3", "--ties-rate", "0.1"], "--ties-rate goes with --judge reward"),
         (["--detect", "3", "--discordant-rate", "7"], "a rate is a share between 0 and 1, not 7"),
-        (["--detect", "3", "--power", "2"], "--power should lie from 0.5 to below 1, found 2"),
-        (["--detect", "3", "--power", "0.3"], "--power should lie from 0.5 to below 1, found 0.3"),
-        (["--detect", "3", "--confidence", "95"], "--confidence should lie between 0 and 1, found 95"),
-        (["--detect", "-3"], "--detect should be points between 0 and 100, found -3"),
-        (["--detect", "nan"], "--detect should be points between 0 and 100, found nan"),
+        (["--detect", "3", "--power", "2"], "--power should lie from 0.5 to 0.999999, found 2"),
+        (["--detect", "3", "--power", "0.3"], "--power should lie from 0.5 to 0.999999, found 0.3"),
+        (["--detect", "3", "--confidence", "95"], "--confidence should lie above 0 and be at most 0.999999, found 95"),
+        (["--detect", "-3"], "--detect should be points from 0.001 to below 100, found -3"),
+        (["--detect", "1e-300"], "--detect should be points from 0.001 to below 100, found 1e-300"),
+        (["--detect", "3", "--confidence", "0.9999999999999999"], "at most 0.999999, found 0.9999999999999999"),
+        (["--detect", "nan"], "--detect should be points from 0.001 to below 100, found nan"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_one_sentence(words: list[str], complaint: str) -> None:

@@ -176,6 +176,28 @@ def test_a_written_recipe_is_read_back_as_it_was(tmp_path: Path, recipe: Recipe)
     assert load_recipe(path) == recipe
 
 
+@pytest.mark.parametrize(
+    ("override", "blamed"),
+    [
+        ("dpo.beta=-1", "--set dpo.beta: "),
+        ("dpo.nothing=1", "--set dpo.nothing: unknown key"),
+        ("dpo.beta=0.5", "recipe.toml: sft.epochs"),
+    ],
+)
+def test_what_is_wrong_is_said_of_where_it_stands(tmp_path: Path, override: str, blamed: str) -> None:
+    text = GOOD if override != "dpo.beta=0.5" else GOOD + "\n[sft]\nepochs = -1\n"
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, text, override)
+    assert blamed in str(caught.value)
+
+
+def test_a_key_in_an_override_is_refused_unseen(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, GOOD, "teach.endpoint.api_key_env=sk-proj-topsecret")
+    assert str(caught.value).startswith("--set teach.endpoint.api_key_env: ")
+    assert "topsecret" not in str(caught.value)
+
+
 def test_a_written_recipe_spells_its_defaults_and_overrides_out(tmp_path: Path) -> None:
     path = tmp_path / "written.toml"
     write_recipe(path, load(tmp_path, GOOD, "dpo.beta=0.7"))

@@ -98,6 +98,10 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
         raise InputError(f"these runs have no {'judge' if arms else 'arm'} in common")
     if differing := _differing(recipes):
         say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
+    elif alike := _alike(recipes):
+        first, second = (runs[at].name for at in alike)
+        raise InputError(f"{first} and {second} are one recipe under one seed: the same problems, and no further "
+                         "evidence; give runs of several seeds")  # fmt: skip
     if apart := sorted({arm for recipe in recipes for arm in recipe.arms} - set(arms)):
         say(f"Not in every run, and left out: {', '.join(apart)}.")
     if recipes[0].rounds.number > 1:
@@ -107,6 +111,16 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
         show_pooled(pool(runs, arms, judge, terms), [run.name for run in runs], terms.confidence, terms.ties)
     show("\nThe intervals are of these trained models on other prompts. How far another training may fall from them is "
          "seen in the spread between seeds.")  # fmt: skip
+
+
+def _alike(recipes: Sequence[Recipe]) -> tuple[int, int] | None:
+    """Two recipes with the same seed, where there are any."""
+    seen: dict[int, int] = {}
+    for at, recipe in enumerate(recipes):
+        if recipe.seed in seen:
+            return seen[recipe.seed], at
+        seen[recipe.seed] = at
+    return None
 
 
 def _differing(recipes: Sequence[Recipe]) -> list[str]:

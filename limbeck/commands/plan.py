@@ -10,6 +10,8 @@ from limbeck.errors import RecipeError
 from limbeck.statistics.planning import Measure, Plan, plan_detectable, plan_prompts
 
 _POINTS = 100
+_LEAST_POINTS = 0.001
+_NEARLY_ONE = 0.999999  # beyond, a normal quantile is no number
 # What each judge's figure is, and what nobody knows beforehand that decides how many prompts it takes.
 _MEASURES = {"verifier": ("accuracy", "answered right by one only"), "reward": ("win_rate", "ties")}
 
@@ -19,8 +21,10 @@ def plan(
         float | None,
         typer.Option(help="Difference to see, in points: of accuracy, or of the win rate from 50 %."),
     ] = None,
-    prompts: Annotated[int | None, typer.Option(min=1, help="Or: how much can so many held-out prompts show?")] = None,
-    arms: Annotated[int, typer.Option(min=1, help="Arms compared with one baseline.")] = 1,
+    prompts: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Or: how much can so many held-out prompts show?")
+    ] = None,
+    arms: Annotated[int, typer.Option(min=1, max=10**6, help="Arms compared with one baseline.")] = 1,
     *,
     power: Annotated[float, typer.Option(help="Probability of seeing a difference that is there.")] = 0.8,
     confidence: Annotated[float, typer.Option(help="One minus the error allowed, all arms together.")] = 0.95,
@@ -36,12 +40,16 @@ def plan(
     """Say how many prompts a question needs, or what so many can show."""
     if (detect is None) == (prompts is None):
         raise RecipeError("limbeck plan: give either --detect POINTS or --prompts NUMBER")
-    if detect is not None and not 0 < detect < _POINTS:
-        raise RecipeError(f"limbeck plan: --detect should be points between 0 and 100, found {detect:g}")
-    if not 0.5 <= power < 1:
-        raise RecipeError(f"limbeck plan: --power should lie from 0.5 to below 1, found {power:g}")
-    if not 0 < confidence < 1:
-        raise RecipeError(f"limbeck plan: --confidence should lie between 0 and 1, found {confidence:g}")
+    if detect is not None and not _LEAST_POINTS <= detect < _POINTS:
+        raise RecipeError(
+            f"limbeck plan: --detect should be points from {_LEAST_POINTS:g} to below 100, found {detect:g}"
+        )
+    if not 0.5 <= power <= _NEARLY_ONE:
+        raise RecipeError(f"limbeck plan: --power should lie from 0.5 to {_NEARLY_ONE}, found {power}")
+    if not 0 < confidence <= _NEARLY_ONE:
+        raise RecipeError(
+            f"limbeck plan: --confidence should lie above 0 and be at most {_NEARLY_ONE}, found {confidence}"
+        )
     rates = _rates(judge, ties_rate, discordant_rate)
     measure: Measure = "accuracy" if judge == "verifier" else "win_rate"
     alpha = 1 - confidence

@@ -61,6 +61,7 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
     except ValidationError as error:
         detail = error.errors()[0]
         location = [str(part) for part in detail["loc"]]
+        where = _given_by(location, overrides) or where
         if detail["type"] == "extra_forbidden":
             raise RecipeError(f"{where}: unknown key {'.'.join(location)!r}{_nearest(location)}") from None
         if not location:
@@ -68,6 +69,16 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
         secret = location[-1] in {"base_url", "api_key_env"}  # what is refused of them may be a password or a key
         found = "" if detail["type"] == "missing" or secret else f" (found {detail['input']!r:.80})"
         raise RecipeError(f"{where}: {first_problem(error).replace('value error, ', '')}{found}") from None
+
+
+def _given_by(location: list[str], overrides: tuple[str, ...]) -> str | None:
+    """The override that says what stands at `location`, where one does: the last of several."""
+    for override in reversed(overrides):
+        name = override.partition("=")[0].strip()  # not the value, which may be a key that is to be refused unseen
+        key = name.split(".")
+        if location[: len(key)] == key:
+            return f"--set {name}"
+    return None
 
 
 def _nearest(location: list[str]) -> str:
