@@ -42,7 +42,7 @@ def _main(arguments: Sequence[str]) -> int:
         carry_out(sweep)
     found = results(sweep)
     show(markdown(found))
-    if not chosen.test:
+    if not chosen.test and sweep.recipe(chosen.seeds[0]).evaluate.on == "validation":
         show(f"\nGo on with: {', '.join(going_on(found, chosen.keep))}")
     return 0
 

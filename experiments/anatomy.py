@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from experiments.sweep import JUDGE, Sweep
+from experiments.sweep import Sweep
 from limbeck.commands.compared import read_run
 from limbeck.errors import InputError
 from limbeck.records import Judgement, Reply
+from limbeck.stages.verdict.models import EXACT
 from limbeck.stages.verdict.pooling import FinishedRun
 from limbeck.tasks.arithmetic import check_arithmetic
 
@@ -30,7 +31,7 @@ def fault_of(reply: Reply, judgement: Judgement) -> Fault:
 def faults(run: FinishedRun, model: str) -> Counter[Fault]:
     """How many of a model's scored replies to the compared prompts have each fault."""
     found, asked = run.models[model], {row.id for row in run.rows}
-    judged = found.judgements[JUDGE]
+    judged = found.judgements[EXACT]
     scored = {key for key, judgement in judged.items() if key[0] in asked and judgement.score is not None}
     return Counter(fault_of(reply, judged[key]) for key, reply in found.replies.items() if key in scored)
 

@@ -1,5 +1,6 @@
 """A sweep: the runs of one recipe under several seeds, and each arm beside SFT and beside the control."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from limbeck.lm.names import model_folder
 from limbeck.manifest import read_manifest
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import load_recipe
+from limbeck.records.verdict import Comparison
+from limbeck.stages.verdict.models import EXACT
 from limbeck.stages.verdict.paired import Terms
 from limbeck.stages.verdict.pooling import FinishedRun, Pooled, pool
 
 RECIPES = Path(__file__).parent / "recipes"
 RUNS = Path("runs") / "experiments"
 CONTROL = "control"  # the arm that goes on with SFT on the same answers
-JUDGE = "verifier"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,12 @@ class Sweep:
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
             raise InputError(f"no experiment {self.name!r}; there are {known}")
+        overrides = (*self.overrides, f"seed={seed}")
+        recipe = load_recipe(path, overrides)
+        if recipe.corpus.tasks is None:  # only built-in problems have a part to make choices on
+            return recipe
         split = "test" if self.opens_test else "validation"
-        return load_recipe(path, (*self.overrides, f"seed={seed}", f"evaluate.on={split}"))
+        return load_recipe(path, (*overrides, f"evaluate.on={split}"))
 
     def folder(self, seed: int) -> Path:
         """The run of one seed; recipes that name the same run share everything before their arms."""
@@ -49,12 +55,13 @@ class Sweep:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm over all seeds. `tokens`: trained on, a seed, in the mean. `to_control` is None of the control itself,
-    and where there is none.
+    """One arm over all seeds. `rates`, a seed each: of problems solved, or of comparisons with SFT that a learned judge
+    says were won. `tokens`: trained on, a seed, in the mean. `to_control` is None of the control itself, and where
+    there is none.
     """
 
     arm: str
-    accuracies: tuple[float, ...]
+    rates: tuple[float, ...]
     to_sft: Pooled
     to_control: Pooled | None
     tokens: float
@@ -70,22 +77,22 @@ def carry_out(sweep: Sweep) -> None:
 
 
 def results(sweep: Sweep) -> list[ArmResult]:
-    """Read what came of it, best arm first, by the difference to SFT over all seeds.
+    """Read what came of it by the judge named first, best arm first, by the gain over SFT over all seeds.
 
     Raises:
         RunFolderError: where a run is not finished.
     """
     read = [read_run(sweep.folder(seed)) for seed in sweep.seeds]
     recipe, runs = read[0][0], [run for _, run in read]
-    arms = list(recipe.arms)
+    arms, judge = list(recipe.arms), recipe.judged_by()[0]
     terms = Terms(seeds.derive(recipe.seed, "experiments"), confidence=recipe.evaluate.confidence, family=len(arms))
-    to_sft = {one.together.candidate: one for one in pool(runs, arms, JUDGE, terms)}
+    to_sft = {one.together.candidate: one for one in pool(runs, arms, judge, terms)}
     others = [arm for arm in arms if arm != CONTROL] if CONTROL in arms else []
-    to_control = {one.together.candidate: one for one in pool(runs, others, JUDGE, terms, CONTROL)} if others else {}
+    to_control = {one.together.candidate: one for one in pool(runs, others, judge, terms, CONTROL)} if others else {}
     found = [
         ArmResult(
             arm,
-            tuple(_accuracy(run, arm) for run in runs),
+            tuple(_rate(run, arm, judge, by_run) for run, by_run in zip(runs, to_sft[arm].by_run, strict=True)),
             to_sft[arm],
             to_control.get(arm),
             *_spent(sweep, recipe, arm),
@@ -93,13 +100,15 @@ def results(sweep: Sweep) -> list[ArmResult]:
         for arm in arms
         if arm in to_sft
     ]
-    return sorted(found, key=lambda one: -one.to_sft.together.difference.estimate)
+    return sorted(found, key=lambda one: -one.to_sft.together.gain)
 
 
-def _accuracy(run: FinishedRun, arm: str) -> float:
-    """Share of the compared prompts' replies that are right."""
+def _rate(run: FinishedRun, arm: str, judge: str, to_sft: Comparison | None) -> float:
+    """Share of the compared prompts' replies that are right, or by a learned judge better than those of SFT."""
+    if judge != EXACT:
+        return math.nan if to_sft is None else to_sft.win_rate.estimate
     asked = {row.id for row in run.rows}
-    judged = run.models[arm].judgements[JUDGE].items()
+    judged = run.models[arm].judgements[judge].items()
     solved = [bool(each.solved) for (prompt, _), each in judged if prompt in asked and each.score is not None]
     return sum(solved) / len(solved)
 
