@@ -1,5 +1,6 @@
 """The watch: which curves raise which alarm, at which point, and how often."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -318,3 +319,26 @@ def test_the_same_points_give_the_same_alarms_wherever_the_run_was_cut() -> None
         before = [alarm for point in points[:cut] for alarm in first.see(point)]
         assert [alarm for point in points[:cut] for alarm in second.see(point)] == before
         assert [*before, *(alarm for point in points[cut:] for alarm in second.see(point))] == whole
+
+
+@given(steps=st.integers(1, 80), every=st.integers(1, 90), warmup=st.integers(0, 40), wanted=st.integers(1, 4))
+def test_a_run_with_too_few_validations_for_an_alarm_is_told_what_would_do(
+    steps: int, every: int, warmup: int, wanted: int
+) -> None:
+    def looks(interval: int) -> int:
+        looked_at = {step for step in range(1, steps + 1) if step % interval == 0 or step == steps}
+        return sum(step >= first for step in looked_at)
+
+    run = Training(steps, min(warmup, steps // 2), 16, 640, {"human": 640}, {"human": 100}, every)
+    watch = Watch("dpo/x", Alarms(validations=wanted), run)
+    first = max(math.ceil(0.25 * steps), run.warmup_steps, 1)
+    told = watch.silence
+    if told is None:
+        assert looks(every) >= wanted or steps - first < wanted
+    else:
+        assert looks(every) < wanted <= looks(int(told.rsplit("; ", 1)[1].split()[0]))
+        assert f"validate_every_steps = {every} makes {looks(every)}:" in told
+
+
+def test_where_nothing_is_held_out_there_is_nothing_to_tell() -> None:
+    assert Watch("dpo/x", Alarms(), Training(40, 4, 16, 640, {"human": 640}, {}, 40)).silence is None

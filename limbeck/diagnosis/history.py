@@ -19,7 +19,8 @@ LEAST_WINDOW = 10  # fewer points say little of a spread
 class Training:
     """A run as it is planned: `steps` and `warmup_steps` of the optimizer, `batch_size` rows each out of `num_rows`.
 
-    `trained` and `heldout`: how many rows of each source there are to train on, and held out.
+    `trained` and `heldout`: how many rows of each source there are to train on, and held out. The latter are looked at
+    every `validate_every_steps`, and at the end.
     """
 
     steps: int
@@ -28,6 +29,7 @@ class Training:
     num_rows: int
     trained: Mapping[str, int]
     heldout: Mapping[str, int]
+    validate_every_steps: int = 1
 
 
 class Finding(NamedTuple):
@@ -62,6 +64,20 @@ class History:
     def settled_after(self) -> int:
         """The step from which what is held out is judged."""
         return max(math.ceil(self.rules.settle_share * self.training.steps), self.training.warmup_steps, 1)
+
+    @property
+    def silence(self) -> str | None:
+        """Why no alarm of what is held out can be raised, where that is for want of validations; else None."""
+        training, first, wanted = self.training, self.settled_after, self.rules.validations
+        every, room = training.validate_every_steps, training.steps - first
+        at_the_end = 1 if training.steps % every else 0
+        looks = training.steps // every - (first - 1) // every + at_the_end
+        if not sum(training.heldout.values()) or looks >= wanted or room < wanted:
+            return None
+        return (
+            f"what is held out is judged from step {first} of {training.steps} on, by {wanted} validations in a row, "
+            f"and validate_every_steps = {every} makes {looks}: no alarm can be raised of it; {room // wanted} would do"
+        )
 
     @property
     def of_pairs(self) -> bool:

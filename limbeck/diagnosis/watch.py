@@ -22,6 +22,11 @@ class Watch:
         self._history = History(training, rules)
         self._said: dict[str, float] = {}
 
+    @property
+    def silence(self) -> str | None:
+        """Why no alarm of what is held out can be raised, where other settings would let them be."""
+        return self._history.silence
+
     def see(self, metric: Metric) -> list[Alarm]:
         """Take in one point; return the alarms that it raises and that were not said before, or not as bad."""
         self._history.add(metric)

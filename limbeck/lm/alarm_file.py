@@ -41,6 +41,8 @@ class AlarmFile:
         if self._watch is None:
             yield self
             return
+        if not kept and self._watch.silence:
+            say(f"  {self._watch.about}: {self._watch.silence}")
         self.alarms = [alarm for metric in kept for alarm in self._watch.see(metric)]
         write_records(self._path, self.alarms)
         with RecordStream(self._path, Alarm) as self._stream:
@@ -65,4 +67,5 @@ def planned(settings: Optimisation, steps: int, train: Sequence[Item], heldout: 
         num_rows=len(train),
         trained=Counter(item.source for item in train),
         heldout=Counter(item.source for item in heldout),
+        validate_every_steps=settings.validate_every_steps,
     )
