@@ -153,7 +153,7 @@ def test_rows_that_are_too_long_are_dropped_and_counted_and_nothing_left_is_an_e
     result = sft.run(short, inputs, tmp_path / "out")
     assert (result.drops, result.counts_out["trained_on"]) == ({"response over 30 tokens": 2}, 1)
     inputs["demonstrations"] = written(tmp_path / "long.jsonl", long)
-    with pytest.raises(TrainingError, match="no training row is left"):
+    with pytest.raises(TrainingError, match="SFT: no training row is left: 2 x response over 30 tokens"):
         sft.run(short, inputs, tmp_path / "none")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, TrainingError
 from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
 from limbeck.lm.scope import first_step
@@ -21,6 +21,21 @@ class Items(NamedTuple):
 
     items: list[Item]
     drops: dict[str, int]
+
+    @property
+    def reasons(self) -> str:
+        """What was dropped, in words."""
+        return ", ".join(f"{count} x {reason}" for reason, count in sorted(self.drops.items()))
+
+    def see_some(self, label: str) -> None:
+        """See that something can be trained on.
+
+        Raises:
+            TrainingError: where every row was dropped, with the reasons.
+        """
+        if self.drops and not self.items:
+            raise TrainingError(f"{label}: no training row is left: {self.reasons} (model.max_prompt_tokens, "
+                                "model.max_response_tokens)")  # fmt: skip
 
 
 def demonstration_items(chat: Chat, rows: Iterable[Demonstration], limits: Model) -> Items:

@@ -43,6 +43,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     device, dtype = place(recipe.model)
     policy = load_model(str(inputs["policy"]), device, dtype)
     train, validation = (pair_items(policy.chat, rows, recipe.model, settings.scope) for rows in (pairs, heldout))
+    train.see_some(f"DPO {arm}")
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)

@@ -74,7 +74,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     items = _ItemSplit(*(reward_items(model.conversations, part, most) for part in split))
     if not items.heldout.items:
         raise InputError(f"none of the {len(split.heldout)} held-out pairs can be scored, so the reward model can "
-                         f"not be measured: {_reasons(items.heldout)}")  # fmt: skip
+                         f"not be measured: {items.heldout.reasons}")  # fmt: skip
+    items.train.see_some("reward model")
     adapters = attach(model, settings.lora, recipe.seed)
     model.head.requires_grad_(True)  # beside adapters too: a head drawn at random has everything to learn
     objective = RewardObjective(items.train.items, items.validation.items, settings, recipe.seed)
@@ -152,7 +153,7 @@ def _write_card(
     limits += recipe.judging_limits()
     left_out = sum(items.heldout.drops.values())
     if left_out:
-        limits.append(f"{left_out} held-out pairs were left out of the measurement: {_reasons(items.heldout)}")
+        limits.append(f"{left_out} held-out pairs were left out of the measurement: {items.heldout.reasons}")
     card = judge_card(
         "local",
         f"a Bradley-Terry reward model on {base}, trained on {number:,} pairs; measured on pairs of other prompts",
@@ -163,7 +164,3 @@ def _write_card(
         more_limits=limits,
     )
     write_json(out / "card.json", card.model_dump(mode="json"))
-
-
-def _reasons(items: Items) -> str:
-    return ", ".join(f"{count} x {reason}" for reason, count in sorted(items.drops.items()))

@@ -40,9 +40,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     adapters = attach(model, settings.lora, recipe.seed)
     train = demonstration_items(model.chat, [*demonstrations, *chat], recipe.model)
     validation = demonstration_items(model.chat, heldout, recipe.model)
+    label = f"SFT {arm}" if arm else "SFT"
+    train.see_some(label)
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
-    label = f"SFT {arm}" if arm else "SFT"
     quiz = quiz_of(objective, model, settings, recipe, inputs, label)
     about = f"{out.parent.name}/{arm}" if arm else "sft"
     tracking = Tracking.of(recipe, out, about, settings.model_dump(mode="json"))
