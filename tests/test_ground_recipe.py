@@ -191,6 +191,11 @@ def test_what_is_wrong_is_said_of_where_it_stands(tmp_path: Path, override: str,
     assert blamed in str(caught.value)
 
 
+def test_arms_whose_folders_would_be_one_on_some_disks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="names that differ in case alone"):
+        load(tmp_path, GOOD + "[arms.Zero]\nzero_shot = 3\n")
+
+
 def test_a_key_in_an_override_is_refused_unseen(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, GOOD, "teach.endpoint.api_key_env=sk-proj-topsecret")

@@ -1,12 +1,15 @@
 """How much memory is free: the machine's figures and the limits of control groups, from files as Linux writes them."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from limbeck.lm.free_memory import Memory, device_memory, machine_memory
+from limbeck.errors import TrainingError
+from limbeck.lm.free_memory import Memory, device_memory, is_out_of_memory, machine_memory
+from limbeck.lm.memory import memory_told
 
 MIB = 2**20
 UNLIMITED_V1 = "9223372036854771712"
@@ -91,3 +94,31 @@ def test_a_system_that_does_not_say_what_is_free_is_taken_to_have_half(tmp_path:
 def test_this_machine_has_some_memory_and_less_of_it_free() -> None:
     free, total = device_memory(torch.device("cpu"))
     assert 0 < free < total
+
+
+USED_UP = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+OTHER = [RuntimeError("shapes do not match"), OSError(errno.ENOSPC, "disk full"), ValueError("out of memory lane")]
+
+
+@pytest.mark.parametrize("error", USED_UP, ids=str)
+def test_memory_that_is_used_up_is_known_on_every_device_and_said_in_one_sentence(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    for device, advice in (("cpu", "need less. What"), ("cuda", 'model.device = "cpu"')):
+        told = pytest.raises(TrainingError, match="SFT: memory ran out; a lower micro_batch_tokens")
+        with told as caught, memory_told("SFT", torch.device(device)):
+            raise error
+        assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("error", OTHER, ids=str)
+def test_other_errors_are_left_as_they_are(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as caught, memory_told("SFT", torch.device("cpu")):
+        raise error
+    assert caught.value is error

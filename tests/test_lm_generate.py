@@ -12,9 +12,10 @@ from tiny_models import ARCHITECTURES, plain_logps, plain_model, random_ids, tin
 from transformers import PreTrainedModel
 
 from limbeck.errors import ModelError
+from limbeck.lm.free_memory import Memory
 from limbeck.lm.fused_runner import FusedRunner, can_be_fused
 from limbeck.lm.general_runner import GeneralRunner
-from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, slots_for
+from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, slots_for, within_memory
 from limbeck.lm.kernels import Kernels, kernels
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.products import own_products
@@ -462,6 +463,18 @@ def test_slots_fit_the_memory_and_are_at_least_one_and_at_most_what_is_asked(mod
     assert slots_for(model, 100, 64, budget_bytes=7 * 100 * token_bytes - 1) == 6
     assert slots_for(model, 100, 64, budget_bytes=1) == 1
     assert slots_for(model, 100, 64, budget_bytes=1 << 40) == 64
+
+
+@pytest.mark.parametrize(("room", "slots"), [(100, 64), (63, 48), (17, 16), (16, 16), (15, 15), (6, 6), (0, 1)])
+def test_fewer_slots_than_asked_are_no_more_than_memory_holds_when_they_are_rounded_up(
+    room: int, slots: int, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest, reserved = 10 + 90, 5000
+    sample_bytes = longest * 2 * 2 * 2 * 8 * 4  # keys and values, layers, key/value heads, head size, fp32
+    free = Memory(2 * room * sample_bytes + reserved, 1 << 40)
+    monkeypatch.setattr("limbeck.lm.generate.device_memory", lambda _: free)
+    prompt = PromptIds("p", tuple(range(10)))
+    assert within_memory(model, [prompt], Sampling(max_new_tokens=90, slots=64), reserved).slots == slots
 
 
 def test_samples_that_outgrow_a_sliding_window_are_those_of_transformers(tmp_path: Path) -> None:

@@ -127,3 +127,18 @@ def test_a_model_whose_generation_config_contradicts_itself_can_be_saved_after_t
     assert config["eos_token_id"] == sorted(model.chat.stop_tokens)
     assert config.get("temperature") == (0.6 if "do_sample" in settings else None)  # what is sound is kept
     load_model(str(tmp_path / "saved"), torch.device("cpu"), torch.float32)
+
+
+def test_a_gpu_that_this_torch_has_no_kernels_for_is_passed_over_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*sizes: int, device: str) -> torch.Tensor:
+        raise RuntimeError(f"CUDA error: no kernel image is available for execution on the {device} device\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "ones", refuse)
+    assert choose_device("auto") == torch.device("cpu")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "there is a cuda device, and this torch cannot use it (CUDA error: no kernel image" in told
+    assert "more" not in told

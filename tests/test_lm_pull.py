@@ -5,6 +5,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from limbeck.errors import ModelError
@@ -116,3 +117,20 @@ def test_a_pulled_model_needs_no_network(downloads: Path, shop: Path) -> None:
 def test_an_unknown_name_says_what_is_known() -> None:
     with pytest.raises(ModelError, match="no model 'gpt-9' to pull; known: smollm2-135m"):
         pull("gpt-9")
+
+
+def test_a_cache_that_cannot_be_written_or_found_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ModelError, match="cannot be written to: Not a directory; set LIMBECK_CACHE"):
+        pull("smollm2-135m")
+
+    def nobody(name: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("LIMBECK_CACHE")
+    monkeypatch.setattr(platformdirs, "user_cache_dir", nobody)
+    with pytest.raises(ModelError, match=r"could not determine the home directory.*set LIMBECK_CACHE"):
+        cache_folder()

@@ -1,5 +1,8 @@
 """Numbers of rows whose products have the bits of the usual number: tried here with rows that the class did not try."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
 from hypothesis import given
@@ -68,3 +71,12 @@ def test_more_rows_never_give_a_smaller_number() -> None:
     counts = RowCounts(modules(torch.float32), 96)
     numbers = [counts.at_least(wanted) for wanted in range(1, 97)]
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(("usual", "rows"), [(1, 1), (6, 6), (15, 15), (16, 16), (17, 32)])
+def test_a_few_rows_on_a_gpu_stay_as_they_are(usual: int, rows: int) -> None:
+    weight = SimpleNamespace(is_cuda=True, shape=(4, 4), dtype=torch.float32)
+    module = cast(nn.Linear, SimpleNamespace(weight=weight, bias=None))
+    counts = RowCounts([module], usual)
+    assert counts.usual == rows
+    assert counts.at_least(usual) == rows

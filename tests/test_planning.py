@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 from limbeck.api.prices import Price
+from limbeck.lm import speed
 from limbeck.lm.shape import Part, Shape
 from limbeck.lm.speed import Speed, part_to_time, share_timed
 from limbeck.planning.asking import Asked, over_budget
@@ -279,3 +282,11 @@ def test_durations_and_counts_read_as_they_are_said() -> None:
     assert duration(Range(600, 900, 1_500)) == "10-25 min"
     assert duration(Range(0, 0.1, 0.5)) == "< 1 s"
     assert (count(exact(18_375)), count(Range(48, 50, 54)), count(None)) == ("18,375", "48-54", "")
+
+
+def test_a_cache_of_speeds_that_cannot_be_written_ends_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Speed(100, 300, 50, 96, Part(2, 10))
+    monkeypatch.setattr(speed, "_measure", lambda *_: measured)
+    (tmp_path / "file").write_text("")
+    found = speed.speed_of(LlamaConfig(), torch.device("cpu"), torch.float32, tmp_path / "file" / "speeds.json")
+    assert found == measured

@@ -145,8 +145,9 @@ def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform
     # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
     beyond = uniform >= held if top_p == 1 else top_p > held
     if not sampling.top_k and beyond and len(candidates) < len(scaled):
-        ordered = scaled.cpu().double().softmax(-1).sort(descending=True, stable=True)
-        cumulative, candidates = ordered.values.cumsum(-1), ordered.indices
+        wide = scaled if scaled.is_cuda else scaled.cpu()  # not every device has fp64; the CPU sorts on one thread
+        ordered = wide.double().softmax(-1).sort(descending=True, stable=True)
+        cumulative, candidates = ordered.values.cpu().cumsum(-1), ordered.indices.cpu()
     size = min(int(torch.searchsorted(cumulative, top_p * whole)) + 1, len(cumulative))
     mass = whole if top_p == 1 else float(cumulative[size - 1])
     place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))

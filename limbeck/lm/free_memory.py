@@ -3,6 +3,7 @@
 Knows nothing of models. Reads what the operating system says; where it says nothing, guesses low.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 # A system without /proc (macOS) says what there is, not what is free: half of it is taken to be.
 _FREE_SHARE_UNKNOWN = 0.5
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Memory(NamedTuple):
@@ -59,6 +61,15 @@ def machine_memory(root: Path = Path("/")) -> Memory:
     swap = 1024 * known.get("SwapTotal:", 0)
     limits = [Memory(1024 * known["MemAvailable:"], 1024 * known["MemTotal:"]), *_groups(root)]
     return Memory(max(min(limit.free for limit in limits), 0), min(limit.total for limit in limits) + swap)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory is used up; on a CPU and Apple's GPU, torch has no error class of its own for it."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _groups(root: Path) -> Iterator[Memory]:

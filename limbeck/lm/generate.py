@@ -4,19 +4,17 @@ A sample depends on its prompt, its index and the seed. With one number of slots
 asked for, nor in which order (docs/decisions/0011). The loop is engine.py's.
 """
 
-import errno
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-
-import torch
 
 from limbeck.console import say
 from limbeck.errors import ModelError
 from limbeck.lm.choosing import Sampling
 from limbeck.lm.engine import Engine, Task
-from limbeck.lm.free_memory import device_memory
+from limbeck.lm.free_memory import device_memory, is_out_of_memory
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.row_counts import STEP
 from limbeck.lm.runners import rounds_weights
 from limbeck.lm.samples import Arriving, PromptIds, Sample, Tally
 
@@ -57,20 +55,13 @@ def generate(
                 done.add((sample.prompt_id, sample.sample_index))
                 yield sample
         except (RuntimeError, MemoryError, OSError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if slots == 1:
                 raise ModelError(f"memory is too small to write a single sample with {model.name}") from error
             slots //= 2
             tally.halvings += 1
             say(f"memory ran out while sampling; going on with {slots} samples at once", "yellow")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # On a CPU, torch has no error class of its own for it.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _keys(prompt: PromptIds) -> list[tuple[str, int]]:
@@ -102,12 +93,19 @@ def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes
     return max(1, min(most, int(budget_bytes // (token_bytes * longest_tokens))))
 
 
-def within_memory(model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling) -> Sampling:
-    """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer."""
+def within_memory(
+    model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, reserved_bytes: int = 0
+) -> Sampling:
+    """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer.
+
+    `reserved_bytes`: of what is free now, for what will be there when samples are written.
+    """
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
     # Weights in 8 bits are a second copy, a byte each.
     rounded = model.network.num_parameters() if rounds_weights(model, sampling) else 0
-    slots = slots_for(model, longest, sampling.slots, (device_memory(model.device).free - rounded) // 2)
+    budget_bytes = (device_memory(model.device).free - rounded - reserved_bytes) // 2
+    slots = slots_for(model, longest, sampling.slots, budget_bytes)
     if slots < sampling.slots:
+        slots -= slots % STEP if slots > STEP else 0  # else they would be rounded up
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
     return replace(sampling, slots=slots)

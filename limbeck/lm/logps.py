@@ -91,7 +91,10 @@ class _TargetLogps(torch.autograd.Function):
             narrow = delta if delta is chunk.narrow else chunk.narrow.copy_(delta)
             grad_hidden += narrow @ weight[chunk.words]
             if grad_weight is not None:
-                torch.mm(narrow.t(), hidden, out=grad_weight[chunk.words])
+                if hidden.device.type == "mps":  # before torch 2.14 its `out` ignores where a slice begins, on macOS 14
+                    grad_weight[chunk.words] = narrow.t() @ hidden
+                else:
+                    torch.mm(narrow.t(), hidden, out=grad_weight[chunk.words])
         return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None
 
 

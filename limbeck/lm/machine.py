@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from limbeck.console import say
 from limbeck.errors import ModelError
 from limbeck.recipe import Model
 
@@ -27,11 +28,17 @@ def choose_device(setting: str) -> torch.device:
                 f"model.device: there is no {setting!r} device on this machine; `auto` takes what there is"
             )
         return torch.device(setting)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return torch.device(next((name for name in ("cuda", "mps") if there[name] and _computes(name)), "cpu"))
+
+
+def _computes(name: str) -> bool:
+    """Whether this build of torch has kernels for the device: those for GPUs of before 2018 were given up."""
+    try:
+        return float(torch.ones(1, device=name).add_(1).item()) == 2
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        say(f"there is a {name} device, and this torch cannot use it ({reason}): going on without it", "yellow")
+        return False
 
 
 def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
@@ -106,4 +113,8 @@ def place(settings: Model) -> tuple[torch.device, torch.dtype]:
     """Device and dtype for a recipe's `[model]`."""
     device = choose_device(settings.device)
     keep_freed_memory()
+    if device.type == "cuda":
+        # Its plan depends on the shape of the whole batch, and is made anew for each: a sample would depend on its
+        # neighbours, and each step of decoding wait for a plan. The other kernels know neither.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return device, choose_dtype(settings.dtype, device)

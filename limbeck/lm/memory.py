@@ -5,7 +5,8 @@ come from two small rows put through the model, counting what autograd saves. Bo
 gradients; the choice changes time and memory only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ModelError, TrainingError
-from limbeck.lm.free_memory import Memory
+from limbeck.lm.free_memory import Memory, is_out_of_memory
 from limbeck.lm.logps import CHUNK_WORDS, token_logps
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, pack
@@ -185,6 +186,25 @@ def shortage(label: str, estimate: Estimate, recompute: bool, model: PackedModel
     return f"{label}: this may not fit in memory and be stopped by the system; what would help: {', '.join(ways)}"
 
 
+@contextmanager
+def memory_told(label: str, device: torch.device) -> Iterator[None]:
+    """Say what would help where memory runs out within the context.
+
+    Raises:
+        TrainingError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        elsewhere = "" if device.type == "cpu" else ', and model.device = "cpu" has the machine\'s memory'
+        raise TrainingError(
+            f'{label}: memory ran out; a lower micro_batch_tokens, gradient_checkpointing = "on" or LoRA need less'
+            f"{elsewhere}. What was finished is kept, and the same command goes on"
+        ) from error
+
+
 def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
     """Refuse before anything is allocated what cannot fit even into an empty machine.
 
@@ -198,9 +218,11 @@ def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
             held += 12 if parameter.dtype == torch.float32 else 16
         least += held * parameter.numel()
     if least > memory.total:
+        on_gpu = next(network.parameters()).device.type != "cpu"
+        elsewhere = ', and model.device = "cpu" has the machine\'s memory' if on_gpu else ""
         raise TrainingError(
             f"{label}: weights, gradients and optimizer alone take {amount(least)}, and there are "
-            f"{amount(memory.total)} of memory; a smaller student or LoRA would fit"
+            f"{amount(memory.total)} of memory; a smaller student or LoRA would fit{elsewhere}"
         )
 
 

@@ -44,10 +44,20 @@ KNOWN_MODELS = {
 }
 
 
+_ELSEWHERE = "set LIMBECK_CACHE to a folder that can be"
+
+
 def cache_folder() -> Path:
-    """Where fetched models live: the platform's user cache, or `$LIMBECK_CACHE`."""
+    """Where fetched models live: the platform's user cache, or `$LIMBECK_CACHE`.
+
+    Raises:
+        ModelError: there is neither.
+    """
     chosen = os.environ.get("LIMBECK_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("limbeck"))
+    try:
+        return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("limbeck"))
+    except RuntimeError as error:  # of a user that the system does not know
+        raise ModelError(f"there is no home folder to keep models in ({error}); {_ELSEWHERE}") from error
 
 
 def pull(name: str) -> Path:
@@ -76,8 +86,12 @@ def pull(name: str) -> Path:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     # Two first runs side by side must not fetch into each other's files: the second waits, then finds it done.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        opened = (folder.parent / f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise ModelError(f"{folder.parent} cannot be written to: {error.strerror}; {_ELSEWHERE}") from error
+    with opened as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

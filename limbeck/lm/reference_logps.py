@@ -26,6 +26,7 @@ from limbeck.errors import TrainingError
 from limbeck.lm import attention
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps_cache import LogpsCache, PairLogps
+from limbeck.lm.memory import memory_told
 from limbeck.lm.names import model_folder
 from limbeck.lm.objectives import pair_logps
 from limbeck.lm.packing import Item, under_budget
@@ -191,7 +192,8 @@ def _computed_rows(
     started, tokens = time.monotonic(), 0
     with meter(f"{label}: {role}", sum(item.num_tokens for item in ordered), "tokens") as bar:
         for items in under_budget(ordered, max_tokens):
-            values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
+            with memory_told(f"{label}: {role}", model.device):
+                values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
             _refuse_non_finite(values, label, role)
             yield values
             now = sum(item.num_tokens for item in items)

@@ -32,6 +32,7 @@ from limbeck.errors import ModelError
 from limbeck.lm import attention
 from limbeck.lm.conversations import Conversations, conversations_of
 from limbeck.lm.load import load_errors
+from limbeck.lm.memory import memory_told
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.packing import under_budget
@@ -93,7 +94,8 @@ class Scorer:
         """
         for some in under_budget([alone("", ids) for ids in conversations], max_tokens if self.packed else 1):
             if self.packed is not None:
-                found = packed_rewards(self.packed, some, max_tokens)
+                with memory_told("reward model", self.packed.device):
+                    found = packed_rewards(self.packed, some, max_tokens)
             else:
                 found = [_own_score(self.network, self.form, item.prompt) for item in some]
             _refuse_non_finite(self.name, found)

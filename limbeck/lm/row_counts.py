@@ -11,18 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-_STEP = 16  # more than one row: a multiple of it
+STEP = 16  # more than one row: a multiple of it
 _CONTENTS = 13  # different rows, repeated; prime to the step, so that each comes to stand in every place of it
 
 
 class RowCounts:
     """Numbers of rows that give the products with each of `modules` the same bits, wherever in them a row stands.
 
-    `usual`: the number to compare with, rounded up.
+    `usual`: the number to compare with, rounded up; a few rows on a GPU stay as they are, since each is memory there.
     """
 
     def __init__(self, modules: Iterable[nn.Linear], usual: int) -> None:
-        self.usual = 1 if usual == 1 else _multiple(usual)
+        modules = list(modules)
+        few = usual == 1 or (usual < STEP and any(module.weight.is_cuda for module in modules))
+        self.usual = usual if few else _multiple(usual)
         kinds = {(module.weight.shape, module.weight.dtype, module.bias is None): module for module in modules}
         self._modules = list(kinds.values())
         self._alike: dict[int, bool] = {self.usual: True}
@@ -31,7 +33,7 @@ class RowCounts:
         """The smallest number that is tried, holds `wanted` rows, at most the usual ones, and gives the usual bits."""
         number = min(_multiple(wanted), self.usual)
         while number < self.usual and not self._is_alike(number):
-            number += _STEP
+            number += STEP
         return number
 
     def _is_alike(self, number: int) -> bool:
@@ -57,4 +59,4 @@ def _content(number: int) -> Tensor:
 
 
 def _multiple(number: int) -> int:
-    return -(-number // _STEP) * _STEP
+    return -(-number // STEP) * STEP

@@ -7,6 +7,7 @@ words, and scaled by the weights that a token meets. Kept by machine and shape, 
 import hashlib
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ _MOST_BYTES = 700_000_000  # of a network that is made for the probe
 _LEAST_LAYERS, _LEAST_WORDS = 2, 32_768
 _EXPECTED_SHARE = 0.4  # of the matrix-product rate; decides how much is timed, and no figure
 _KEPT_SECONDS = 86_400  # a machine may have been busy when it was timed
+_TOP_K = 50
 _WRITTEN = 2  # tokens of a reply, beside its first
 
 
@@ -53,7 +55,8 @@ def speed_of(config: PretrainedConfig, device: torch.device, dtype: torch.dtype,
     key = _key(config, device, dtype)
     if key not in known or time.time() - known[key]["at"] > _KEPT_SECONDS:
         known[key] = {"at": round(time.time()), "speed": _measure(config, device, dtype)._asdict()}
-        write_json(cache, known)
+        with suppress(OSError):  # a cache that cannot be kept ends nothing
+            write_json(cache, known)
     found = known[key]["speed"]
     return Speed(**found | {"part": Part(*found["part"])})
 
@@ -86,7 +89,8 @@ def _measure(config: PretrainedConfig, device: torch.device, dtype: torch.dtype)
     tokens = int(_ROW_SECONDS * _EXPECTED_SHARE * flops / (6 * weights))
     tokens = min(max(tokens, _LEAST_TOKENS), _MOST_TOKENS, shape.context_tokens or _MOST_TOKENS)
     share = share_timed(shape, part)
-    _seconds(model, _LEAST_TOKENS, backward=True)  # the first call prepares kernels
+    for number in (_LEAST_TOKENS, tokens):  # the first calls prepare kernels, and memory of that size
+        _seconds(model, number, backward=True)
     trained = tokens / _seconds(model, tokens, backward=True)
     scored = tokens / _seconds(model, tokens, backward=False)
     model.network.zero_grad()
@@ -114,13 +118,15 @@ def _seconds(model: LanguageModel, tokens: int, *, backward: bool) -> float:
 
 def _sampled(model: LanguageModel, slots: int) -> float:
     """Tokens a second, from the difference between long and short replies: what begins a run is in both."""
+    _sampling_seconds(model, slots, 1)  # the first call prepares kernels, and tries numbers of rows
     long, short = (_sampling_seconds(model, slots, number) for number in (1 + _WRITTEN, 1))
     return slots * _WRITTEN / max(long - short, 1e-9)
 
 
 def _sampling_seconds(model: LanguageModel, slots: int, number: int) -> float:
     prompts = [PromptIds(str(place), (1, 2)) for place in range(slots)]
-    sampling = Sampling(number, temperature=1.0, slots=slots, ignore_end_of_turn=True)
+    # Made-up weights find all words alike: without top-k nearly every draw would sort the whole vocabulary.
+    sampling = Sampling(number, temperature=1.0, top_k=_TOP_K, slots=slots, ignore_end_of_turn=True)
     started = time.perf_counter()
     for _ in generate(model, prompts, sampling, Tally()):
         pass

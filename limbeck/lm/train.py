@@ -2,7 +2,7 @@
 
 Knows nothing of what is learnt: an `Objective` says which micro-batches make an optimizer step and what their loss is.
 Everything that a step depends on is the weights, the optimizer's state and the step's number, so a killed run resumes
-from its last checkpoint and goes on bit for bit (fp32) as if it had never stopped.
+from its last checkpoint and goes on bit for bit (fp32, on a CPU) as if it had never stopped.
 """
 
 import math
@@ -22,7 +22,7 @@ from limbeck.lm.alarm_file import AlarmFile, planned
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.items import Items
 from limbeck.lm.machine import release
-from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, refuse_impossible, shortage
+from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, memory_told, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
@@ -131,12 +131,13 @@ class Trainer:
         where the settings say so).
 
         Raises:
-            TrainingError: where a loss or gradient is not finite; the weights were not touched by it, and the rows of
-                the step are in `non_finite.json`.
+            TrainingError: where memory runs out; or a loss or gradient is not finite: the weights were not touched by
+                it, and the rows of the step are in `non_finite.json`.
         """
         self._resume()
         recompute = self._settle_memory()
         with (
+            memory_told(self.label, self.model.device),
             recomputing(self.model.network) if recompute else nullcontext(),
             RecordStream(self.folder / METRICS, Metric) as metrics,
             self.watch.opened(metrics.done),

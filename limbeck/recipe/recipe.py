@@ -99,6 +99,8 @@ class Recipe(Section):
         reserved = {"base", "sft"} & set(self.arms)
         if reserved:
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
+        if len({name.casefold() for name in self.arms}) < len(self.arms):
+            raise ValueError("two arms have names that differ in case alone: their folders would be one on some disks")
         if self.evaluate.against is not None and AGAINST in self.arms:
             raise ValueError(f"an arm cannot be called {AGAINST!r} where evaluate.against names somebody else's "
                              "responses: they stand under that name")  # fmt: skip

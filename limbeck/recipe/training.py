@@ -68,7 +68,7 @@ class Optimisation(Section):
         None, description="Stop after this many validations without improvement; leave out to train to the end."
     )
     checkpoint_every_minutes: Annotated[float, Field(gt=0)] = Field(
-        3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32."
+        3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32 on a CPU."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
 
