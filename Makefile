@@ -1,5 +1,6 @@
 # `make demo` and `make test` are all a newcomer needs; both set up .venv first.
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(name) 2>/dev/null),$(name))) python3.11)
+RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell $(name) $(RECENT) 2>/dev/null && echo yes),$(name))) python3.11)
 SEED ?= 1
 # What `make bench` measures: dpo, sft, logps, sweep, gpu, sampling or teacher; empty: all but the last three. BENCH: more options, as in BENCH=--quick.
 WHAT ?=
@@ -7,7 +8,7 @@ BENCH ?=
 # Linux without an NVIDIA GPU: the index of CPU wheels that PyTorch's "Get started" page names for pip, as in
 # `make demo TORCH_INDEX=URL`, saves gigabytes of CUDA libraries.
 TORCH_INDEX ?=
-COMPILER := apt install build-essential python3-dev; dnf install gcc python3-devel; xcode-select --install
+COMPILER = reasoning-gym needs pycosat, which is compiled here (apt install build-essential $(notdir $(PYTHON))-dev; dnf install gcc $(notdir $(PYTHON))-devel; xcode-select --install)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
@@ -39,12 +40,13 @@ setup: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): about a minute, and 1 GB of libraries on first use ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "$(PYTHON) is not Python 3.11 or later: make demo PYTHON=python3.12, for instance"; exit 1; }
-	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		$(PYTHON) -m venv --clear $(VENV) || { echo "Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -c 'import pip' 2>/dev/null && $(BIN)/python $(RECENT) || { \
+		$(PYTHON) $(RECENT) 2>/dev/null || \
+			{ echo "$(PYTHON) is not there, or not Python 3.11 or later; another: make demo PYTHON=python3.12"; exit 1; }; \
+		$(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV) || \
+			{ echo "On Debian and Ubuntu: apt install $(notdir $(PYTHON))-venv"; exit 1; }; }
 	@$(PIP) --quiet -c constraints.txt pycosat==0.6.6 || \
-		{ echo "reasoning-gym needs pycosat, which is compiled here. A C compiler and Python's headers: $(COMPILER)"; exit 1; }
+		{ echo "If the lines above are a compiler's: $(COMPILER)"; exit 1; }
 	$(PIP) torch==2.13.0 -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(PIP) -c constraints.txt -e .
 	@touch $@

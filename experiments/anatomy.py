@@ -31,6 +31,8 @@ def fault_of(reply: Reply, judgement: Judgement) -> Fault:
 def faults(run: FinishedRun, model: str) -> Counter[Fault]:
     """How many of a model's scored replies to the compared prompts have each fault."""
     found, asked = run.models[model], {row.id for row in run.rows}
+    if EXACT not in found.judgements:
+        raise InputError(f"{run.name}: only an exact judge says what is wrong with a reply, and none was asked")
     judged = found.judgements[EXACT]
     scored = {key for key, judgement in judged.items() if key[0] in asked and judgement.score is not None}
     return Counter(fault_of(reply, judged[key]) for key, reply in found.replies.items() if key in scored)

@@ -20,9 +20,10 @@ import httpx
 
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.api.fake_teacher import fields_asked
-from limbeck.errors import LimbeckError
+from limbeck.errors import InputError, LimbeckError
 from limbeck.store import read_json_lines
 
+SIDES = ("preferred", "dispreferred")
 DRAWN = 4  # recorded prompts among which the likest is taken; more, and few prompts are said again and again
 _PROMPT = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
 _SHOWN = re.compile(r"<context_prompt>(.*?)</context_prompt>", re.DOTALL)
@@ -61,10 +62,14 @@ def read_pairs(path: Path) -> dict[str, dict[str, str]]:
     """The answers by prompt.
 
     Raises:
-        InputError: the file is not there, or a line is no JSON object.
+        InputError: the file is not there, or a line is no such row.
     """
-    sides = ("preferred", "dispreferred")
-    return {row["prompt"]: {side: row[side] for side in sides} for _, row in read_json_lines(path)}
+    pairs = {}
+    for number, row in read_json_lines(path):
+        if not all(isinstance(row.get(field), str) for field in ("prompt", *SIDES)):
+            raise InputError(f"{path}, line {number}: expected texts as prompt, {' and '.join(SIDES)}")
+        pairs[row["prompt"]] = {side: row[side] for side in SIDES}
+    return pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,15 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8767, help="port of this machine (8767, as in the recipe)")
     chosen = parser.parse_args(arguments)
     try:
-        pairs = read_pairs(chosen.pairs)
+        with FakeServer(RecordedTeacher(read_pairs(chosen.pairs))).listen(chosen.port) as url:
+            sys.stdout.write(f"{url}\n")
+            sys.stdout.flush()
+            threading.Event().wait()
     except LimbeckError as problem:
         sys.stderr.write(f"{problem}\n")
-        return problem.exit_code
-    with FakeServer(RecordedTeacher(pairs)).listen(chosen.port) as url:
-        sys.stdout.write(f"{url}\n")
-        sys.stdout.flush()
-        threading.Event().wait()
-    return 0
+    except OSError as problem:  # the port is taken
+        sys.stderr.write(f"port {chosen.port}: {problem.strerror}\n")
+    return LimbeckError.exit_code
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def results(sweep: Sweep) -> list[ArmResult]:
     read = [read_run(sweep.folder(seed)) for seed in sweep.seeds]
     recipe, runs = read[0][0], [run for _, run in read]
     arms, judge = list(recipe.arms), recipe.judged_by()[0]
-    terms = Terms(seeds.derive(recipe.seed, "experiments"), confidence=recipe.evaluate.confidence, family=len(arms))
+    settings = recipe.evaluate
+    terms = Terms(seeds.derive(recipe.seed, "experiments"), settings.ties, settings.confidence, family=len(arms))
     to_sft = {one.together.candidate: one for one in pool(runs, arms, judge, terms)}
     others = [arm for arm in arms if arm != CONTROL] if CONTROL in arms else []
     to_control = {one.together.candidate: one for one in pool(runs, others, judge, terms, CONTROL)} if others else {}

@@ -19,11 +19,11 @@ from limbeck.recipe import Recipe, Server
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, round_folder
-from limbeck.run_folder import MACHINE_FILE, claimed, see_weights, settled
+from limbeck.run_folder import claimed, see_weights, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.units.rounds import rounds_unit
-from limbeck.units.unit import BASE, SFT, Unit
+from limbeck.units.unit import BASE, PROBLEMS, SFT, Unit
 from limbeck.units.verdict import steps_of
 
 _ELSEWHERE: frozenset[JudgeName] = frozenset({"nemotron", "pairwise"})
@@ -41,8 +41,7 @@ class Standing:
 
 def standings(recipe: Recipe, base: Path, folder: Path) -> Iterator[Standing]:
     """Say of every unit whether it is fresh, stale and why, or waiting for an earlier one; of those of rounds too."""
-    if (folder / MACHINE_FILE).is_file():
-        recipe = settled(recipe, folder)
+    recipe = settled(recipe, folder, decides=False)
     stale: dict[Path, str] = {}
     for unit in units(recipe, base):
         if unit.step == ROUNDS:
@@ -125,7 +124,9 @@ def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Sto
     own, folder = rounds.round_recipe(recipe, number), round_folder(run_folder, number)
     with claimed(folder, own):
         listed = units(own, base)
-        for name in _judges_needed(own, base, folder, [unit.step for unit in listed]):
+        steps = [unit.step for unit in listed]
+        see_weights(own, _stages_due(own, base, folder, steps))
+        for name in _judges_needed(own, base, folder, steps):
             preflight(name, own, folder)
         warn_if_short(listed, own, base, folder)
         for unit in listed:
@@ -160,9 +161,10 @@ def steps_until(listed: Sequence[Unit], until: str | None) -> list[str]:
 
 
 def _stages_due(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> set[str]:
-    """The stages of units yet to run."""
-    due = (standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh")
-    return {unit.stage for unit in due if unit.step in steps}
+    """The stages of units yet to run; a training that is asked problems samples as `evaluate` does."""
+    listed = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
+    due = [unit for unit in listed if unit.step in steps]
+    return {unit.stage for unit in due} | {"evaluate" for unit in due if PROBLEMS in unit.inputs}
 
 
 def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:

@@ -21,7 +21,7 @@ from limbeck.records import Problem, PromptRow
 from limbeck.store import read_records
 from limbeck.tasks.scoring import score
 
-_BYTES_A_TRAINED_WEIGHT = 16  # its fp32 master, its gradient and two moments
+_BYTES_A_TRAINED_WEIGHT = 16  # at most: its fp32 master, its gradient and two moments
 PROBLEMS = "problems"  # the unit's input
 
 

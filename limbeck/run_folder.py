@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,42 +31,45 @@ def recipe_of(folder: Path) -> Recipe:
     return load_recipe(path)
 
 
-def settled(recipe: Recipe, folder: Path) -> Recipe:
+def settled(recipe: Recipe, folder: Path, *, decides: bool = True) -> Recipe:
     """The recipe with device, dtype and weights to sample with decided, once for a run folder.
 
     A later probe must not change a run half-way, nor another processor that it goes on with. The decision lies in
     `machine.json`; torch is imported only to make it. Sections keep `weights = "auto"` where the machine can round
-    them: the model must be one that can.
+    them: the model must be one that can. `decides` False: what is not decided yet stays open, and nothing is written.
     """
     asked = recipe.model.model_dump()
     sampling = {name: section for name, section in _sampling(recipe).items() if section.weights == "auto"}
-    if "auto" not in {recipe.model.device, recipe.model.dtype} and not sampling:
-        return recipe
-    found = _decision(recipe, folder / MACHINE_FILE)
-    chosen = {name: found[name] for name in ("device", "dtype") if asked[name] == "auto"}
+    wanted = {name for name in ("device", "dtype") if asked[name] == "auto"} | ({_WEIGHTS} if sampling else set())
+    path = folder / MACHINE_FILE
+    known = read_json(path) if wanted and path.is_file() else {}
+    if decides and wanted - known.keys():
+        known = _decided(recipe, known, wanted)
+        write_json(path, known)
+    chosen = {name: known[name] for name in wanted - {_WEIGHTS} if name in known}
     update: dict[str, Section] = {"model": Model.model_validate(asked | chosen)}
-    if recipe.servers or found[_WEIGHTS] == "own":  # models would be asked in different ways
+    if recipe.servers or known.get(_WEIGHTS) == "own":  # models would be asked in different ways
         update |= {name: section.model_copy(update={_WEIGHTS: "own"}) for name, section in sampling.items()}
     return recipe.model_copy(update=update)
 
 
-def _decision(recipe: Recipe, path: Path) -> dict[str, Any]:
-    """What was decided for a run folder, or is now."""
-    known = read_json(path) if path.is_file() else {}
-    if _WEIGHTS not in known:
+def _decided(recipe: Recipe, known: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """What is known of a run folder's machine, and what is decided now."""
+    found = dict(known)
+    if not {"device", "dtype"} <= found.keys():
         from limbeck.lm.machine import place
-        from limbeck.lm.runners import can_round_weights
 
         device, dtype = place(recipe.model)
-        made = {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"}
-        known = made | known
-        known[_WEIGHTS] = "int8" if can_round_weights(known["device"]) else "own"
-        write_json(path, known)
-    return known
+        found = {"device": device.type, "dtype": "bf16" if "bfloat16" in str(dtype) else "fp32"} | found
+    if _WEIGHTS in wanted and _WEIGHTS not in found:
+        from limbeck.lm.runners import can_round_weights
+
+        found[_WEIGHTS] = "int8" if can_round_weights(found["device"]) else "own"
+    return found
 
 
 def see_weights(recipe: Recipe, stages: Collection[str]) -> None:
-    """Refuse at the start what sampling would refuse after hours of training; `recipe` is settled.
+    """Refuse at the start what a machine's sampling would refuse after hours of training; `recipe` is settled.
 
     Raises:
         RecipeError: one of `stages` is to sample with weights of 8 bits, and this machine cannot.
@@ -81,10 +84,10 @@ def see_weights(recipe: Recipe, stages: Collection[str]) -> None:
     if can_round_weights(choose_device(recipe.model.device).type):
         return
     name = rounded[0]
-    began = "" if wanted[name] == "int8" else ", which this run began with on another machine"
+    began = "" if wanted[name] == "int8" else f", as this run began ({MACHINE_FILE})"
     raise RecipeError(
-        f"{name}.weights: this machine cannot sample with weights of 8 bits{began}; that takes a CPU with VNNI "
-        f'instructions, and a C++ compiler. {name}.weights = "own" works everywhere'
+        f"{name}.weights: this machine cannot sample with weights of 8 bits{began}; that takes a CPU with "
+        f'AVX-512 VNNI, and a C++ compiler. {name}.weights = "own" works everywhere'
     )
 
 

@@ -186,6 +186,7 @@ def test_seeds_are_pooled_arm_by_arm_and_shown_one_by_one(tmp_path: Path) -> Non
 
 def test_a_copy_of_a_run_is_no_second_seed(tmp_path: Path) -> None:
     runs = [a_run(tmp_path / name, seed, 0) for name, seed in (("one", 1), ("two", 2), ("copy", 1))]
+    runs.append(a_run(tmp_path / "other", 3, 0, arms=("a",)))
     done = limbeck("compare", *runs)
     assert done.code == 2
     assert f"{runs[0]} and {runs[2]} are one recipe under one seed" in " ".join(done.err.split())

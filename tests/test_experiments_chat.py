@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from experiments import recorded_teacher
 from experiments.chat_data import JUDGING_PAIRS, main, write_data
 from experiments.recorded_teacher import RecordedTeacher, read_pairs
 from limbeck.api.fake_server import FakeServer
@@ -136,3 +137,17 @@ def test_recorded_pairs_are_read_from_what_the_data_script_writes(tmp_path: Path
     write_data(source(tmp_path), tmp_path / "out")
     pairs = read_pairs(tmp_path / "out" / "recorded.jsonl")
     assert pairs["ask 3 turn 0 of 1"] == {"preferred": "good 3", "dispreferred": "bad 3"}
+
+
+def test_what_is_no_pair_or_a_port_that_is_taken_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, right = tmp_path / "wrong.jsonl", tmp_path / "right.jsonl"
+    wrong.write_text('{"prompt": "a", "preferred": "b"}\n')
+    right.write_text('{"prompt": "a", "preferred": "b", "dispreferred": "c"}\n')
+    assert recorded_teacher.main(["--pairs", str(wrong)]) == 2
+    assert "wrong.jsonl, line 1: expected texts as prompt, preferred and dispreferred" in capsys.readouterr().err
+    with FakeServer(RecordedTeacher(RECORDED)).listen() as url:
+        port = url.split(":")[-1].removesuffix("/v1")
+        assert recorded_teacher.main(["--pairs", str(right), "--port", port]) == 2
+    assert f"port {port}: " in capsys.readouterr().err

@@ -181,6 +181,7 @@ def test_a_written_recipe_is_read_back_as_it_was(tmp_path: Path, recipe: Recipe)
     [
         ("dpo.beta=-1", "--set dpo.beta: "),
         ("dpo.nothing=1", "--set dpo.nothing: unknown key"),
+        ("sft.learning_rate.x=1", "--set sft.learning_rate.x: sft.learning_rate"),
         ("dpo.beta=0.5", "recipe.toml: sft.epochs"),
     ],
 )
@@ -194,6 +195,8 @@ def test_what_is_wrong_is_said_of_where_it_stands(tmp_path: Path, override: str,
 def test_arms_whose_folders_would_be_one_on_some_disks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="names that differ in case alone"):
         load(tmp_path, GOOD + "[arms.Zero]\nzero_shot = 3\n")
+    with pytest.raises(RecipeError, match="an arm cannot be called 'sft'"):
+        load(tmp_path, GOOD + "[arms.SFT]\nzero_shot = 3\n")
 
 
 def test_a_key_in_an_override_is_refused_unseen(tmp_path: Path) -> None:

@@ -142,3 +142,14 @@ def test_a_gpu_that_this_torch_has_no_kernels_for_is_passed_over_and_said(
     told = " ".join(capsys.readouterr().err.split())
     assert "there is a cuda device, and this torch cannot use it (CUDA error: no kernel image" in told
     assert "more" not in told
+
+
+@pytest.mark.parametrize("reason", ["CUDA out of memory. Tried", "CUDA error: all CUDA-capable devices are busy"])
+def test_a_gpu_that_somebody_else_holds_is_not_passed_over(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*sizes: int, device: str) -> torch.Tensor:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", refuse)
+    with pytest.raises(ModelError, match="cuda device cannot be used now"):
+        choose_device("auto")

@@ -75,7 +75,7 @@ def test_more_rows_never_give_a_smaller_number() -> None:
 
 @pytest.mark.parametrize(("usual", "rows"), [(1, 1), (6, 6), (15, 15), (16, 16), (17, 32)])
 def test_a_few_rows_on_a_gpu_stay_as_they_are(usual: int, rows: int) -> None:
-    weight = SimpleNamespace(is_cuda=True, shape=(4, 4), dtype=torch.float32)
+    weight = SimpleNamespace(device=torch.device("mps"), shape=(4, 4), dtype=torch.float32)
     module = cast(nn.Linear, SimpleNamespace(weight=weight, bias=None))
     counts = RowCounts([module], usual)
     assert counts.usual == rows

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from limbeck import conductor
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
+from limbeck.recipe.file import load_recipe, packaged_recipe
 from limbeck.run_folder import MACHINE_FILE, see_weights, settled
 
 AUTOMATIC = {"mine": {"weights": "auto"}, "evaluate": {"weights": "auto"}}
@@ -65,5 +67,60 @@ def test_weights_that_cannot_be_rounded_here_are_refused_before_anything_is_trai
     see_weights(asked, {"sft", "mine"})  # neither samples with them
     with pytest.raises(RecipeError, match=r"evaluate\.weights: this machine cannot .* 8 bits; that takes"):
         see_weights(asked, {"evaluate"})
-    with pytest.raises(RecipeError, match=r"mine\.weights: .* which this run began with on another machine"):
+    with pytest.raises(RecipeError, match=r"mine\.weights: .* 8 bits, as this run began \(machine\.json\)"):
         see_weights(settled(began, tmp_path), {"mine", "evaluate"})
+
+
+def test_where_nobody_asks_for_rounded_weights_nothing_is_compiled_and_a_decision_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled_for_nothing() -> None:
+        raise AssertionError("kernels were asked for")
+
+    monkeypatch.setattr("limbeck.lm.runners.kernels", compiled_for_nothing)
+    automatic = recipe(model={"device": "cpu", "dtype": "auto"})
+    (tmp_path / MACHINE_FILE).write_text('{"device": "cuda", "dtype": "bf16"}')  # begun elsewhere
+    assert settled(automatic, tmp_path).model.dtype == "bf16"
+    other = tmp_path / "other"
+    other.mkdir()
+    settled(automatic, other)
+    assert json.loads((other / MACHINE_FILE).read_text()).keys() == {"device", "dtype"}
+
+
+@pytest.mark.parametrize("known", [None, '{"device": "cpu", "dtype": "bf16"}'])
+def test_looking_at_a_run_decides_and_writes_nothing(known: str | None, tmp_path: Path) -> None:
+    path = tmp_path / MACHINE_FILE
+    if known is not None:
+        path.write_text(known)
+    seen = settled(recipe(model={"device": "auto", "dtype": "auto"}, **AUTOMATIC), tmp_path, decides=False)
+    assert (seen.model.dtype, weights(seen)) == ("bf16" if known else "auto", ("auto", "own", "auto"))
+    assert (path.read_text() if path.exists() else None) == known
+
+
+@pytest.mark.parametrize(
+    ("overrides", "until", "blamed"),
+    [
+        (["evaluate.weights=int8"], None, "evaluate.weights"),
+        (["mine.weights=int8"], "mine", "mine.weights"),
+        (["evaluate.weights=int8", "sft.validate_problems=4"], "sft", "evaluate.weights"),
+    ],
+)
+def test_a_run_that_this_machine_cannot_sample_is_refused_before_it_begins(
+    overrides: list[str], until: str | None, blamed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiplies_bytes(monkeypatch, False)
+    fixed = ("model.device=cpu", "model.dtype=fp32")
+    asked = load_recipe(packaged_recipe("smoke"), (*fixed, *overrides))
+    with pytest.raises(RecipeError, match=blamed):
+        conductor.run(asked, tmp_path / "base", tmp_path / "run", until)
+    assert not (tmp_path / "run" / "corpus").exists()
+
+
+def test_a_round_that_this_machine_cannot_sample_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiplies_bytes(monkeypatch, False)
+    fixed = ("model.device=cpu", "model.dtype=fp32", "evaluate.weights=int8", "rounds.count=2", "rounds.arm=random")
+    asked = load_recipe(packaged_recipe("smoke"), fixed)
+    with pytest.raises(RecipeError, match=r"evaluate\.weights"):
+        conductor._run_round(asked, tmp_path / "base", tmp_path / "run", 2)

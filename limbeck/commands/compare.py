@@ -96,12 +96,12 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
     judges = [j for j in recipes[0].judged_by() if all(j in recipe.judged_by() for recipe in recipes)]
     if not arms or not judges:
         raise InputError(f"these runs have no {'judge' if arms else 'arm'} in common")
-    if differing := _differing(recipes):
-        say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
-    elif alike := _alike(recipes):
+    if alike := _alike(recipes):
         first, second = (runs[at].name for at in alike)
         raise InputError(f"{first} and {second} are one recipe under one seed: the same problems, and no further "
                          "evidence; give runs of several seeds")  # fmt: skip
+    if differing := _differing(recipes):
+        say(f"These recipes differ in more than name and seed: {', '.join(differing)}.")
     if apart := sorted({arm for recipe in recipes for arm in recipe.arms} - set(arms)):
         say(f"Not in every run, and left out: {', '.join(apart)}.")
     if recipes[0].rounds.number > 1:
@@ -114,13 +114,10 @@ def _compare_runs(paths: Sequence[Path], terms: "Terms") -> None:
 
 
 def _alike(recipes: Sequence[Recipe]) -> tuple[int, int] | None:
-    """Two recipes with the same seed, where there are any."""
-    seen: dict[int, int] = {}
-    for at, recipe in enumerate(recipes):
-        if recipe.seed in seen:
-            return seen[recipe.seed], at
-        seen[recipe.seed] = at
-    return None
+    """Two recipes that differ in nothing but a name, where there are any."""
+    dumped = [recipe.model_dump(mode="json", exclude={"name"}) for recipe in recipes]
+    pairs = ((dumped.index(each), at) for at, each in enumerate(dumped))
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)
 
 
 def _differing(recipes: Sequence[Recipe]) -> list[str]:

@@ -67,7 +67,7 @@ class History:
 
     @property
     def silence(self) -> str | None:
-        """Why no alarm of what is held out can be raised, where that is for want of validations; else None."""
+        """Why alarms that want several validations in a row cannot be raised, where there are too few; else None."""
         training, first, wanted = self.training, self.settled_after, self.rules.validations
         every, room = training.validate_every_steps, training.steps - first
         at_the_end = 1 if training.steps % every else 0
@@ -75,8 +75,8 @@ class History:
         if not sum(training.heldout.values()) or looks >= wanted or room < wanted:
             return None
         return (
-            f"what is held out is judged from step {first} of {training.steps} on, by {wanted} validations in a row, "
-            f"and validate_every_steps = {every} makes {looks}: no alarm can be raised of it; {room // wanted} would do"
+            f"most alarms of what is held out want {wanted} validations in a row from step {first} of {training.steps} "
+            f"on, and validate_every_steps = {every} makes {looks}: they stay silent; {room // wanted} would do"
         )
 
     @property

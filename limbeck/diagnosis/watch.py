@@ -24,7 +24,7 @@ class Watch:
 
     @property
     def silence(self) -> str | None:
-        """Why no alarm of what is held out can be raised, where other settings would let them be."""
+        """Why most alarms of what is held out cannot be raised, where other settings would let them be."""
         return self._history.silence
 
     def see(self, metric: Metric) -> list[Alarm]:

@@ -106,6 +106,9 @@ def within_memory(
     budget_bytes = (device_memory(model.device).free - rounded - reserved_bytes) // 2
     slots = slots_for(model, longest, sampling.slots, budget_bytes)
     if slots < sampling.slots:
-        slots -= slots % STEP if slots > STEP else 0  # else they would be rounded up
+        if slots > STEP:
+            slots -= (
+                slots % STEP
+            )  # else they would be rounded up, as fewer are on a CPU, where room is not taken at once
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
     return replace(sampling, slots=slots)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from limbeck.console import say
+from limbeck.errors import ModelError
 from limbeck.lm.pull import cache_folder
 
 TOKENS_A_PAGE = 16  # kLanes of the sources
@@ -166,9 +167,10 @@ def kernels() -> Kernels | None:
         return None
     try:
         return Kernels(ctypes.CDLL(str(build(compiler, cache_folder() / "kernels"))))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        say(f"sampling runs on torch's operators, slower: {compiler} failed: {reason.strip()[:300]}", "yellow")
+    except (ModelError, OSError, subprocess.SubprocessError) as error:
+        words = getattr(error, "stderr", None)
+        reason = f"{compiler} failed: {words}" if words else f"{error} (LIMBECK_CACHE names another folder)"
+        say(f"sampling runs on torch's operators, slower: {reason.strip()[:300]}", "yellow")
         return None
 
 

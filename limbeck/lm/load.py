@@ -82,6 +82,10 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     with load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
+    if device.type == "cuda":
+        # Its plan depends on the shape of the whole batch, and is made anew for each: a sample would depend on its
+        # neighbours, and each step of decoding wait for a plan. The other kernels know neither.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     network.to(device)
     network.eval()  # the packed engine trains without dropout: a reference and a policy must agree at step 0
     # Nothing is padded here: the pad token is often the end of turn, and its embedding learns like any other.

@@ -8,6 +8,7 @@ import torch
 
 from limbeck.console import say
 from limbeck.errors import ModelError
+from limbeck.lm.free_memory import is_out_of_memory
 from limbeck.recipe import Model
 
 _PROBE_SECONDS = 0.2
@@ -32,11 +33,19 @@ def choose_device(setting: str) -> torch.device:
 
 
 def _computes(name: str) -> bool:
-    """Whether this build of torch has kernels for the device: those for GPUs of before 2018 were given up."""
+    """Whether this build of torch has kernels for the device: those for GPUs of before 2018 were given up.
+
+    Raises:
+        ModelError: the device is in use; going on without it would turn hours into days.
+    """
     try:
-        return float(torch.ones(1, device=name).add_(1).item()) == 2
+        torch.ones(1, device=name).add_(1).item()
+        return True
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if is_out_of_memory(error) or "busy" in reason:
+            raise ModelError(f"the {name} device cannot be used now ({reason}); wait for it, or say model.device = "
+                             '"cpu"') from error  # fmt: skip
         say(f"there is a {name} device, and this torch cannot use it ({reason}): going on without it", "yellow")
         return False
 
@@ -113,8 +122,4 @@ def place(settings: Model) -> tuple[torch.device, torch.dtype]:
     """Device and dtype for a recipe's `[model]`."""
     device = choose_device(settings.device)
     keep_freed_memory()
-    if device.type == "cuda":
-        # Its plan depends on the shape of the whole batch, and is made anew for each: a sample would depend on its
-        # neighbours, and each step of decoding wait for a plan. The other kernels know neither.
-        torch.backends.cuda.enable_cudnn_sdp(False)
     return device, choose_dtype(settings.dtype, device)

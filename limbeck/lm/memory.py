@@ -24,6 +24,7 @@ from limbeck.recipe.training import Optimisation
 # What the estimate leaves out (a kernel's workspace, the pieces between freed blocks) has to fit in the rest.
 USABLE_SHARE = 0.85
 _PROBE_TOKENS = (64, 128)
+_WHILE_TRAINING = 'a lower micro_batch_tokens, gradient_checkpointing = "on", LoRA'
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,8 @@ def shortage(label: str, estimate: Estimate, recompute: bool, model: PackedModel
 
 
 @contextmanager
-def memory_told(label: str, device: torch.device) -> Iterator[None]:
-    """Say what would help where memory runs out within the context.
+def memory_told(label: str, device: torch.device, advice: str = _WHILE_TRAINING) -> Iterator[None]:
+    """Say what would help where memory runs out within the context: `advice`.
 
     Raises:
         TrainingError: it did.
@@ -198,11 +199,14 @@ def memory_told(label: str, device: torch.device) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        elsewhere = "" if device.type == "cpu" else ', and model.device = "cpu" has the machine\'s memory'
         raise TrainingError(
-            f'{label}: memory ran out; a lower micro_batch_tokens, gradient_checkpointing = "on" or LoRA need less'
-            f"{elsewhere}. What was finished is kept, and the same command goes on"
+            f"{label}: memory ran out; what would help: {advice}{_elsewhere(device)}. What was finished is kept, and "
+            "the same command goes on"
         ) from error
+
+
+def _elsewhere(device: torch.device) -> str:
+    return "" if device.type == "cpu" else ', or the machine\'s own memory (model.device = "cpu")'
 
 
 def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
@@ -218,11 +222,10 @@ def refuse_impossible(network: nn.Module, memory: Memory, label: str) -> None:
             held += 12 if parameter.dtype == torch.float32 else 16
         least += held * parameter.numel()
     if least > memory.total:
-        on_gpu = next(network.parameters()).device.type != "cpu"
-        elsewhere = ', and model.device = "cpu" has the machine\'s memory' if on_gpu else ""
+        elsewhere = _elsewhere(next(network.parameters()).device)
         raise TrainingError(
             f"{label}: weights, gradients and optimizer alone take {amount(least)}, and there are "
-            f"{amount(memory.total)} of memory; a smaller student or LoRA would fit{elsewhere}"
+            f"{amount(memory.total)} of memory; what would help: a smaller student, LoRA{elsewhere}"
         )
 
 

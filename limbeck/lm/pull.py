@@ -44,7 +44,7 @@ KNOWN_MODELS = {
 }
 
 
-_ELSEWHERE = "set LIMBECK_CACHE to a folder that can be"
+_ELSEWHERE = "set LIMBECK_CACHE to a folder that can be written to"
 
 
 def cache_folder() -> Path:

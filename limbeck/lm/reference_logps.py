@@ -192,7 +192,7 @@ def _computed_rows(
     started, tokens = time.monotonic(), 0
     with meter(f"{label}: {role}", sum(item.num_tokens for item in ordered), "tokens") as bar:
         for items in under_budget(ordered, max_tokens):
-            with memory_told(f"{label}: {role}", model.device):
+            with memory_told(f"{label}: {role}", model.device, "a lower micro_batch_tokens"):
                 values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
             _refuse_non_finite(values, label, role)
             yield values

@@ -41,6 +41,7 @@ from limbeck.records import user_prompt
 from limbeck.store import atomic_folder, disk_errors
 
 Form = Literal["classifier", "causal"]
+_LESS_AT_ONCE = "a lower judges.local.micro_batch_tokens, a lower judges.local.max_tokens"
 # Two conversations of different length and worth. Packed and alone they must score the same, up to rounding.
 _PROBE = (
     ("What is two plus three?", "Five."),
@@ -93,11 +94,11 @@ class Scorer:
             ModelError: where a reward is not finite.
         """
         for some in under_budget([alone("", ids) for ids in conversations], max_tokens if self.packed else 1):
-            if self.packed is not None:
-                with memory_told("reward model", self.packed.device):
+            with memory_told("reward model", self.network.device, _LESS_AT_ONCE):
+                if self.packed is not None:
                     found = packed_rewards(self.packed, some, max_tokens)
-            else:
-                found = [_own_score(self.network, self.form, item.prompt) for item in some]
+                else:
+                    found = [_own_score(self.network, self.form, item.prompt) for item in some]
             _refuse_non_finite(self.name, found)
             yield found
 

@@ -18,12 +18,13 @@ _CONTENTS = 13  # different rows, repeated; prime to the step, so that each come
 class RowCounts:
     """Numbers of rows that give the products with each of `modules` the same bits, wherever in them a row stands.
 
-    `usual`: the number to compare with, rounded up; a few rows on a GPU stay as they are, since each is memory there.
+    `usual`: the number to compare with, rounded up. A few rows on a GPU stay as they are, since each is memory there;
+    that a row's bits are then the same in each place is not tried.
     """
 
     def __init__(self, modules: Iterable[nn.Linear], usual: int) -> None:
         modules = list(modules)
-        few = usual == 1 or (usual < STEP and any(module.weight.is_cuda for module in modules))
+        few = usual == 1 or (usual < STEP and any(module.weight.device.type != "cpu" for module in modules))
         self.usual = usual if few else _multiple(usual)
         kinds = {(module.weight.shape, module.weight.dtype, module.bias is None): module for module in modules}
         self._modules = list(kinds.values())

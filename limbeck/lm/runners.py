@@ -39,11 +39,9 @@ def runner_for(model: LanguageModel, sampling: Sampling, slots: int, capacity: i
     Raises:
         ModelError: where weights of 8 bits are asked for and cannot be had.
     """
-    compiled = kernels_for(model)
+    rounded, compiled = rounds_weights(model, sampling), kernels_for(model)
     if compiled is None or not _can_be_fused(model, compiled):
-        rounds_weights(model, sampling)
         return GeneralRunner(model, slots, capacity)
-    rounded = rounds_weights(model, sampling)
     products = Int8Products(compiled, _linears(model.network)) if rounded else own_products
     return FusedRunner(model, compiled, products, slots, capacity)
 
@@ -60,8 +58,8 @@ def rounds_weights(model: LanguageModel, sampling: Sampling) -> bool:
     can_be = compiled is not None and _can_be_fused(model, compiled) and can_round_weights(model.device.type)
     if sampling.weights == "int8" and not can_be:
         raise ModelError(
-            f"{model.name} cannot be sampled with weights = 'int8': that takes a Llama-like model on a CPU with VNNI "
-            "instructions, and a C++ compiler; 'auto' does it where it can be done, 'own' works everywhere"
+            f"{model.name} cannot be sampled with weights = 'int8': that takes a Llama-like model on a CPU with "
+            "AVX-512 VNNI, and a C++ compiler; 'auto' does it where it can be done, 'own' works everywhere"
         )
     return can_be
 

@@ -117,7 +117,8 @@ class Trainer:
         self.folder, self.label, self.tracking, self.quiz = folder, label, tracking, quiz
         self.steps = num_steps(settings, objective.num_rows)
         refuse_impossible(model.network, device_memory(model.device), label)
-        self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
+        with memory_told(label, model.device):
+            self.optimizer = MasterAdamW(model.network, weight_decay=settings.weight_decay)
         self.progress = Progress()
         plan = planned(settings, self.steps, objective.train, objective.heldout)
         self.watch = AlarmFile(folder, alarms, plan, about or label)
@@ -134,10 +135,14 @@ class Trainer:
             TrainingError: where memory runs out; or a loss or gradient is not finite: the weights were not touched by
                 it, and the rows of the step are in `non_finite.json`.
         """
+        with memory_told(self.label, self.model.device):
+            self._run()
+        return self.progress
+
+    def _run(self) -> None:
         self._resume()
         recompute = self._settle_memory()
         with (
-            memory_told(self.label, self.model.device),
             recomputing(self.model.network) if recompute else nullcontext(),
             RecordStream(self.folder / METRICS, Metric) as metrics,
             self.watch.opened(metrics.done),
@@ -150,7 +155,6 @@ class Trainer:
             while self.progress.step < self.steps and not self._stops():
                 self._step(metrics, bar)
         self._finish()
-        return self.progress
 
     @property
     def kept_step(self) -> int:

@@ -21,7 +21,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
 from limbeck.round_folders import ROUNDS
 from limbeck.rounds import WITHOUT_VERDICT, reached, round_recipe
-from limbeck.run_folder import MACHINE_FILE, RECIPE_FILE, recipe_of, settled
+from limbeck.run_folder import RECIPE_FILE, recipe_of, settled
 from limbeck.units.unit import Unit
 
 
@@ -83,8 +83,7 @@ def plan_of(recipe: Recipe, folder: Path, until: str | None = None) -> Plan:
     """
     notes: list[str] = []
     student = folder_here(recipe.model.student)
-    if (folder / MACHINE_FILE).is_file():
-        recipe = settled(recipe, folder)
+    recipe = settled(recipe, folder, decides=False)
     known, base = _listable(recipe), student or Path(recipe.model.student)
     listed = pipeline.units(known, base)
     within = conductor.steps_until(listed, until)

@@ -73,6 +73,6 @@ class Sampled(Section):
     max_new_tokens: Annotated[int, Field(gt=0, le=10_000_000)] = Field(200, description="Longest reply, in tokens.")
     weights: Literal["own", "int8", "auto"] = Field(
         "own", description="int8: the built-in engine samples with weights rounded to 8 bits, faster and nearly the "
-        "same (docs/performance.md); on a CPU with VNNI instructions, with a C++ compiler, and of Llama-like models "
+        "same (docs/performance.md); on a CPU with AVX-512 VNNI, with a C++ compiler, and of Llama-like models "
         "only. auto: so where that can be done, with the model's own elsewhere; decided once for a run."
     )  # fmt: skip

@@ -76,7 +76,7 @@ def _given_by(location: list[str], overrides: tuple[str, ...]) -> str | None:
     for override in reversed(overrides):
         name = override.partition("=")[0].strip()  # not the value, which may be a key that is to be refused unseen
         key = name.split(".")
-        if location[: len(key)] == key:
+        if location and (location[: len(key)] == key or key[: len(location)] == location):
             return f"--set {name}"
     return None
 

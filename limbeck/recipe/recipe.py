@@ -96,7 +96,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        reserved = {"base", "sft"} & set(self.arms)
+        reserved = {"base", "sft"} & {name.casefold() for name in self.arms}
         if reserved:
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
         if len({name.casefold() for name in self.arms}) < len(self.arms):

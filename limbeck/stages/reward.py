@@ -17,6 +17,7 @@ from limbeck.likeness import opening
 from limbeck.lm.items import Items
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
+from limbeck.lm.memory import memory_told
 from limbeck.lm.reward_head import with_reward_head
 from limbeck.lm.reward_model import RewardModel
 from limbeck.lm.reward_objective import RewardObjective, reward_items
@@ -87,7 +88,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     other = _unseen(check, split)
     checked = reward_items(model.conversations, other, most)
     measured = [*items.heldout.items, *checked.items]
-    rewards = packed_rewards(model, measured, recipe.judges.local.micro_batch_tokens)
+    with memory_told("reward model", model.device, "a lower judges.local.micro_batch_tokens"):
+        rewards = packed_rewards(model, measured, recipe.judges.local.micro_batch_tokens)
     margins = dict(zip((item.id for item in measured), _margins(rewards), strict=True))
     _write_card(recipe, split, items, [pair for pair in (*split.heldout, *other) if pair.id in margins], margins, out)
     model.save(out / "model")

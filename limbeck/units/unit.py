@@ -11,6 +11,7 @@ from limbeck.recipe.part import deciding_part
 from limbeck.recipe.training import Optimisation
 
 BASE = "base"
+PROBLEMS = "problems"  # the input of a training that is asked some
 SFT = "sft"
 _STAGES = {
     "validate": "evaluate",
@@ -55,7 +56,7 @@ def files(folder: Path, *names: str) -> dict[str, Path]:
 
 def quiz_input(settings: Optimisation) -> dict[str, Path]:
     """The problems that a model in training is asked, where any are."""
-    return {"problems": Path("corpus/validation.jsonl")} if settings.validate_problems else {}
+    return {PROBLEMS: Path("corpus/validation.jsonl")} if settings.validate_problems else {}
 
 
 def quiz_part(recipe: Recipe, settings: Optimisation) -> dict[str, Any]:
