@@ -222,7 +222,7 @@ def test_replies_that_were_stored_outlive_a_change_of_settings(mined: Path, tmp_
         (["mix", "human=x.jsonl:3", "human=y.jsonl:3"], "limbeck mix: one file for each kind"),
         (["mix", "human=x.jsonl:3"], "x.jsonl does not exist"),
         (["teach", "--weak", "x.jsonl", "--teacher", "oracle", "--count", "1"], "teach.teacher: 'oracle' is not known"),
-        (["screen", "--pairs", "x.jsonl", "--set", "screen.min=1"], "limbeck screen: unknown key 'screen.min'"),
+        (["screen", "--pairs", "x.jsonl", "--set", "screen.min=1"], "--set screen.min: unknown key 'screen.min'"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -1,6 +1,7 @@
 """Iterated runs of a tiny student: what every round leaves, what an edit makes stale, what stops them."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ from limbeck.recipe.file import load_recipe
 from limbeck.records import Pair, PromptRow
 from limbeck.records.rounds import RoundsRecord
 from limbeck.records.verdict import Verdict
+from limbeck.run_folder import RECIPE_FILE
 from limbeck.store import digest_path, read_records
 from limbeck.stream import stream_seed
 
@@ -109,10 +111,18 @@ def see_chain(run: Path, number: int) -> None:
     assert gain.difference == record(run).rounds[number - 1].gain
 
 
+def another_seed(run: Path, folder: Path) -> Path:
+    """A copy of a run that says that it is of another seed."""
+    shutil.copytree(run, folder)
+    for recipe in folder.rglob(RECIPE_FILE):
+        recipe.write_text(re.sub(r"^seed = \d+", "seed = 9", recipe.read_text(), count=1, flags=re.MULTILINE))
+    return folder
+
+
 def test_a_round_is_compared_with_the_last_rounds_model_wherever_one_stands(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Path(shutil.copytree(finished, tmp_path / "other"))
+    other = another_seed(finished, tmp_path / "other")
     told = limbeck("compare", finished / "rounds" / "2", other / "rounds" / "2").done()
     assert "In a further round, SFT stands for the last round's model" in told.err
     replies = other / "evaluate" / "mixed" / "replies.jsonl"
@@ -213,7 +223,7 @@ def test_rounds_of_sft_go_on_from_the_last_ones_model_too(run: Path, recipe: Pat
     again = limbeck("run", recipe, "--out", run, *settings(*ALL, by_sft)).done()
     assert not again.ran
     assert "rounds/2/sft_arms/mixed" in limbeck("status", run).done().out
-    second, other = run / "rounds" / "2", Path(shutil.copytree(run, run.parent / "other")) / "rounds" / "2"
+    second, other = run / "rounds" / "2", another_seed(run, run.parent / "other") / "rounds" / "2"
     assert "In a further round, SFT stands for the last round's model" in limbeck("compare", second, other).done().err
     assert "sft on the left, mixed on the right" in limbeck("chat", second, "--before", "sft", stdin="").done().err
 

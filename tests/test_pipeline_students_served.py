@@ -103,7 +103,7 @@ def test_a_mistake_about_a_server_is_one_sentence_before_any_work(fake: FakeServ
     )
     assert limbeck(*words).complaint.startswith("limbeck mine: give --model, or a server with --set servers.model.")
     assert limbeck(*words, *address(url, modle="y")).complaint == (
-        "limbeck mine: unknown key 'servers.model.modle'; did you mean 'model'?"
+        "--set servers.model.modle: unknown key 'servers.model.modle'; did you mean 'model'?"
     )
     assert limbeck(*words, *settings(f"servers.model.base_url={url}")).complaint == (
         "limbeck mine: servers.model.model: field required"
