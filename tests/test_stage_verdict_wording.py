@@ -119,7 +119,9 @@ def test_a_win_of_length_alone_is_called_that_but_not_where_a_verifier_judges() 
     even = {"length_controlled_win_rate": estimate(0.51, 0.47, 0.55)}
     assert "; at equal lengths that is not clear: the win rate would be 51.0 % [47.0, 55.0]" in said(arm(**even))
     assert "at equal lengths" not in said(arm(judge="verifier", **even))
-    assert "at equal lengths" not in said(arm(length_controlled_win_rate=estimate(0.58, 0.53, 0.63)))
+    agreeing = said(arm(length_controlled_win_rate=estimate(0.58, 0.53, 0.63)))
+    assert "win rate 60.0 % [55.0, 65.0], at equal lengths 58.0 % [53.0, 63.0], +0.40" in agreeing
+    assert "that is not clear" not in agreeing
     assert "at equal lengths" not in said(arm(p_value_holm=0.5, **even))  # nothing was claimed
 
 
@@ -127,9 +129,26 @@ def test_a_win_that_is_a_loss_at_equal_lengths_is_told_as_such() -> None:
     turned = {"length_controlled_win_rate": estimate(0.4, 0.35, 0.45)}
     assert "; at equal lengths that is not clear: the win rate would be 40.0 % [35.0, 45.0]" in said(arm(**turned))
     lost = {"difference": estimate(-0.4, -0.7, -0.1), "win_rate": estimate(0.4, 0.35, 0.45), "wins": 80, "losses": 120}
-    assert "at equal lengths" not in said(arm(**lost, **turned))
+    agreeing = said(arm(**lost, **turned))
+    assert "at equal lengths 40.0 % [35.0, 45.0], -0.40" in agreeing
+    assert "that is not clear" not in agreeing
     better = {"length_controlled_win_rate": estimate(0.6, 0.55, 0.65)}
     assert "the win rate would be 60.0 % [55.0, 65.0]" in said(arm(**lost, **better))
+
+
+def test_arms_that_may_have_won_by_length_alone_are_counted_among_those_that_helped() -> None:
+    even = {"length_controlled_win_rate": estimate(0.51, 0.47, 0.55)}
+    clear = {"length_controlled_win_rate": estimate(0.58, 0.53, 0.63)}
+    assert "; 2 (1 of them not clearly at equal lengths) of 3 arms helped, 0 harmed." in said(
+        arm("a", **clear), arm("b", **even), arm("c", p_value_holm=0.5, **even)
+    )
+    assert "; 1 of 2 arms helped, 0 harmed." in said(arm("a", **clear), arm("b", p_value_holm=0.5, **even))
+
+
+def test_a_judge_that_may_be_guessing_is_named() -> None:
+    card = JudgeCard(judge="nemotron", about="x", accuracy=estimate(0.604, 0.463, 0.73, 48))
+    told = "; nemotron itself, right on 60.4 % [46.3, 73.0] of 48 held-out pairs, is not clearly better than chance."
+    assert told in said(arm(), cards=(card,))
 
 
 def test_a_judge_no_better_than_length_and_one_nobody_measured_are_named() -> None:

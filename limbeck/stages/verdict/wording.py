@@ -89,10 +89,16 @@ def _say_arms(arms: Sequence[Comparison], recipe: Recipe) -> list[str]:
         even = best.length_controlled_win_rate
         parts.append(f"at equal lengths that is not clear: the win rate would be {_say_share(even)}" if even else "")
     if len(arms) > 1:
-        parts.append(f"{len(better)} of {len(arms)} arms helped, {len(worse)} harmed")
+        parts.append(f"{_helped_words(better)} of {len(arms)} arms helped, {len(worse)} harmed")
     if apart := sorted(set(recipe.arms) - {c.candidate for c in arms}):
         parts.append(f"not compared, since no reply is scored beside SFT's: {', '.join(apart)}")
     return parts
+
+
+def _helped_words(better: Sequence[Comparison]) -> str:
+    """How many arms helped, and how many of these may have done so by the length of their replies alone."""
+    doubtful = sum(map(only_by_length, better))
+    return f"{len(better)} ({doubtful} of them not clearly at equal lengths)" if doubtful else f"{len(better)}"
 
 
 def _say_transfer(comparisons: Sequence[Comparison], recipe: Recipe) -> list[str]:
@@ -153,6 +159,9 @@ def _say_judge(card: JudgeCard) -> list[str]:
         return []
     if card.accuracy is None:
         return [f"{card.judge} is a learned judge, and {NOT_MEASURED}"]
+    if card.accuracy.low <= 0.5:
+        right = f"right on {_say_share(card.accuracy)} of {card.accuracy.n} held-out pairs"
+        return [f"{card.judge} itself, {right}, is not clearly better than chance"]
     if card.longer_is_chosen is not None and card.accuracy.low <= card.longer_is_chosen.estimate:
         return [f"the accuracy of {card.judge} itself, {_say_share(card.accuracy)}, is not clearly above that of "
                 f"choosing the longer response, {100 * card.longer_is_chosen.estimate:.1f} %"]  # fmt: skip
@@ -192,6 +201,8 @@ def _say_figures(found: Comparison, ties: Ties) -> str:
     if found.judge == EXACT:
         return f"{100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {n}"
     told = f"win rate{_TIES[ties]} {_say_share(found.win_rate)}, "
+    if found.length_controlled_win_rate is not None and not only_by_length(found):  # what does not agree is told apart
+        told += f"at equal lengths {_say_share(found.length_controlled_win_rate)}, "
     if found.judge != PAIRWISE:
         told += f"{d.estimate:+.2f} reward [{d.low:+.2f}, {d.high:+.2f}], "
     return f"{told}{n}, judged by {found.judge}"
