@@ -22,7 +22,7 @@ from limbeck.records.verdict import Comparison, ModelScore, Verdict
 from limbeck.stages import report
 from limbeck.stages.report.gather import gather
 from limbeck.stages.report.ledger import cost_table
-from limbeck.stages.report.results import side_table
+from limbeck.stages.report.results import main_table, side_table
 from limbeck.stages.report.safe import content_security_policy, cut, json_block
 from limbeck.store import read_records, write_json, write_records
 from limbeck.untrusted import visible
@@ -204,6 +204,26 @@ def test_main_table_is_of_the_recipes_first_judge(tmp_path: Path) -> None:
     root = build_run(tmp_path / "run")
     page = Page(make(root, recipe().model_copy(update={"evaluate": Evaluate(judges=("nemotron", "verifier"))})))
     assert "Held-out prompts, judge nemotron" in page.text
+
+
+def test_main_table_has_a_column_only_for_what_was_measured(run_folder: Path) -> None:
+    verdict = gather(run_folder, recipe()).verdict
+    titles = [column.title for column in main_table(verdict, "verifier").columns]
+    assert "Accuracy" in titles
+    assert "At equal lengths" not in titles
+    even = Estimate(estimate=0.667, low=0.505, high=0.796, n=60)
+    learned = [
+        comparison.model_copy(update={"judge": "local", "length_controlled_win_rate": even})
+        for comparison in verdict.comparisons
+    ]
+    scores = [score.model_copy(update={"accuracy": None, "transfer_accuracy": None}) for score in verdict.scores]
+    table = main_table(verdict.model_copy(update={"comparisons": learned, "scores": scores}), "local")
+    titles = [column.title for column in table.columns]
+    assert {"Accuracy", "Transfer accuracy"}.isdisjoint(titles)
+    at = titles.index("At equal lengths")
+    assert titles[at - 1].startswith("Win rate against")
+    assert {len(row) for row in table.rows} == {len(titles)}
+    assert ("66.7%", "[50.5, 79.6]") in {tuple(row[at]) for row in table.rows}
 
 
 def test_unscored_judgements_are_a_bare_count(run_folder: Path) -> None:

@@ -45,26 +45,38 @@ def main_table(verdict: Verdict, judge: Judge) -> Table:
         for comparison in verdict.comparisons
         if comparison.split == "test" and comparison.baseline == baseline and comparison.judge == judge
     }
-    columns = [
-        Column("Model", "head"),
-        Column("Accuracy"),
-        Column(f"Difference to {baseline}"),
-        Column("p, Holm"),
-        Column(f"Win rate against {baseline}"),
-        Column("Won / tied / lost"),
-        Column("Could have shown"),
-        Column("Transfer accuracy"),
-    ]
-    rewarded = any(score.mean_reward for score in verdict.scores)
-    if rewarded:
-        columns.append(Column("Mean reward"))
-    rows = []
-    for score in verdict.scores:
-        comparison = against.get(score.model)
-        cells = [Cell(score.model), _share(score.accuracy), *_against(comparison)]
-        cells += [detectable(comparison) if comparison else EMPTY, _share(score.transfer_accuracy)]
-        rows.append((*cells, _reward(score.mean_reward)) if rewarded else tuple(cells))
-    return Table(tuple(columns), tuple(rows))
+    titles = ("Accuracy", f"Difference to {baseline}", "p, Holm", f"Win rate against {baseline}", "At equal lengths",
+              "Won / tied / lost", "Could have shown", "Transfer accuracy", "Mean reward")  # fmt: skip
+    rows = [_main_row(score, against.get(score.model)) for score in verdict.scores]
+    return _filled(Table((Column("Model", "head"), *map(Column, titles)), tuple(rows)))
+
+
+def _main_row(score: ModelScore, comparison: Comparison | None) -> tuple[Cell, ...]:
+    difference, p, win_rate, tally = _against(comparison)
+    return (
+        Cell(score.model),
+        _share(score.accuracy),
+        difference,
+        p,
+        win_rate,
+        _at_equal_lengths(comparison),
+        tally,
+        detectable(comparison) if comparison else EMPTY,
+        _share(score.transfer_accuracy),
+        _reward(score.mean_reward),
+    )
+
+
+def _at_equal_lengths(comparison: Comparison | None) -> Cell:
+    """A verifier does not look at length."""
+    even = comparison.length_controlled_win_rate if comparison and comparison.judge != "verifier" else None
+    return EMPTY if even is None else Cell(wording.percent(even.estimate), wording.percent_interval(even))
+
+
+def _filled(table: Table) -> Table:
+    """Without the columns in which nothing stands."""
+    kept = [at for at in range(len(table.columns)) if at == 0 or any(row[at] != EMPTY for row in table.rows)]
+    return Table(tuple(table.columns[at] for at in kept), tuple(tuple(row[at] for at in kept) for row in table.rows))
 
 
 def _share(estimate: Estimate | None) -> Cell:
