@@ -6,7 +6,6 @@ the hub: `smoltalk` (configuration `all`; train, test) and `ultrafeedback_binari
 short rows are taken, since a rehearsal is about stages and not about learning.
 """
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -15,13 +14,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from limbeck.errors import InputError, LimbeckError
+from benchmarks.public_files import Row, command, read_source, taken
 from limbeck.stages.corpus.optional import library
 
 Turn = dict[str, str]
-Row = dict[str, Any]
 MOST_PROMPT_CHARACTERS, MOST_RESPONSE_CHARACTERS = 140, 90
 DEMONSTRATIONS, PAIRS, TEST_ROWS = 60, 110, 24
 EVERY_WITH_SYSTEM, EVERY_EQUAL = 5, 40  # some conversations of SmolTalk have a system turn; some pairs are no pairs
@@ -48,22 +46,16 @@ def write_data(source: Path, out: Path) -> list[Path]:
     prefs = list(_ultrafeedback(source))
     folder, feedback = out / "smoltalk" / "data" / "all", out / "ultrafeedback_binarized" / "data"
     return [
-        _write(folder / "train-00000-of-00001.parquet", _taken(talks, 0, DEMONSTRATIONS, "demonstrations")),
-        _write(folder / "test-00000-of-00001.parquet", _taken(talks, DEMONSTRATIONS, TEST_ROWS, "demonstrations")),
-        _write(feedback / "train_prefs-00000-of-00001.parquet", _taken(prefs, TEST_ROWS, PAIRS, "pairs")),
-        _write(feedback / "test_prefs-00000-of-00001.parquet", _taken(prefs, 0, TEST_ROWS, "pairs")),
+        _write(folder / "train-00000-of-00001.parquet", taken(talks, 0, DEMONSTRATIONS, "demonstrations")),
+        _write(folder / "test-00000-of-00001.parquet", taken(talks, DEMONSTRATIONS, TEST_ROWS, "demonstrations")),
+        _write(feedback / "train_prefs-00000-of-00001.parquet", taken(prefs, TEST_ROWS, PAIRS, "pairs")),
+        _write(feedback / "test_prefs-00000-of-00001.parquet", taken(prefs, 0, TEST_ROWS, "pairs")),
     ]
-
-
-def _taken(rows: Sequence[Row], start: int, count: int, what: str) -> list[Row]:
-    if len(rows) < start + count:
-        raise InputError(f"the source holds only {len(rows)} short {what}, and {start + count} are needed")
-    return list(rows[start : start + count])
 
 
 def _smoltalk(source: Path) -> Iterator[Row]:
     """The hub's schema: `messages` and `source`."""
-    rows = json.loads(_open(source / "alpaca_en_demo.json"))
+    rows = json.loads(read_source(source / "alpaca_en_demo.json"))
     for number, row in enumerate(rows):
         asked = "\n\n".join(filter(None, (row["instruction"], row["input"])))
         if len(asked) > MOST_PROMPT_CHARACTERS or not 0 < len(row["output"]) <= MOST_RESPONSE_CHARACTERS:
@@ -102,13 +94,13 @@ def _short(found: _Answers) -> bool:
 
 
 def _dpo_demo(source: Path) -> Iterator[_Answers]:
-    for row in json.loads(_open(source / "dpo_en_demo.json")):
+    for row in json.loads(read_source(source / "dpo_en_demo.json")):
         prompt = [_turn(_ROLES.get(turn["from"], turn["from"]), turn["value"]) for turn in row["conversations"]]
         yield _Answers(prompt, row["chosen"]["value"].strip(), row["rejected"]["value"].strip())
 
 
 def _harmless(source: Path) -> Iterator[_Answers]:
-    for line in gzip.decompress(_open(source / "hh_harmless_test.jsonl.gz")).splitlines():
+    for line in gzip.decompress(read_source(source / "hh_harmless_test.jsonl.gz")).splitlines():
         row = json.loads(line)
         chosen, rejected = (_hh_turns(row[side]) for side in ("chosen", "rejected"))
         if chosen[:-1] == rejected[:-1] and chosen[-1]["role"] == rejected[-1]["role"] == "assistant":
@@ -124,12 +116,6 @@ def _turn(role: str, content: str) -> Turn:
     return {"content": content, "role": role}
 
 
-def _open(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    return path.read_bytes()
-
-
 def _write(path: Path, rows: Sequence[Row]) -> Path:
     arrow, parquet = library("pyarrow", str(path)), library("pyarrow.parquet", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,17 +125,7 @@ def _write(path: Path, rows: Sequence[Row]) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the data; exit code 2 with one sentence where that cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsal_data", description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="folder of the public files")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into, as rehearsal-data")
-    chosen = parser.parse_args(arguments)
-    try:
-        files = write_data(chosen.source, chosen.out)
-    except LimbeckError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    sys.stdout.write("".join(f"{path}\n" for path in files))
-    return 0
+    return command(write_data, "benchmarks.rehearsal_data", __doc__, None, arguments)
 
 
 if __name__ == "__main__":

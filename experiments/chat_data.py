@@ -6,19 +6,16 @@ short ones are taken. The pairs of `dpo_en_demo` are written by models: those wi
 have written for the arms (`recorded_teacher.py` hands them out), those of several turns are the judge's.
 """
 
-import argparse
 import gzip
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from limbeck.errors import InputError, LimbeckError
+from benchmarks.public_files import Row, command, read_source, taken
 from limbeck.seeds import rng
 from limbeck.store import write_text
 
-Row = dict[str, Any]
 DRAWN_BY = 1  # whatever the recipe's seed: other seeds train and sample otherwise, on the same parts
 MOST_HUMAN_CHARACTERS = 500  # of a whole HH conversation with its answer: 120 tokens
 MOST_AI_CHARACTERS = 2000  # 450 tokens
@@ -36,13 +33,13 @@ def write_data(source: Path, out: Path) -> list[Path]:
     alpaca = _shuffled(_alpaca(source), "alpaca")
     ai = _shuffled(_ai(source), "ai")
     judged, several = HUMAN_PAIRS + JUDGING_PAIRS, [row for row in ai if len(row["conversations"]) > 1]
-    asked = [*map(_prompt_of_pair, _part(human, judged, ASKED_OF_EACH, "human pairs")),
-             *map(_prompt_of_alpaca, _part(alpaca, DEMONSTRATIONS, ASKED_OF_EACH, "instructions"))]  # fmt: skip
+    asked = [*map(_prompt_of_pair, taken(human, judged, ASKED_OF_EACH, "human pairs")),
+             *map(_prompt_of_alpaca, taken(alpaca, DEMONSTRATIONS, ASKED_OF_EACH, "instructions"))]  # fmt: skip
     recorded = [_recorded(row) for row in ai if len(row["conversations"]) == 1]
     return [
-        _write(out / "demonstrations.jsonl", _part(alpaca, 0, DEMONSTRATIONS, "instructions")),
-        _write(out / "human.jsonl", _part(human, 0, HUMAN_PAIRS, "human pairs")),
-        _write(out / "judging.jsonl", _part(human, HUMAN_PAIRS, JUDGING_PAIRS, "human pairs")),
+        _write(out / "demonstrations.jsonl", taken(alpaca, 0, DEMONSTRATIONS, "instructions")),
+        _write(out / "human.jsonl", taken(human, 0, HUMAN_PAIRS, "human pairs")),
+        _write(out / "judging.jsonl", taken(human, HUMAN_PAIRS, JUDGING_PAIRS, "human pairs")),
         _write(out / "judging_ai.jsonl", several),
         _write(out / "evaluation.jsonl", asked),
         _write(out / "recorded.jsonl", recorded),
@@ -51,18 +48,18 @@ def write_data(source: Path, out: Path) -> list[Path]:
 
 
 def _human(source: Path) -> list[Row]:
-    lines = gzip.decompress(_open(source / "hh_harmless_test.jsonl.gz")).splitlines()
+    lines = gzip.decompress(read_source(source / "hh_harmless_test.jsonl.gz")).splitlines()
     rows = [json.loads(line) for line in lines]
     return [row for row in rows if max(len(row["chosen"]), len(row["rejected"])) <= MOST_HUMAN_CHARACTERS]
 
 
 def _alpaca(source: Path) -> list[Row]:
-    rows = json.loads(_open(source / "alpaca_en_demo.json"))
+    rows = json.loads(read_source(source / "alpaca_en_demo.json"))
     return [row for row in rows if len(row["output"]) in ALPACA_OUTPUT_CHARACTERS and not row["input"]]
 
 
 def _ai(source: Path) -> list[Row]:
-    rows = json.loads(_open(source / "dpo_en_demo.json"))
+    rows = json.loads(read_source(source / "dpo_en_demo.json"))
     return [row for row in rows if _ai_characters(row) <= MOST_AI_CHARACTERS]
 
 
@@ -94,18 +91,6 @@ def _shuffled(rows: list[Row], name: str) -> list[Row]:
     return rows
 
 
-def _part(rows: Sequence[Row], start: int, count: int, what: str) -> list[Row]:
-    if len(rows) < start + count:
-        raise InputError(f"the source holds only {len(rows)} short {what}, and {start + count} are needed")
-    return list(rows[start : start + count])
-
-
-def _open(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    return path.read_bytes()
-
-
 def _write(path: Path, rows: Iterable[Row]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -114,17 +99,7 @@ def _write(path: Path, rows: Iterable[Row]) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the data; exit code 2 with one sentence where that cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.chat_data", description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="folder of the public files")
-    parser.add_argument("--out", type=Path, default=Path("chat-data"), help="folder to write into")
-    chosen = parser.parse_args(arguments)
-    try:
-        files = write_data(chosen.source, chosen.out)
-    except LimbeckError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    sys.stdout.write("".join(f"{path}\n" for path in files))
-    return 0
+    return command(write_data, "experiments.chat_data", __doc__, Path("chat-data"), arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.sweep import CONTROL, ArmResult
-from limbeck.records import Estimate
+from limbeck.commands.evaluated import percent
 from limbeck.stages.verdict.models import EXACT
 from limbeck.stages.verdict.pooling import Pooled
 
@@ -33,17 +33,14 @@ def _compared(found: Pooled | None) -> str:
     if found is None:
         return "-"
     if found.together.judge != EXACT:
-        return f"{_rate(found.together.win_rate)}, {_rate(found.together.length_controlled_win_rate)}"
+        even = found.together.length_controlled_win_rate
+        return f"{percent(found.together.win_rate)}, {'-' if even is None else percent(even)}"
     d = found.together.difference
     return f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
 
 
-def _rate(found: Estimate | None) -> str:
-    return "-" if found is None else f"{100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
 def going_on(found: Sequence[ArmResult], keep: int) -> list[str]:
-    """The best `keep` arms by the difference to SFT, and the control (Jamieson and Talwalkar 2016: successive halving).
+    """The best `keep` arms by the gain over SFT, and the control (Jamieson and Talwalkar 2016: successive halving).
 
     Of equals the one that was trained on fewer tokens.
     """

@@ -19,7 +19,7 @@ from limbeck.recipe import Recipe, Server
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, round_folder
-from limbeck.run_folder import claimed, see_weights, settled
+from limbeck.run_folder import claimed, rounding, see_weights, settled
 from limbeck.store import digest_path
 from limbeck.students import served
 from limbeck.units.rounds import rounds_unit
@@ -98,7 +98,7 @@ def run(recipe: Recipe, base: Path, folder: Path, until: str | None = None) -> N
     within = steps_until(units(recipe, base), until)
     with claimed(folder, recipe):
         recipe = settled(recipe, folder)
-        see_weights(recipe, _stages_due(recipe, base, folder, within))
+        _see_weights(recipe, base, folder, within)
         served.look(_servers_needed(recipe, base, folder, within))
         for name in _judges_needed(recipe, base, folder, within):
             preflight(name, recipe, folder)
@@ -125,7 +125,7 @@ def _run_round(recipe: Recipe, base: Path, run_folder: Path, number: int) -> Sto
     with claimed(folder, own):
         listed = units(own, base)
         steps = [unit.step for unit in listed]
-        see_weights(own, _stages_due(own, base, folder, steps))
+        _see_weights(own, base, folder, steps)
         for name in _judges_needed(own, base, folder, steps):
             preflight(name, own, folder)
         warn_if_short(listed, own, base, folder)
@@ -160,11 +160,17 @@ def steps_until(listed: Sequence[Unit], until: str | None) -> list[str]:
     return steps[: steps.index(until) + 1] if until else steps
 
 
-def _stages_due(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> set[str]:
-    """The stages of units yet to run; a training that is asked problems samples as `evaluate` does."""
+def _see_weights(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> None:
+    """Refuse weights of 8 bits that units yet to run could not have; one that is asked problems samples as `evaluate`.
+
+    Raises:
+        RecipeError: this machine cannot round them.
+    """
+    if not rounding(recipe):
+        return
     listed = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
     due = [unit for unit in listed if unit.step in steps]
-    return {unit.stage for unit in due} | {"evaluate" for unit in due if PROBLEMS in unit.inputs}
+    see_weights(recipe, {unit.stage for unit in due} | {"evaluate" for unit in due if PROBLEMS in unit.inputs})
 
 
 def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[str]) -> dict[str, Server]:

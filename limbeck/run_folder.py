@@ -68,14 +68,18 @@ def _decided(recipe: Recipe, known: Mapping[str, Any], wanted: Collection[str]) 
     return found
 
 
+def rounding(recipe: Recipe) -> list[str]:
+    """The stages that sample with weights of 8 bits, or may; `recipe` is settled."""
+    return [name for name, section in _sampling(recipe).items() if section.weights != "own"]
+
+
 def see_weights(recipe: Recipe, stages: Collection[str]) -> None:
     """Refuse at the start what a machine's sampling would refuse after hours of training; `recipe` is settled.
 
     Raises:
         RecipeError: one of `stages` is to sample with weights of 8 bits, and this machine cannot.
     """
-    wanted = {name: section.weights for name, section in _sampling(recipe).items() if name in stages}
-    rounded = [name for name, weights in wanted.items() if weights != "own"]
+    rounded = [name for name in rounding(recipe) if name in stages]
     if not rounded:
         return
     from limbeck.lm.machine import choose_device
@@ -84,7 +88,7 @@ def see_weights(recipe: Recipe, stages: Collection[str]) -> None:
     if can_round_weights(choose_device(recipe.model.device).type):
         return
     name = rounded[0]
-    began = "" if wanted[name] == "int8" else f", as this run began ({MACHINE_FILE})"
+    began = "" if _sampling(recipe)[name].weights == "int8" else f", as this run began ({MACHINE_FILE})"
     raise RecipeError(
         f"{name}.weights: this machine cannot sample with weights of 8 bits{began}; that takes a CPU with "
         f'AVX-512 VNNI, and a C++ compiler. {name}.weights = "own" works everywhere'
