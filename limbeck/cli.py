@@ -21,6 +21,7 @@ from limbeck.commands.stages import add_stage_commands
 from limbeck.commands.submit import submit
 from limbeck.commands.summary import show_alarms, show_standings
 from limbeck.console import console, say, show
+from limbeck.containers import granted_cores
 from limbeck.errors import LimbeckError, RunFolderError
 from limbeck.lm.names import model_folder
 from limbeck.recipe.file import load_recipe, packaged_recipe
@@ -169,6 +170,9 @@ def main() -> None:
     """Entry point: one sentence and an exit code for everything a user can put right."""
     # A level set on its logger would be lost: the library sets its own when it is imported, from this variable.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Here as well: every OpenMP library in the process reads the variable when it is loaded, and never again.
+    if (cores := granted_cores()) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     try:
         app()
     except LimbeckError as error:

@@ -25,6 +25,7 @@ STREET = {
 GROUND = {
     "apart",
     "console",
+    "containers",
     "data",
     "errors",
     "likeness",

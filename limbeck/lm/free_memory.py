@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from limbeck.containers import groups_above
+
 # A system without /proc (macOS) says what there is, not what is free: half of it is taken to be.
 _FREE_SHARE_UNKNOWN = 0.5
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
@@ -23,17 +25,16 @@ class Memory(NamedTuple):
     total: int
 
 
-class _Controller(NamedTuple):
-    """Where a version of Linux's control groups keeps its files, and what they are called."""
+class _Names(NamedTuple):
+    """What a version of Linux's control groups calls its files."""
 
-    folder: str
     limit: str
     usage: str
     reclaimable: str  # a line of memory.stat: file pages that the kernel gives back before it kills
 
 
-_V1 = _Controller("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_V2 = _Controller("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
 def device_memory(device: torch.device) -> Memory:
@@ -59,7 +60,7 @@ def machine_memory(root: Path = Path("/")) -> Memory:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Memory(int(total * _FREE_SHARE_UNKNOWN), total)
     swap = 1024 * known.get("SwapTotal:", 0)
-    limits = [Memory(1024 * known["MemAvailable:"], 1024 * known["MemTotal:"]), *_groups(root)]
+    limits = [Memory(1024 * known["MemAvailable:"], 1024 * known["MemTotal:"]), *_limits(root)]
     return Memory(max(min(limit.free for limit in limits), 0), min(limit.total for limit in limits) + swap)
 
 
@@ -72,34 +73,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def _groups(root: Path) -> Iterator[Memory]:
-    """Every control group above this process that limits memory: a limit binds whatever lies below it."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if "memory" not in controllers.split(",") and number != "0":
+def _limits(root: Path) -> Iterator[Memory]:
+    for folder, unified in groups_above("memory", root):
+        names = _V2 if unified else _V1
+        try:
+            limit = (folder / names.limit).read_text(encoding="utf-8").strip()
+            usage = int((folder / names.usage).read_text(encoding="utf-8"))
+        except OSError:
             continue
-        controller = _V2 if number == "0" else _V1
-        base = root / controller.folder
-        # Inside a container the path may be that of the host, which is not to be seen: then only the root is there.
-        folder = base / path.strip("/")
-        for group in (folder, *folder.parents):
-            if group.is_relative_to(base):
-                yield from _limit(group, controller)
-
-
-def _limit(group: Path, controller: _Controller) -> Iterator[Memory]:
-    try:
-        limit = (group / controller.limit).read_text(encoding="utf-8").strip()
-        usage = int((group / controller.usage).read_text(encoding="utf-8"))
-    except OSError:
-        return
-    if limit != "max":
-        back = _read_numbers(group / "memory.stat").get(controller.reclaimable, 0)
-        yield Memory(int(limit) - usage + back, int(limit))
+        if limit != "max":
+            back = _read_numbers(folder / "memory.stat").get(names.reclaimable, 0)
+            yield Memory(int(limit) - usage + back, int(limit))
 
 
 def _read_numbers(path: Path) -> dict[str, int]:
