@@ -70,6 +70,11 @@ class Meter:
         self._resumed_from += amount
         self.advance(amount)
 
+    def begin(self, done: float) -> None:
+        """Work begins here, `done` of it already: the time that preparations took is not the time of its units."""
+        self._started = time.monotonic()
+        self.skip(done)
+
     def _left(self) -> str:
         done_here = self.done - self._resumed_from
         if done_here <= 0:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck import seeds
-from limbeck.console import clock, say, show
+from limbeck.console import Meter, clock, say, show
 
 purposes = st.lists(st.text("abc/ 1", min_size=1, max_size=6) | st.integers(0, 99), min_size=1, max_size=3)
 
@@ -60,3 +60,18 @@ def test_what_is_said_is_shown_as_it_is_and_acts_on_nothing(capsys: pytest.Captu
         speak("one [red]x[/red] :smile:\n\ttwo \x1b[2J\x9b31m\r\u202e")
     for text in capsys.readouterr():
         assert text.expandtabs() == "one [red]x[/red] :smile:\n        two ⟪U+001B⟫[2J⟪U+009B⟫31m⟪U+000D⟫⟪U+202E⟫\n"
+
+
+@pytest.mark.parametrize(("resumed", "left"), [(0, "6:40 left"), (2, "3:20 left")])
+def test_time_left_is_of_the_units_done_here_since_work_began(
+    resumed: int, left: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bar = Meter("SFT", 5, "steps", None)
+    now = 1000.0  # a validation before the first step
+    bar.begin(resumed)
+    now = 1100.0
+    capsys.readouterr()
+    bar.advance()
+    assert left in capsys.readouterr().err

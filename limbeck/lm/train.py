@@ -149,9 +149,9 @@ class Trainer:
             self.tracking.following(self.folder / METRICS) if self.tracking is not None else nullcontext(),
             meter(self.label, self.steps, "steps") as bar,
         ):
-            bar.skip(self.progress.step)
             if self.progress.step == 0:
                 self._validate(metrics)
+            bar.begin(self.progress.step)
             while self.progress.step < self.steps and not self._stops():
                 self._step(metrics, bar)
         self._finish()
