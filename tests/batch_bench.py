@@ -37,7 +37,7 @@ class Bench:
 
     def ask(self, number: int | list[str], budget: Budget = UNLIMITED) -> list[Any]:
         client = BatchClient(
-            Endpoint(base_url="http://fake/v1", max_retries=2, timeout_seconds=100),
+            Endpoint(base_url="http://fake/v1", api_key_env="OPENAI_API_KEY", max_retries=2, timeout_seconds=100),
             transport=self.server.transport,
             sleep=self._sleep,
             now=lambda: self.time,

@@ -52,7 +52,7 @@ def client_of(answers: list[httpx.Response | Exception], **endpoint: Any) -> tup
         return now
 
     server = FakeServer(answer)
-    settings = Endpoint(**{"base_url": "http://fake/v1", "max_retries": 3} | endpoint)
+    settings = Endpoint(**{"base_url": "http://fake/v1", "api_key_env": "OPENAI_API_KEY", "max_retries": 3} | endpoint)
     client = ChatClient(
         settings, transport=server.transport, sleep=no_sleep, environ={"OPENAI_API_KEY": KEY, "OTHER": KEY}
     )
@@ -137,7 +137,7 @@ def headers_and_urls(**endpoint: Any) -> tuple[httpx.Headers, str]:
         return completion("hi")
 
     settings = Endpoint(**{"base_url": "http://fake"} | endpoint)
-    client = ChatClient(settings, transport=httpx.MockTransport(handle), environ={"OPENAI_API_KEY": KEY})
+    client = ChatClient(settings, transport=httpx.MockTransport(handle), environ={"AZURE_OPENAI_API_KEY": KEY})
 
     async def talk() -> None:
         async with client:

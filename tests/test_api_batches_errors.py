@@ -200,7 +200,7 @@ def test_a_teacher_with_teach_batch_asks_in_batches_and_without_it_one_by_one(tm
     requests = [
         zero_shot_request(PromptRow(id=str(n), prompt=user_prompt(f"What is {n}?"), source="s")) for n in range(3)
     ]
-    endpoint = Endpoint(base_url="http://fake/v1")
+    endpoint = Endpoint(base_url="http://fake/v1", api_key_env="OPENAI_API_KEY")
 
     async def sleep(_seconds: float) -> None:
         return

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from limbeck.api import Answer, Answered, ChatClient, ChatRequest, Failed, ReplyStore, wire
+from limbeck.api.address import NVIDIA, OPENAI, Address, Provider
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import RecipeError, TeacherError
 from limbeck.recipe.file import parse_recipe
@@ -31,7 +32,7 @@ class Bench:
         self.slept: list[float] = []
         self.server = FakeServer(answer)
         self.client = ChatClient(
-            Endpoint(base_url="http://fake/v1", max_retries=3),
+            Endpoint(base_url="http://fake/v1", api_key_env="OPENAI_API_KEY", max_retries=3),
             transport=self.server.transport,
             sleep=self._sleep,
             now=lambda: NOW,
@@ -242,13 +243,43 @@ def test_a_providers_key_crosses_the_internet_encrypted_or_not_at_all() -> None:
             ChatClient(endpoint, environ=environ).check()
         assert KEY not in str(refused.value)
     for allowed in (
-        Endpoint(base_url="https://lab.example.org/v1"),
+        Endpoint(base_url="https://lab.example.org/v1", api_key_env="OPENAI_API_KEY"),
         Endpoint(base_url="http://lab.example.org/v1", api_key_env="OTHER"),
-        Endpoint(base_url="http://localhost:8000/v1"),
-        Endpoint(base_url="http://192.168.0.7:8000/v1"),
+        Endpoint(base_url="http://localhost:8000/v1", api_key_env="OPENAI_API_KEY"),
+        Endpoint(base_url="http://192.168.0.7:8000/v1", api_key_env="OPENAI_API_KEY"),
+        Endpoint(base_url="http://lab.example.org/v1"),  # gets no key
     ):
         ChatClient(allowed, environ=environ).check()
-    ChatClient(Endpoint(base_url="http://lab.example.org/v1"), environ={}).check()  # no key, nothing to protect
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "named", "sent"),
+    [
+        (OPENAI, None, None, "OPENAI_API_KEY"),
+        (OPENAI, "https://API.openai.com/v1/", None, "OPENAI_API_KEY"),
+        (OPENAI, "https://eu.api.openai.com/v1", None, "OPENAI_API_KEY"),
+        (OPENAI, "https://notapi.openai.com/v1", None, None),
+        (OPENAI, "https://api.openai.com.example.org/v1", None, None),
+        (OPENAI, "http://localhost:8000/v1", None, None),
+        (OPENAI, "https://integrate.api.nvidia.com/v1", None, None),
+        (OPENAI, "https://lab.example.org/v1", "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        (OPENAI, None, "", None),
+        (NVIDIA, None, None, "NVIDIA_API_KEY"),
+        (NVIDIA, "http://localhost:8000/v1", None, None),
+        (NVIDIA, "https://api.openai.com/v1", None, None),
+    ],
+)
+def test_a_providers_key_goes_to_his_own_address_alone_unless_its_variable_is_named(
+    provider: Provider, base_url: str | None, named: str | None, sent: str | None
+) -> None:
+    environ = {"OPENAI_API_KEY": "sk-openais", "NVIDIA_API_KEY": "nvapi-nvidias"}
+    address = Address(Endpoint(base_url=base_url, api_key_env=named), provider, environ)
+    if sent is None and base_url is None:
+        with pytest.raises(TeacherError, match="needs a key"):
+            address.check()
+        return
+    address.check()
+    assert address.headers() == ({"Authorization": f"Bearer {environ[sent]}"} if sent else {})
 
 
 def test_a_key_is_removed_however_json_spells_it_and_a_short_one_is_a_word() -> None:

@@ -17,7 +17,7 @@ KEY = "nvapi-secret-1234567890"
 
 
 def judge(store: Path, server: FakeServer, **settings: Any) -> NemotronJudge:
-    endpoint = {"base_url": "http://fake/v1", "max_retries": 0, "concurrency": 2}
+    endpoint = {"base_url": "http://fake/v1", "api_key_env": "NVIDIA_API_KEY", "max_retries": 0, "concurrency": 2}
     asked = Nemotron.model_validate({"model": "some/reward", "endpoint": endpoint} | settings)
     client = ChatClient(asked.endpoint, transport=server.transport, environ={"NVIDIA_API_KEY": KEY})
     return NemotronJudge(asked, store, client=client)
@@ -66,7 +66,7 @@ def test_the_judges_own_budget_ends_the_asking_and_what_was_answered_is_kept(sto
 def test_money_is_limited_by_the_users_own_price_and_a_paid_address_wants_a_limit(store: Path, tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
     own.write_text('date = "2026-11-01"\n[models]\n"some/reward" = { input = 1, output = 2 }\n')
-    endpoint = {"base_url": "https://models.example.com/v1", "max_retries": 0}
+    endpoint = {"base_url": "https://models.example.com/v1", "api_key_env": "NVIDIA_API_KEY", "max_retries": 0}
     server = FakeServer(rewarding)
     with pytest.raises(
         RecipeError, match=r"asking 'some/reward' costs money: say with judges\.nemotron\.budget\.tokens"

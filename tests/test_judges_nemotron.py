@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.api import ChatClient
+from limbeck.api.address import NVIDIA
 from limbeck.api.fake_server import Body, FakeServer, completion, error
 from limbeck.errors import TeacherError
 from limbeck.judges import Exchange, Judge, make_judge
-from limbeck.judges.nemotron import NVIDIA_URL
 from limbeck.judges.reward_text import TokenCounter, estimated_tokens, parse_reward, reward_messages
 from limbeck.recipe import Recipe
 from limbeck.recipe.corpus import Corpus, Tasks
@@ -44,7 +44,7 @@ class Bench:
         key: str = KEY,
     ) -> tuple[Judge, FakeServer]:
         server = FakeServer(answer)
-        reward = NemotronEndpoint(base_url=base_url, max_retries=1, concurrency=2)
+        reward = NemotronEndpoint(base_url=base_url, api_key_env="NVIDIA_API_KEY", max_retries=1, concurrency=2)
         recipe = Recipe(
             name="x",
             corpus=Corpus(tasks=Tasks()),
@@ -56,9 +56,7 @@ class Bench:
             self.waits.append(seconds)
 
         environ = {"NVIDIA_API_KEY": key} if key else {}
-        client = ChatClient(
-            reward, default_base_url=NVIDIA_URL, transport=server.transport, sleep=sleep, environ=environ
-        )
+        client = ChatClient(reward, provider=NVIDIA, transport=server.transport, sleep=sleep, environ=environ)
         return make_judge("nemotron", recipe, self.store, count_tokens=count_tokens, client=client), server
 
 

@@ -23,7 +23,7 @@ def request(number: int) -> Request:
 
 
 def teacher(server: FakeServer, temperature: float = 0.7, structured: Structured = "auto") -> OpenAITeacher:
-    endpoint = Endpoint(base_url="http://fake/v1", max_retries=0, concurrency=2)
+    endpoint = Endpoint(base_url="http://fake/v1", api_key_env="OPENAI_API_KEY", max_retries=0, concurrency=2)
     client = ChatClient(endpoint, transport=server.transport, environ={"OPENAI_API_KEY": KEY})
     return OpenAITeacher("m", Teach(endpoint=endpoint, temperature=temperature, structured=structured), client)
 

@@ -1,12 +1,13 @@
 """Where a server is and how it knows us: address, key, and the headers that carry it.
 
 The key is read from the environment or a file and appears nowhere else: not in `repr`, not in an error. It goes to the
-address of its endpoint only.
+address of its endpoint only, and a provider's own variable is read for another's address only where it is named.
 """
 
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -15,8 +16,23 @@ from pydantic import SecretStr
 from limbeck.errors import TeacherError
 from limbeck.recipe.pairs import Endpoint
 
-_PROVIDERS = {"OPENAI_API_KEY", "NVIDIA_API_KEY"}
-OPENAI_URL = "https://api.openai.com/v1"
+
+class Provider(NamedTuple):
+    """Whose server is asked where no address is given, and the variable that people keep his key in."""
+
+    base_url: str
+    key_env: str
+
+    def owns(self, host: str) -> bool:
+        """Whether a host is his, or that of one of his regions, which stand before the name."""
+        own = urlsplit(self.base_url).hostname or ""
+        return host == own or host.endswith(f".{own}")
+
+
+OPENAI = Provider("https://api.openai.com/v1", "OPENAI_API_KEY")
+NVIDIA = Provider("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
+_AZURE_KEY = "AZURE_OPENAI_API_KEY"
+_PROVIDERS_KEYS = {OPENAI.key_env, NVIDIA.key_env, _AZURE_KEY}
 _MOST_KEY_CHARACTERS = 10_000
 _ONLY_THE_KEY = "it holds the key and nothing else"
 
@@ -30,10 +46,11 @@ def _is_near(host: str) -> bool:
 
 
 class Address:
-    """One server's address. `environ` is where keys are; `default_base_url` belongs to a provider that wants one."""
+    """One server's address: the endpoint's, or else the provider's. `environ` is where keys are."""
 
-    def __init__(self, endpoint: Endpoint, default_base_url: str, environ: Mapping[str, str]) -> None:
-        self.base_url = (endpoint.base_url or default_base_url).rstrip("/")
+    def __init__(self, endpoint: Endpoint, provider: Provider, environ: Mapping[str, str]) -> None:
+        self.base_url = (endpoint.base_url or provider.base_url).rstrip("/")
+        self._provider = provider
         self.endpoint = endpoint
         self.key: SecretStr | None = None
         self._environ = environ
@@ -44,7 +61,23 @@ class Address:
     @property
     def key_place(self) -> str:
         """Where the key is said to be; empty where nowhere."""
-        return self.endpoint.api_key_file or self.endpoint.api_key_env
+        return self.endpoint.api_key_file or self._key_env
+
+    @property
+    def _key_env(self) -> str:
+        """The variable that was named; else the provider's own, which is for his own address alone; empty for none."""
+        if self.endpoint.api_key_env is not None:
+            return self.endpoint.api_key_env
+        if self.endpoint.style == "azure":
+            return _AZURE_KEY
+        return self._provider.key_env if self._provider.owns(self._host) else ""
+
+    @property
+    def _host(self) -> str:
+        try:
+            return (urlsplit(self.base_url).hostname or "").lower()
+        except ValueError:  # `check` says what is wrong with such an address
+            return ""
 
     @property
     def secret(self) -> str | None:
@@ -64,13 +97,15 @@ class Address:
             address = httpx.URL()
         if address.scheme not in ("http", "https") or not address.host:
             shown = self.base_url.rpartition("@")[2]  # what stands before may be a password
-            raise TeacherError(f"{shown!r} is no address of a server: base_url looks like {OPENAI_URL}")
+            raise TeacherError(f"{shown!r} is no address of a server: base_url looks like {OPENAI.base_url}")
         if address.port is not None and not 0 < address.port < 2**16:
-            raise TeacherError(f"{address.host}: there is no port {address.port}; base_url looks like {OPENAI_URL}")
+            raise TeacherError(
+                f"{address.host}: there is no port {address.port}; base_url looks like {OPENAI.base_url}"
+            )
         if address.userinfo or address.query:
             raise TeacherError(
                 f"the base_url for {address.host} must not carry a name, password or query: "
-                f"put the key into the environment variable {self.endpoint.api_key_env or 'that api_key_env names'}"
+                f"put the key into the environment variable {self._key_env or 'that api_key_env names'}"
             )
         self._refuse_in_clear(address)
 
@@ -92,13 +127,10 @@ class Address:
         """Whether asking may cost money: a provider's own address, Azure, or a key for a host elsewhere."""
         if self.endpoint.base_url is None or self.endpoint.style == "azure":
             return True
-        host = (urlsplit(self.base_url).hostname or "").lower()
-        if host == urlsplit(OPENAI_URL).hostname:
+        if OPENAI.owns(self._host):
             return True
-        has_key = self.endpoint.api_key_file is not None or bool(
-            self._environ.get(self.endpoint.api_key_env, "").strip()
-        )
-        return has_key and not _is_near(host)
+        has_key = self.endpoint.api_key_file is not None or bool(self._environ.get(self._key_env, "").strip())
+        return has_key and not _is_near(self._host)
 
     def key_sentence(self, status: int) -> str:
         """What to do about a 401 or 403."""
@@ -112,7 +144,7 @@ class Address:
     def _read_key(self) -> SecretStr | None:
         if self.endpoint.api_key_file is not None:
             return self._checked(self._from_file(Path(self.endpoint.api_key_file)), "file")
-        name = self.endpoint.api_key_env
+        name = self._key_env
         key = self._environ.get(name, "").strip()
         if not key and self.endpoint.base_url is None:
             raise TeacherError(
@@ -122,8 +154,8 @@ class Address:
 
     def _refuse_in_clear(self, address: httpx.URL) -> None:
         """The key in a provider's own variable does not cross the internet unencrypted."""
-        name = self.endpoint.api_key_env
-        named = self.key is not None and self.endpoint.api_key_file is None and name in _PROVIDERS
+        name = self._key_env
+        named = self.key is not None and self.endpoint.api_key_file is None and name in _PROVIDERS_KEYS
         if named and address.scheme == "http" and not _is_near(address.host):
             raise TeacherError(
                 f"the key in {name} would go to {self.base_url} in clear text: use https, or put that server's own key "

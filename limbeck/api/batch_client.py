@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx
 
 from limbeck.api import wire
-from limbeck.api.address import OPENAI_URL, Address
+from limbeck.api.address import OPENAI, Address
 from limbeck.api.batch_wire import ENDPOINT, LONGEST_BATCH_SECONDS, BatchState, read_batch, read_batches, read_id
 from limbeck.api.client import RETRIED_STATUSES
 from limbeck.api.delays import Delays, asked_for
@@ -61,7 +61,7 @@ class BatchClient:
         self.sleep, self.now = sleep, now
         self.timeout_seconds = endpoint.timeout_seconds
         self._retries = endpoint.max_retries
-        self._address = Address(endpoint, OPENAI_URL, environ)
+        self._address = Address(endpoint, OPENAI, environ)
         self._transport = transport
         self._delays = Delays()
         self._http: httpx.AsyncClient | None = None

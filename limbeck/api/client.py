@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 
 from limbeck.api import wire
-from limbeck.api.address import OPENAI_URL, Address
+from limbeck.api.address import OPENAI, Address, Provider
 from limbeck.api.answers import Answer, Failed
 from limbeck.api.budget import Account, Unbooked
 from limbeck.api.connections import transport_for
@@ -89,7 +89,7 @@ class ChatClient:
         self,
         endpoint: Endpoint,
         *,
-        default_base_url: str = OPENAI_URL,
+        provider: Provider = OPENAI,
         read: Callable[[bytes, str | None], Answer] = wire.read_completion,
         adapts: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -98,7 +98,7 @@ class ChatClient:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.adaptations: set[wire.Adaptation] = set()
-        self._address = Address(endpoint, default_base_url, environ)
+        self._address = Address(endpoint, provider, environ)
         self._endpoint = endpoint
         self._read = read
         self._adapts = adapts

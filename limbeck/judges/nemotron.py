@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from limbeck.api import Answer, Answered, Call, ChatClient, ChatRequest, Failed, ReplyStore, ask_all, reply_key
+from limbeck.api.address import NVIDIA
 from limbeck.api.asking import OnAnswer, Send, ignore
 from limbeck.api.budget import Budget
 from limbeck.api.costs import Terms, budget_of
@@ -22,7 +23,6 @@ from limbeck.recipe.verdict import Nemotron
 from limbeck.records import Judgement, Message, PromptRow, Reply, user_prompt
 from limbeck.untrusted import one_line
 
-NVIDIA_URL = "https://integrate.api.nvidia.com/v1"
 REPLY_TOKENS = 256  # set aside for a reward: its few numbers take twenty, an older sibling's forty
 SHOWN_CHARACTERS = 80
 NO_REWARD = "no reward in the judge's reply"
@@ -56,7 +56,7 @@ class NemotronJudge:
         self._store = store
         self._prices = prices
         self._count_tokens = count_tokens
-        self._client = client or ChatClient(settings.endpoint, default_base_url=NVIDIA_URL)
+        self._client = client or ChatClient(settings.endpoint, provider=NVIDIA)
 
     def __repr__(self) -> str:
         return f"NemotronJudge(model={self._model!r}, client={self._client!r})"

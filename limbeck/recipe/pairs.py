@@ -23,8 +23,10 @@ class Endpoint(Section):
     base_url: Annotated[str, AfterValidator(without_secrets)] | None = Field(
         None, description="Leave out for the provider's own address."
     )
-    api_key_env: VariableName = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be "
-                                      "unset for keyless local servers.")  # fmt: skip
+    api_key_env: VariableName | None = Field(
+        None, description="Environment variable that holds the key. Left out: `OPENAI_API_KEY`, which is sent to "
+        "OpenAI's own address alone (an azure endpoint: `AZURE_OPENAI_API_KEY`); any other server gets no key."
+    )  # fmt: skip
     api_key_file: str | None = Field(None, description="File that holds the key and nothing else, instead of the "
                                      "environment variable.")  # fmt: skip
     style: Literal["openai", "azure"] = Field(

@@ -14,10 +14,12 @@ AGAINST = "against"  # what somebody else's responses are called among the model
 
 
 class NemotronEndpoint(Endpoint):
-    """An OpenAI-compatible server whose key is NVIDIA's, whatever else of it is set."""
+    """An OpenAI-compatible server that is NVIDIA's, unless another address is set."""
 
-    api_key_env: VariableName = Field("NVIDIA_API_KEY", description="Environment variable that holds the key; may be "
-                                      "unset for keyless local servers.")  # fmt: skip
+    api_key_env: VariableName | None = Field(
+        None, description="Environment variable that holds the key. Left out: `NVIDIA_API_KEY`, which is sent to "
+        "NVIDIA's own address alone; any other server gets no key."
+    )  # fmt: skip
 
 
 class Nemotron(Section):
@@ -79,7 +81,8 @@ class Judges(Section):
 class Reward(Optimisation):
     """A Bradley-Terry reward model (Bradley and Terry 1952; Ouyang et al. 2022, equation 1), trained from pairs here.
 
-    It judges as `local`, and its accuracy on held-out pairs stands beside every result it gives.
+    It judges as `local`, and its accuracy on held-out pairs stands beside every result it gives. It answers nothing:
+    `validate_problems` and `keep = "solved"` are for SFT and DPO.
     """
 
     base: str | None = Field(None, description="Model the head is put on; left out, the student's base model.")
@@ -121,8 +124,8 @@ class Evaluate(Sampled):
     confidence: Rate = Field(0.95, description="Of every interval.")
     on: Literal["test", "validation"] = Field(
         "test", description="validation: the built-in problems that choices are made on. Its replies and its verdict "
-        "lie apart (`validate/`, `validation/`), so that a recipe can be tried in many ways without looking at the "
-        "test, which is opened when the choice is made."
+        "lie apart (`validate/`, `validation/`; a table on the console, no report), so that a recipe can be tried in "
+        "many ways without looking at the test, which is opened when the choice is made."
     )  # fmt: skip
     against: str | None = Field(
         None, description="File of somebody else's responses to the held-out prompts, `prompt` and `response` a line; "
