@@ -6,7 +6,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -17,42 +17,66 @@ _WIDTH = "100"
 
 
 def recipe_reference() -> str:
-    """`docs/recipe.md`: every section and field, with default and meaning."""
+    """`docs/recipe.md`: every section and field, with default, choices and meaning."""
     lines = [
         "# The recipe",
         "",
-        "Written from `limbeck/recipe*.py` by `make docs`. One TOML file describes a whole run; what it leaves out has",
-        "the default given here. An unknown key is an error that names the nearest known one.",
+        "Written from `limbeck/recipe/` by `make docs`. One TOML file describes a whole run; what it leaves out has",
+        "the default given here. An unknown key is an error that names the nearest known one. Relative paths are",
+        "relative to the folder in which a command is called, not to the recipe's.",
+        "",
+        "`--set SECTION.FIELD=VALUE` overrides a field for one run. The value is TOML, and a bare word a string:",
+        "`--set dpo.beta=0.1`, `--set model.device=cpu`, and in quotes for the shell `--set 'track.to=[\"wandb\"]'`,",
+        "`--set 'dpo.lora={rank = 32}'`.",
     ]
-    _section(lines, "", Recipe)
+    _section(lines, "", Recipe, "`[{}]`")
     return "\n".join(lines) + "\n"
 
 
-def _section(lines: list[str], name: str, section: type[BaseModel]) -> None:
-    nested: list[tuple[str, type[BaseModel]]] = []
+def _section(lines: list[str], name: str, section: type[BaseModel], heading: str) -> None:
+    nested: list[tuple[str, type[BaseModel], str]] = []
     rows = []
     for field_name, field in section.model_fields.items():
-        inner = _inner(field)
+        inner, form = _inner(field.annotation)
         place = f"{name}.{field_name}" if name else field_name
         if inner is None or field.description:
-            rows.append(f"| `{field_name}` | {_default(field)} | {field.description or ''} |")
+            rows.append(f"| `{field_name}` | {_default(field)} | {_choices(field)}{field.description or ''} |")
         if inner is not None:
-            nested.append((place, inner))
-    title = f"## `[{name}]`" if name else "## At the top"
+            nested.append((place, inner, form))
+    title = f"## {heading.format(name)}" if name else "## At the top"
     doc = " ".join((section.__doc__ or "").split())
     lines += ["", title, "", doc, "", "| field | default | meaning |", "|---|---|---|", *rows]
-    seen = set()
-    for place, inner in nested:
-        if inner not in seen or inner.__name__ not in {"Dataset"}:
-            _section(lines, place, inner)
-        seen.add(inner)
+    for kind in dict.fromkeys(inner for _, inner, _ in nested):
+        places = [(place, form) for place, inner, form in nested if inner is kind]
+        if kind.__name__ == "Dataset":  # the same words for each
+            _section(lines, places[0][0], kind, ", ".join(form.format(place) for place, form in places))
+        else:
+            for place, form in places:
+                _section(lines, place, kind, form)
 
 
-def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
+def _inner(kind: Any) -> tuple[type[BaseModel] | None, str]:
+    """The section in a field, and how its heading is written in TOML: a table, a table by name, one of several."""
+    origin = get_origin(kind)
+    form = {tuple: "`[[{}]]`", list: "`[[{}]]`", dict: "`[{}.NAME]`"}.get(origin, "`[{}]`") if origin else "`[{}]`"
+    for each in (kind, *get_args(kind)):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each, form
+    return None, form
+
+
+def _choices(field: FieldInfo) -> str:
+    """The values that may be chosen from, where the description does not name them all."""
+    found = [] if get_origin(field.annotation) is dict else _literals(field.annotation)
+    if all(value == field.default or value in (field.description or "") for value in found):
+        return ""
+    return f"Values: {', '.join(f'`{value}`' for value in found)}. "
+
+
+def _literals(kind: Any) -> list[Any]:
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [value for each in get_args(kind) for value in _literals(each)]
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,11 +1,13 @@
 """Every family: its solutions are right, its slips are wrong, its scorer can tell."""
 
 import random
+import re
 from functools import cache
 from itertools import islice
 
 import pytest
 
+from limbeck.recipe.corpus import Tasks
 from limbeck.records import Problem
 from limbeck.tasks import FAMILIES, TRAINED, TRANSFER, check_arithmetic, extract_answer, family, gym, score, slip
 from limbeck.tasks.problems import MAX_SOLUTION_CHARS, build
@@ -25,6 +27,13 @@ def problems(name: str) -> tuple[Problem, ...]:
 
 def slips(name: str) -> list[tuple[Problem, str | None]]:
     return [(problem, slip(problem, random.Random(at))) for at, problem in enumerate(problems(name))]
+
+
+def test_the_recipes_reference_names_every_family() -> None:
+    description = Tasks.model_fields["families"].description or ""
+    trained, transfer = description.split("Transfer problems")
+    assert set(re.findall(r"[a-z]+(?:_[a-z]+)*", trained)) >= set(TRAINED)
+    assert all(name in transfer for name in TRANSFER)
 
 
 def test_ten_families_and_more_are_trained_and_three_kinds_are_kept_for_transfer() -> None:

@@ -69,7 +69,8 @@ def teach(
         str,
         typer.Option(
             help="zero_shot, random, few_shot, revise, on_policy, own, reference or contrast; divergence and "
-            "rolling need a whole run."
+            "rolling need a whole run. `worked` makes no few_shot (alone), revise or contrast pairs; contrast needs "
+            "--set teach.contrast_with=MODEL."
         ),
     ] = "zero_shot",
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,

@@ -17,8 +17,8 @@ class Alarms(Section):
 
     max_solved_drop: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05,
-        description="Of the share of problems solved (`validate_problems`) since training began, at the last "
-        "`validations`, the best of which has a Wilson 95 % interval below what it began with.",
+        description="Fall of the share of problems solved (`validate_problems`) since training began, at each of the "
+        "last `validations`, where the best of them has a Wilson 95 % interval wholly below the share at the start.",
     )
     on_alarm: Literal["say", "stop"] = Field(
         "say", description="say: on the console, in `limbeck status` and in the report. stop: training ends there, "
@@ -64,8 +64,8 @@ class Alarms(Section):
     )  # fmt: skip
     max_loss_rise: _Amount = Field(
         0.05, description="Rise of the held-out loss above its lowest, or of one source's above where it began (SFT), "
-        "as a share of it; in SFT by 0.01 nats a token at least, and the whole loss only while the model does not "
-        "clearly solve more problems (`validate_problems`) than at its lowest."
+        "as a share of it; in SFT by 0.01 nats a token at least. None of the whole loss where the model clearly solves "
+        "more problems (`validate_problems`) than it did at its lowest."
     )  # fmt: skip
     max_loss_gap_nats: _Amount = Field(
         0.3, description="SFT: held-out loss less training loss, in nats a token (the demo's: 0.04 and 0.09)."

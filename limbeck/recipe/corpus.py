@@ -10,7 +10,13 @@ from limbeck.recipe.fields import Count, Positive, Section, Share
 class Tasks(Section):
     """Verifiable reasoning problems, drawn per split; total rows, spread evenly over the families."""
 
-    families: tuple[str, ...] = Field((), description="Task families to train on; empty: all of them.")
+    families: tuple[str, ...] = Field(
+        (),
+        description="Task families to train on; empty: all of them. gsm_symbolic, chain_sum, leg_counting, "
+        "basic_arithmetic, simple_equations, gcd, fraction_simplification, number_filtering, letter_counting, "
+        "spell_backward, calendar_arithmetic. Transfer problems are of products, simple_geometry and "
+        "gsm_symbolic_held_out, always.",
+    )
     sft: Count = Field(600, description="Problems with worked solutions for SFT.")
     pool: Count = Field(600, description="Problems among which the student's failures are sought.")
     fresh: Count = Field(400, description="Problems only the teacher has, for few-shot generation.")

@@ -20,9 +20,10 @@ class Mine(Sampled):
         "reference response, else `bottom_quantile`; `all` where nothing can judge before a teacher has written."
     )  # fmt: skip
     judge: Judge | None = Field(
-        None, description="Who says what failed: `verifier`, `nemotron` or `local`. Left out: `verifier` for built-in "
-        "problems, else `local` where there are pairs to train it from before mining (a reward model of its own, which "
-        "does not judge the result), or where the model named is not the only judge of the result."
+        None, description="Who says what failed: `verifier`, `nemotron` or `local`; `pairwise` scores no reply alone. "
+        "Left out: `verifier` for built-in problems, else `local` where there are pairs to train it from before mining "
+        "(a reward model of its own, which does not judge the result), or where the model named is not the only judge "
+        "of the result."
     )  # fmt: skip
     bottom_quantile: Rate = Field(0.25, description="Share counted as weak by `bottom_quantile`.")
     max_prompts: Positive = Field(10_000, description="Most pool prompts the student is asked.")

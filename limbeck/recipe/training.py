@@ -13,8 +13,8 @@ ALL_LINEAR = "all-linear"
 class Lora(Section):
     """Low-rank adapters (Hu et al. 2021): each weight W learns as W + (alpha / rank) B A, with W frozen.
 
-    Needs `pip install limbeck[lora]`. An empty section asks for the defaults. The saved model is the sum; the adapters
-    alone lie beside it, in `adapter/`.
+    Needs `pip install 'limbeck[lora]'`. An empty section asks for the defaults. The saved model is the sum; the
+    adapters alone lie beside it, in `adapter/`.
     """
 
     rank: Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -62,7 +62,7 @@ class Optimisation(Section):
     validate_problems: Count = Field(
         0, description="So many of `corpus.tasks.validation` are answered at every validation, as the verdict asks "
         "them (section `evaluate`), and `solved` is the share that is right: neither loss nor margin says that "
-        "reasoning gets worse. 0: none."
+        "reasoning gets worse. 0: none. Not with `lora`."
     )  # fmt: skip
     patience: Positive | None = Field(
         None, description="Stop after this many validations without improvement; leave out to train to the end."

@@ -16,4 +16,4 @@ def library(name: str, source: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         wanted = name.partition(".")[0]
-        raise InputError(f"reading {source} needs the library {wanted!r}: pip install limbeck[hub]") from error
+        raise InputError(f"reading {source} needs the library {wanted!r}: pip install 'limbeck[hub]'") from error
