@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import (
     ARCHITECTURES,
+    alike,
     plain_logps,
     plain_model,
     ragged_demonstrations,
@@ -21,7 +22,9 @@ from transformers import PreTrainedModel
 
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import logps, token_logps
-from limbeck.lm.packing import Item, pack, under_budget
+from limbeck.lm.packing import Item, PackedRow, neighbours, pack, under_budget
+from limbeck.lm.sharing import LEAST_SHARED
+from limbeck.lm.span_attention import Span, Stretch
 
 CPU = torch.device("cpu")
 
@@ -63,6 +66,14 @@ def test_packed_demonstrations_have_the_logps_of_single_sequences(both: Both) ->
     assert packed(both.ours, items) == pytest.approx(one_at_a_time(both.plain, items), abs=1e-4)
 
 
+def test_sequences_that_begin_alike_have_the_logps_of_single_sequences(both: Both) -> None:
+    items = alike()
+    tokens = pack(items, CPU).input_ids.shape[1]
+    assert tokens < 0.6 * sum(item.num_tokens for item in items)  # of 385: something is shared
+    for order in (items, items[::-1], neighbours(items)):
+        assert packed(both.ours, order) == pytest.approx(one_at_a_time(both.plain, order), abs=1e-4)
+
+
 def test_logps_do_not_depend_on_what_shares_the_row(both: Both) -> None:
     items = ragged_pairs() + ragged_demonstrations()
     apart = [value for item in items for value in packed(both.ours, [item])]
@@ -93,21 +104,19 @@ def test_no_token_sees_another_pair_or_the_other_branch(both: Both) -> None:
         assert moved == may_change
 
 
-def tokens_by_sequence(items: list[Item]) -> list[set[int]]:
-    """For each sequence, the places in the packed row of its prompt and of its own computed tokens."""
+def tokens_by_sequence(row: PackedRow) -> list[set[int]]:
+    """For each sequence, the places in the packed row of its computed tokens, as its last prediction sees them."""
     owned: list[set[int]] = []
-    start = 0
-    for item in items:
-        prompt = set(range(start, start + len(item.prompt)))
-        start += len(item.prompt)
-        for response in item.responses:
-            owned.append(prompt | set(range(start, start + len(response) - 1)))
-            start += len(response) - 1
+    for sequence in range(row.num_sequences):
+        last = int(row.predict_at[row.owner == sequence][-1])
+        (span,) = (span for span in row.layout.spans if span.start <= last < span.start + span.length)
+        before = {place for stretch in span.before for place in range(*stretch)}
+        owned.append(before | set(range(span.start, last + 1)))
     return owned
 
 
 def test_a_sequences_gradient_reaches_its_own_tokens_and_is_exactly_zero_elsewhere(both: Both) -> None:
-    items = ragged_pairs() + ragged_demonstrations()
+    items = ragged_pairs() + ragged_demonstrations() + alike()
     row = pack(items, CPU)
     embedded: list[torch.Tensor] = []
     hook = both.ours.network.get_input_embeddings().register_forward_hook(
@@ -115,7 +124,7 @@ def test_a_sequences_gradient_reaches_its_own_tokens_and_is_exactly_zero_elsewhe
     )
     values = logps(both.ours, row)
     hook.remove()
-    for sequence, own in enumerate(tokens_by_sequence(items)):
+    for sequence, own in enumerate(tokens_by_sequence(row)):
         (gradient,) = torch.autograd.grad(values[sequence], embedded[0], retain_graph=True)  # [1, T, H]
         assert set(gradient[0].abs().amax(-1).nonzero()[:, 0].tolist()) == own
 
@@ -160,7 +169,68 @@ def test_a_demonstration_is_one_causal_span() -> None:
     assert row.input_ids.tolist() == [[10, 11, 20, 21]]
     assert row.position_ids.tolist() == [[0, 1, 2, 3]]
     assert row.predict_at.tolist() == [1, 2, 3]
-    assert [(span.start, span.length, span.prefix_length) for span in row.layout.spans] == [(0, 4, 0)]
+    assert row.layout.spans == [Span(0, 4)]
+
+
+def test_what_begins_alike_is_laid_out_once_with_its_branches_behind_it() -> None:
+    template, task = tuple(range(100, 110)), tuple(range(200, 208))
+    items = [
+        Item("a", (*template, *task, 1), ((20, 21),)),
+        Item("b", (*template, 2), ((30,), (31, 32, 33))),
+        Item("c", (*template, *task, 3, 4), ((40, 41, 42),)),
+    ]
+    row = pack(items, CPU)
+    assert row.input_ids.tolist() == [[*template, *task, 1, 20, 3, 4, 40, 41, 2, 31, 32]]
+    assert row.position_ids.tolist() == [[*range(18), 18, 19, 18, 19, 20, 21, 10, 11, 12]]
+    first, second = Stretch(0, 10), Stretch(10, 18)
+    assert row.layout.spans == [
+        Span(0, 10), Span(10, 8, (first,)), Span(18, 2, (first, second)), Span(20, 4, (first, second)),
+        Span(24, 1, (first,)), Span(25, 2, (first, Stretch(24, 25))),
+    ]  # fmt: skip
+    assert row.targets.tolist() == [20, 21, 30, 31, 32, 33, 40, 41, 42]
+    assert row.predict_at.tolist() == [18, 19, 24, 24, 25, 26, 21, 22, 23]
+    assert row.owner.tolist() == [0, 0, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_what_responses_begin_with_alike_meets_the_vocabulary_once() -> None:
+    steps = tuple(range(20, 30))
+    row = pack([Item("a", (10, 11), ((*steps, 1, 2), (*steps, 3))), Item("b", (12,), ((20, 21),))], CPU)
+    assert row.distinct.tolist() == [*range(12), 22, 23, 24]  # from where they part, and the other item
+    assert row.same_as.tolist() == [*range(12), *range(10), 12, 13, 14]
+    assert row.predict_at[row.distinct][row.same_as].tolist() == row.predict_at.tolist()
+    assert row.targets[row.distinct][row.same_as].tolist() == row.targets.tolist()
+
+
+def test_beginnings_of_fewer_tokens_are_not_worth_a_branch() -> None:
+    for shared, rows in ((LEAST_SHARED - 1, 2), (LEAST_SHARED, 3)):
+        begin = tuple(range(50, 50 + shared))
+        items = [Item(str(at), (*begin, *range(100 * at, 100 * at + 9)), ((5, 6),)) for at in (1, 2)]
+        assert len(pack(items, CPU).layout.spans) == rows
+
+
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=30).map(tuple)
+
+
+@given(st.lists(st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=2).map(tuple)), min_size=1, max_size=9))
+def test_a_row_holds_every_sequence_and_each_token_at_its_place(
+    drawn: list[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]],
+) -> None:
+    items = [Item(str(number), prompt, responses) for number, (prompt, responses) in enumerate(drawn)]
+    row = pack(items, CPU)
+    ids, positions = row.input_ids[0].tolist(), row.position_ids[0].tolist()
+    sequences = [(item.prompt, response) for item in items for response in item.responses]
+    covered = [place for span in row.layout.spans for place in range(span.start, span.start + span.length)]
+    assert covered == list(range(len(ids)))
+    assert all(span.length for span in row.layout.spans)
+    for sequence, (prompt, response) in enumerate(sequences):
+        for at, place in enumerate(row.predict_at[row.owner == sequence].tolist()):
+            (span,) = (span for span in row.layout.spans if span.start <= place < span.start + span.length)
+            seen = [each for part in span.seen[:-1] for each in range(part.start, part.stop)]
+            seen += range(span.start, place + 1)
+            assert [ids[each] for each in seen] == [*prompt, *response[:at]]
+            assert [positions[each] for each in seen] == list(range(len(seen)))
+        assert row.targets[row.owner == sequence].tolist() == list(response)
+    assert len(ids) <= sum(item.num_tokens for item in items)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=12), st.integers(1, 40))
@@ -175,10 +245,11 @@ def test_budgeted_runs_keep_every_item_in_order_and_within_the_budget(
         assert sum(item.num_tokens for item in run) + following[0].num_tokens > budget
 
 
-def test_an_item_counts_the_tokens_that_its_row_computes() -> None:
+def test_an_item_counts_the_tokens_that_its_row_computes_but_for_what_its_responses_begin_with_alike() -> None:
     for item in ragged_pairs() + ragged_demonstrations():
         row = pack([item], CPU)
-        assert (item.num_tokens, item.num_targets) == (row.input_ids.shape[1], len(row.targets))
+        shared = 1 if item.id == "pair/4" else 0
+        assert (item.num_tokens - shared, item.num_targets) == (row.input_ids.shape[1], len(row.targets))
 
 
 class Windowed(NamedTuple):

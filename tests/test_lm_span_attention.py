@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limbeck.lm.span_attention import Plan, Span, attend_spans, masked
+from limbeck.lm.span_attention import Plan, Span, Stretch, attend_spans, masked
 
 SIZE = 8
 
@@ -21,7 +21,7 @@ def plan_of(shapes: list[tuple[int, int, int]]) -> Plan:
         at += prompt
         for length in branches:
             if length:
-                spans.append(Span(at, length, start, prompt))
+                spans.append(Span(at, length, (Stretch(start, start + prompt),)))
                 at += length
     return Plan(spans)
 
@@ -44,7 +44,7 @@ def dense(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float,
     tokens = query.shape[1]
     sequence_of: list[list[int]] = [[] for _ in range(tokens)]  # the tokens that each token's sequence begins with
     for span in plan.spans:
-        before = list(range(span.prefix.start, span.prefix.stop))
+        before = [place for stretch in span.before for place in range(*stretch)]
         for place in range(span.own.start, span.own.stop):
             sequence_of[place] = [*before, *range(span.start, place + 1)]
     seen = torch.zeros(tokens, tokens, dtype=torch.bool)
@@ -76,6 +76,35 @@ def test_values_and_gradients_are_those_of_the_dense_mask(
     shapes: list[tuple[int, int, int]], heads: tuple[int, int]
 ) -> None:
     agree(plan_of(shapes), *heads)
+
+
+Node = tuple[int, list["Node"]]  # so many tokens, and the branches that go on from them
+NODES: st.SearchStrategy[Node] = st.recursive(
+    st.tuples(st.integers(1, 20), st.just([])),
+    lambda nodes: st.tuples(st.integers(1, 20), st.lists(nodes, max_size=3)),
+    max_leaves=6,
+)
+
+
+def plan_of_trees(trees: list[Node]) -> Plan:
+    """Trees to spans, branch by branch."""
+    spans: list[Span] = []
+
+    def lay(node: Node, before: tuple[Stretch, ...]) -> None:
+        start = spans[-1].own.stop if spans else 0
+        spans.append(Span(start, node[0], before))
+        for branch in node[1]:
+            lay(branch, (*before, Stretch(start, start + node[0])))
+
+    for tree in trees:
+        lay(tree, ())
+    return Plan(spans)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(NODES, min_size=1, max_size=3), st.sampled_from([None, 1, 9, 33]))
+def test_branches_of_branches_see_all_that_they_come_from(trees: list[Node], window: int | None) -> None:
+    agree(plan_of_trees(trees), window=window)
 
 
 @pytest.mark.parametrize("window", [1, 2, 7, 30, 31, 100])

@@ -162,6 +162,24 @@ def ragged_pairs() -> list[Item]:
     return [*items[:4], replace(items[4], responses=(chosen, (chosen[0], *rejected[1:]))), items[5]]
 
 
+def alike() -> list[Item]:
+    """Pairs and demonstrations that begin alike, at several depths: a template, a task, a prompt, half a response."""
+    draw = torch.Generator().manual_seed(4)
+    template, task, prompt, steps = (random_ids(draw, length) for length in (20, 11, 14, 10))
+    own = [random_ids(draw, 1 + number % 7) for number in range(12)]
+    return [
+        Item("slip", template + prompt, (steps + own[0] + own[1], steps + own[2])),
+        Item("other", own[3] + own[4], (own[5], own[6] + own[7])),
+        Item("same prompt", template + prompt, (own[8], steps)),
+        Item("task", template + task + own[9], (own[10] + own[11], own[5])),
+        Item("task again", template + task + own[4], (own[1],)),
+        Item("twice", template + task + own[4], (own[1],)),
+        Item("template alone", template, (task, task[:-1] + own[0])),
+        Item("last token", template + prompt, ((*steps, 7), (*steps, 8))),
+        Item("cut", template[:15], (template[15:] + prompt,)),
+    ]
+
+
 def ragged_demonstrations() -> list[Item]:
     """Demonstrations of every awkward length."""
     draw = torch.Generator().manual_seed(2)

@@ -5,7 +5,7 @@ runs unpatched. What may see what is not a mask but a `Layout`, which travels th
 
     row of T tokens:  [ span | span | ... ]    or    [ one token for each active cache slot ]
 
-A span sees its prefix (an earlier span of the same row) and itself causally; a decode token sees its cache slot.
+A span sees the spans that its sequence begins with, and itself causally; a decode token sees its cache slot.
 Knows nothing of losses, templates or sampling.
 """
 

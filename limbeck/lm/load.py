@@ -28,12 +28,16 @@ from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
-from limbeck.lm.span_attention import Span
+from limbeck.lm.span_attention import Span, Stretch
 from limbeck.store import atomic_folder, disk_errors
 
-# One packed row: a sequence of 6 tokens; then the same as a prompt of 3 with two branches of 3.
+# One packed row: a sequence of 6 tokens; then the same as a beginning of 2, its next token and, twice, its last 3.
 _PROBE_PLACES = (0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 3, 4, 5)
-_PROBE_SPANS = (Span(0, 6), Span(6, 3), Span(9, 3, 6, 3), Span(12, 3, 6, 3))
+_PROBE_BEGINNING, _PROBE_NEXT = Stretch(6, 8), Stretch(8, 9)
+_PROBE_SPANS = (
+    Span(0, 6), Span(6, 2), Span(8, 1, (_PROBE_BEGINNING,)),
+    Span(9, 3, (_PROBE_BEGINNING, _PROBE_NEXT)), Span(12, 3, (_PROBE_BEGINNING, _PROBE_NEXT)),
+)  # fmt: skip
 # Two computations of the same bf16 logits differ by rounding; another architecture differs by far more.
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 

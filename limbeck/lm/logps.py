@@ -107,7 +107,8 @@ def target_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: T
 def token_logps(model: PackedModel, row: PackedRow) -> Tensor:
     """Log-probability of each target of `row` under `model`: [N], fp32, in nats."""
     hidden = model.hidden(row.input_ids, row.position_ids, row.layout)
-    return target_logps(hidden[row.predict_at], model.head.weight, model.head.bias, row.targets)
+    states, targets = hidden[row.predict_at[row.distinct]], row.targets[row.distinct]  # [M, H], [M]
+    return target_logps(states, model.head.weight, model.head.bias, targets)[row.same_as]
 
 
 def sum_by_sequence(token_values: Tensor, row: PackedRow) -> Tensor:

@@ -237,13 +237,16 @@ def _saved_line(model: PackedModel, num_responses: int) -> Line:
 
 
 def probe_item(model: PackedModel, num_tokens: int, num_responses: int) -> Item:
-    """An item of so many computed tokens, half of them the prompt's."""
+    """An item of so many computed tokens, half of them the prompt's; its responses begin with different ones."""
     prompt = num_tokens // 2
     length = (num_tokens - prompt) // num_responses
-    # Spread over the vocabulary, so that no expert of a mixture gets them all.
-    ids = [place * 7919 % model.head.out_features for place in range(num_tokens)]
-    response = (*ids[prompt : prompt + length], 0)
-    return Item("probe", tuple(ids[:prompt]), (response,) * num_responses)
+
+    def ids(start: int, stop: int, shift: int = 0) -> tuple[int, ...]:
+        # Spread over the vocabulary, so that no expert of a mixture gets them all.
+        return tuple((place * 7919 + shift) % model.head.out_features for place in range(start, stop))
+
+    responses = tuple((*ids(prompt, prompt + length, number), 0) for number in range(num_responses))
+    return Item("probe", ids(0, prompt), responses)
 
 
 def saved_bytes(model: PackedModel, items: Sequence[Item]) -> int:

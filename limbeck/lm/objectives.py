@@ -18,7 +18,7 @@ from limbeck.lm.logps import counted_logps, logps, sum_by_sequence, token_logps
 from limbeck.lm.losses import Rewards, apo_zero, ipo, mean_nll, nll_per_token, rewards, sigmoid_dpo
 from limbeck.lm.machine import on_device
 from limbeck.lm.packed_model import PackedModel
-from limbeck.lm.packing import Item, PackedRow, pack, under_budget
+from limbeck.lm.packing import Item, PackedRow, neighbours, pack, under_budget
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe.training import Dpo, Optimisation
 
@@ -74,7 +74,7 @@ class SftObjective:
         """Yield one loss a micro-batch; the denominator is the target tokens of all of them."""
         total = sum(row.num_targets for row in rows)
         totals = tokens_by_source(rows) if self._splits else {}
-        for items in under_budget(rows, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
             row = pack(items, model.device)
             found = token_logps(model, row)
             loss = mean_nll(found, total)
@@ -87,7 +87,7 @@ class SftObjective:
             return {}
         totals = tokens_by_source(self.heldout) if self._splits else {}
         total, sums = 0.0, Counter[str]()
-        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
             row = pack(items, model.device)
             found = token_logps(model, row)
             total -= float(found.sum())
@@ -150,7 +150,7 @@ class DpoObjective:
     def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         totals = pairs_by_source(rows) if self._splits else {}
-        for items in under_budget(rows, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
             found = self._values(model, items)
             means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [V, P] -> [V]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
@@ -162,7 +162,7 @@ class DpoObjective:
         totals = pairs_by_source(self.heldout) if self._splits else {}
         rows: list[list[float]] = []
         sums = Counter[str]()
-        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
             found = self._values(model, items)
             rows.append(found.values.sum(1).tolist())  # [V, P] -> [V]
             sums.update(read(found.split(items, totals)))

@@ -1,11 +1,11 @@
 """Rows of token ids in, packed rows out: no pad token, each sequence seeing only itself.
 
-A pair is laid out as prompt, chosen, rejected: the prompt is computed once, both branches see it, positions restart at
-the prompt's length, and the prompt's last hidden state predicts the first token of both. The last token of a response
-is a target only, never an input. Pure: ids in, tensors out.
+What sequences of a row begin with alike is computed once (`sharing.py`): the prompt of a pair, which both responses
+see; a system text or a template that many prompts have. The last hidden state of a prompt predicts the first token of
+its responses. The last token of a response is a target only, never an input. Pure: ids in, tensors out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from limbeck.lm.attention import Layout
 from limbeck.lm.machine import on_device
 from limbeck.lm.scope import Part
-from limbeck.lm.span_attention import Span
+from limbeck.lm.sharing import Inputs, tree_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Item:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that are computed: the prompt once, each response without its last token."""
+        """Tokens that are computed of it alone: the prompt once, each response without its last token."""
         return len(self.prompt) + sum(len(response) - 1 for response in self.responses)
 
     @property
@@ -52,8 +52,9 @@ class PackedRow:
     """Items packed into one row of T tokens with N targets in S sequences (a response each, in the items' order).
 
     `input_ids`, `position_ids`: [1, T]. `predict_at`: [N] index of the hidden state that predicts each target.
-    `targets`: [N] token ids. `owner`: [N] sequence of each target. `counts`: [N] bool, whether it is among those that
-    a pair's log-probabilities are summed over.
+    `targets`: [N] token ids. `owner`: [N] sequence of each target. `distinct`: [M] the first of all that predict one
+    target from one state, as responses do that begin alike; `same_as`: [N] which of these each target is. `counts`:
+    [N] bool, whether it is among those that a pair's log-probabilities are summed over.
     """
 
     ids: tuple[str, ...]
@@ -61,6 +62,8 @@ class PackedRow:
     position_ids: Tensor
     predict_at: Tensor
     targets: Tensor
+    distinct: Tensor
+    same_as: Tensor
     owner: Tensor
     counts: Tensor
     num_sequences: int
@@ -68,54 +71,64 @@ class PackedRow:
 
 
 def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
-    """Pack `items` into one row."""
-    ids: list[int] = []
-    positions: list[int] = []
-    predict_at: list[int] = []
+    """Pack `items` into one row, in which beginnings that they share are computed once."""
+    sequences: list[Inputs] = []
     targets: list[int] = []
     owner: list[int] = []
     counts: list[int] = []
-    spans: list[Span] = []
-    num_sequences = 0
-    for item in items:
-        prompt_start, prompt_length = len(ids), len(item.prompt)
-        alone = len(item.responses) == 1
-        if not alone:
-            spans.append(Span(prompt_start, prompt_length))
-        ids += item.prompt
-        positions += range(prompt_length)
+    for number, item in enumerate(items):
         for response, part in zip(item.responses, item.parts, strict=True):
-            start, length = len(ids), len(response) - 1
-            ids += response[:-1]
-            positions += range(prompt_length, prompt_length + length)
-            predict_at += [prompt_start + prompt_length - 1, *range(start, start + length)]
+            owner += [len(sequences)] * len(response)
             targets += response
-            owner += [num_sequences] * len(response)
             counts += [int(part.start <= at < part.end) for at in range(len(response))]
-            num_sequences += 1
-            if alone:
-                spans.append(Span(prompt_start, prompt_length + length))
-            elif length:
-                spans.append(Span(start, length, prompt_start, prompt_length))
+            sequences.append(Inputs(item.prompt + response[:-1], len(item.prompt), number))
+    tree = tree_of(sequences)
+    predict_at = [
+        place
+        for sequence, places in zip(sequences, tree.places, strict=True)
+        for place in places[sequence.prompt - 1 :]
+    ]
+    distinct, same_as = _distinct(zip(predict_at, targets, strict=True))
 
     def tensor(values: list[int]) -> Tensor:
         return on_device(torch.tensor(values, dtype=torch.int64), device)
 
     return PackedRow(
         ids=tuple(item.id for item in items),
-        input_ids=tensor(ids)[None],
-        position_ids=tensor(positions)[None],
+        input_ids=tensor(tree.ids)[None],
+        position_ids=tensor(tree.positions)[None],
         predict_at=tensor(predict_at),
         targets=tensor(targets),
+        distinct=tensor(distinct),
+        same_as=tensor(same_as),
         owner=tensor(owner),
         counts=tensor(counts).bool(),
-        num_sequences=num_sequences,
-        layout=Layout(spans),
+        num_sequences=len(sequences),
+        layout=Layout(tree.spans),
     )
 
 
+def _distinct(predictions: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Where each prediction stands first, and which of these each is."""
+    ranks: dict[tuple[int, int], int] = {}
+    distinct, same_as = [], []
+    for number, prediction in enumerate(predictions):
+        if prediction not in ranks:
+            ranks[prediction] = len(distinct)
+            distinct.append(number)
+        same_as.append(ranks[prediction])
+    return distinct, same_as
+
+
+def neighbours(items: Sequence[Item]) -> list[Item]:
+    """The items in an order in which those that begin alike come to lie in one row, whatever their order was."""
+    return sorted(items, key=lambda item: (item.prompt, item.responses))
+
+
 def under_budget(items: Sequence[Item], max_tokens: int) -> Iterator[list[Item]]:
-    """Split `items`, in order and whole, into runs of at most `max_tokens` computed tokens; a longer one goes alone."""
+    """Split `items`, in order and whole, into runs of at most `max_tokens` tokens, counted as if nothing were shared; a
+    longer one goes alone.
+    """
     run: list[Item] = []
     tokens = 0
     for item in items:

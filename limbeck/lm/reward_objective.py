@@ -21,7 +21,7 @@ from limbeck.lm.items import REFUSED, Items
 from limbeck.lm.losses import bradley_terry
 from limbeck.lm.objectives import rows_of_step
 from limbeck.lm.packed_model import PackedModel
-from limbeck.lm.packing import Item, pack, under_budget
+from limbeck.lm.packing import Item, neighbours, pack, under_budget
 from limbeck.lm.rewards import compared, sequence_rewards
 from limbeck.lm.train import StepLoss, Values
 from limbeck.recipe.training import Optimisation
@@ -98,7 +98,7 @@ class RewardObjective:
     def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         totals = pairs_by_source(rows) if self._splits else {}
-        for items in under_budget(rows, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
             found = _of_pairs(model, items)
             means = dict(zip(_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [4, P] -> [4]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
@@ -109,7 +109,7 @@ class RewardObjective:
             return {}
         totals = pairs_by_source(self.heldout) if self._splits else {}
         sums = Counter[str]()
-        for items in under_budget(self.heldout, self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
             found = _of_pairs(model, items)
             means = dict(zip(_VALUES, (found.values.sum(1) / len(self.heldout)).unbind(), strict=True))
             sums.update(read(means | found.split(items, totals)))

@@ -1,8 +1,9 @@
 """Attention over the spans of a packed row: no mask matrix, no pad, no key or value repeated.
 
-Attention to a prefix and to oneself is two attentions over slices of the row, joined by their log-sum-exps; all spans
-that share a prefix read it in one call. The backward needs only the joined output and log-sum-exp, so each call has a
-backward of its own, whose gradients add up in place: no slice's gradient is a tensor of the whole row.
+Attention to stretches before and to oneself is several attentions over slices of the row, joined by their
+log-sum-exps; all spans that share a stretch read it in one call. The backward needs only the joined output and
+log-sum-exp, so each call has a backward of its own, whose gradients add up in place: no slice's gradient is a tensor of
+the whole row.
 
 On a CPU each call is the library's fused kernel. On CUDA all spans are one variable-length call. `masked` is the slow,
 obvious form: the reference of the tests, and the path of windows and devices that the others do not know.
@@ -11,7 +12,6 @@ obvious form: the reference of the tests, and the path of windows and devices th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,33 +24,55 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
+class Stretch(NamedTuple):
+    """Tokens of a row, from `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+    @property
+    def part(self) -> slice:
+        """The same, to index with."""
+        return slice(self.start, self.stop)
+
+
 @dataclass(frozen=True)
 class Span:
-    """`length` tokens of a row from `start`; they see `prefix_length` earlier ones from `prefix_start`, and themselves.
+    """`length` tokens of a row from `start`; they see the tokens of `before`, in this order, and themselves.
 
-    `slots`: cache slots that receive the span's keys and values (prefill); empty while training.
+    `before`: earlier spans of the row, which its sequence begins with. `slots`: cache slots that receive the span's
+    keys and values (prefill); empty while training.
     """
 
     start: int
     length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
+    before: tuple[Stretch, ...] = ()
     slots: tuple[int, ...] = ()
+
+    @property
+    def stretch(self) -> Stretch:
+        """Where the span lies in the row."""
+        return Stretch(self.start, self.start + self.length)
+
+    @property
+    def own(self) -> slice:
+        """The same, to index with."""
+        return self.stretch.part
+
+    @property
+    def num_before(self) -> int:
+        """Tokens of its sequence before it."""
+        return sum(stop - start for start, stop in self.before)
 
     @property
     def num_keys(self) -> int:
         """Tokens that the span's last token sees, itself included."""
-        return self.prefix_length + self.length
+        return self.num_before + self.length
 
     @property
-    def own(self) -> slice:
-        """Where the span lies in the row."""
-        return slice(self.start, self.start + self.length)
-
-    @property
-    def prefix(self) -> slice:
-        """Where its prefix lies in the row."""
-        return slice(self.prefix_start, self.prefix_start + self.prefix_length)
+    def seen(self) -> tuple[slice, ...]:
+        """Where the tokens lie that its last token sees, in the order of its sequence."""
+        return (*(stretch.part for stretch in self.before), self.own)
 
 
 class Call(NamedTuple):
@@ -63,21 +85,23 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The spans of a row, which must cover it in order, and what all layers share of them."""
+    """The spans of a row, which must cover it in order, and what all layers share of them.
+
+    Spans that see a stretch must be neighbours, as in a tree that is walked branch by branch.
+    """
 
     spans: Sequence[Span]
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        """What the row's attention is made of: each span to itself, neighbours that share a prefix together to it."""
+        """What the row's attention is made of: each span to itself, all that share a stretch together to it."""
         own = [Call(span.own, span.own, causal=True) for span in self.spans]
-        shared = []
-        for _, group in groupby(self.spans, key=lambda span: (span.prefix_start, span.prefix_length)):
-            members = list(group)
-            if members[0].prefix_length:
-                queries = slice(members[0].own.start, members[-1].own.stop)
-                shared.append(Call(queries, members[0].prefix, causal=False))
-        return (*own, *shared)
+        readers: dict[Stretch, Stretch] = {}
+        for span in self.spans:
+            for stretch in span.before:
+                first = readers.get(stretch, span.stretch)
+                readers[stretch] = Stretch(first.start, span.stretch.stop)
+        return (*own, *(Call(queries.part, keys.part, causal=False) for keys, queries in readers.items()))
 
     @property
     def most_keys(self) -> int:
@@ -110,7 +134,7 @@ class _Ragged:
 
     @staticmethod
     def of(spans: Sequence[Span]) -> "_Ragged":
-        index = [torch.arange(part.start, part.stop) for span in spans for part in (span.prefix, span.own)]
+        index = [torch.arange(part.start, part.stop) for span in spans for part in span.seen]
         return _Ragged(
             key_index=torch.cat(index),
             queries_from=_starts([span.length for span in spans]),
@@ -142,15 +166,13 @@ def attend_spans(
 
 
 def masked(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float, window: int | None = None) -> Tensor:
-    """The slow, obvious form of `attend_spans`: span by span, prefix and span side by side, what is unseen masked."""
+    """The slow, obvious form of `attend_spans`: span by span, what it sees side by side, what is unseen masked."""
     grouped = query.shape[0] != key.shape[0]
     parts = []
     for span in plan.spans:
-        k, v = (
-            torch.cat([states[None, :, part] for part in (span.prefix, span.own)], dim=2) for states in (key, value)
-        )
+        k, v = (torch.cat([states[None, :, part] for part in span.seen], dim=2) for states in (key, value))
         places = torch.arange(span.num_keys, device=query.device)
-        behind = places[span.prefix_length :, None] - places  # [length, num_keys]: how far back each key lies
+        behind = places[span.num_before :, None] - places  # [length, num_keys]: how far back each key lies
         seen = (behind >= 0) & (behind < (window or span.num_keys))
         q = query[None, :, span.own]
         parts.append(scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling, enable_gqa=grouped)[0])
