@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure; progress on stderr, tables on stdout")
     run.add_argument("--what", nargs="+", choices=PARTS, help="parts to run; without it, those of training")
     run.add_argument("--pairs", type=int, help="preference pairs (64)")
+    run.add_argument("--sft-rows", type=int, help="demonstrations (128)")
     run.add_argument("--epochs", type=int, help="epochs of DPO (2)")
     run.add_argument("--repeats", type=int, help="turns of each contender (3; sampling: 1)")
     run.add_argument("--trial-rows", type=int, help="pairs in one trial of TRL's settings (8)")

@@ -170,7 +170,7 @@ def main() -> None:
     """Entry point: one sentence and an exit code for everything a user can put right."""
     # A level set on its logger would be lost: the library sets its own when it is imported, from this variable.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Here as well: every OpenMP library in the process reads the variable when it is loaded, and never again.
+    # Before torch and our kernels are loaded: each brings an OpenMP of its own, which reads this then and never again.
     if (cores := granted_cores()) is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     try:

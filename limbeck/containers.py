@@ -26,8 +26,7 @@ def groups_above(controller: str, root: Path = Path("/")) -> Iterator[Group]:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
+    for number, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         unified = number == "0"
         if controller not in controllers.split(",") and not unified:
             continue
@@ -54,7 +53,7 @@ def _share(group: Group) -> float | None:
     names = ("cpu.max",) if group.unified else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     try:
         words = " ".join((group.folder / name).read_text(encoding="utf-8") for name in names).split()
-    except OSError:
+        quota, period = (int(word) for word in words)
+    except (OSError, ValueError):  # "max" is no number, and no limit
         return None
-    quota, period = words
-    return int(quota) / int(period) if quota.isdigit() and int(quota) else None  # "max", or -1, is no limit
+    return quota / period if quota > 0 and period > 0 else None  # -1 is none either

@@ -68,7 +68,8 @@ def _inner(kind: Any) -> tuple[type[BaseModel] | None, str]:
 def _choices(field: FieldInfo) -> str:
     """The values that may be chosen from, where the description does not name them all."""
     found = [] if get_origin(field.annotation) is dict else _literals(field.annotation)
-    if all(value == field.default or value in (field.description or "") for value in found):
+    described = field.description or ""
+    if all(value == field.default or f"{value}:" in described or f"`{value}`" in described for value in found):
         return ""
     return f"Values: {', '.join(f'`{value}`' for value in found)}. "
 

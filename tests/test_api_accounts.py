@@ -136,8 +136,8 @@ def headers_and_urls(**endpoint: Any) -> tuple[httpx.Headers, str]:
         seen.append(request)
         return completion("hi")
 
-    settings = Endpoint(**{"base_url": "http://fake"} | endpoint)
-    client = ChatClient(settings, transport=httpx.MockTransport(handle), environ={"AZURE_OPENAI_API_KEY": KEY})
+    settings = Endpoint(**{"base_url": "http://fake", "api_key_env": "MY_KEY"} | endpoint)
+    client = ChatClient(settings, transport=httpx.MockTransport(handle), environ={"MY_KEY": KEY})
 
     async def talk() -> None:
         async with client:

@@ -253,6 +253,30 @@ def test_a_providers_key_crosses_the_internet_encrypted_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize(
+    ("base_url", "named", "sent"),
+    [
+        ("https://lab.openai.azure.com", None, "AZURE_OPENAI_API_KEY"),
+        ("https://lab.example.org", None, None),
+        ("https://azure.com.example.org", None, None),
+        ("https://api.openai.com/v1", None, None),
+        ("https://lab.example.org", "OTHER", "OTHER"),
+    ],
+)
+def test_azures_key_goes_to_azure_alone_unless_its_variable_is_named(
+    base_url: str, named: str | None, sent: str | None
+) -> None:
+    environ = {"OPENAI_API_KEY": "sk-openais", "AZURE_OPENAI_API_KEY": "azures", "OTHER": "other"}
+    address = Address(Endpoint(base_url=base_url, style="azure", api_key_env=named), OPENAI, environ)
+    address.check()
+    assert address.headers() == ({"api-key": environ[sent]} if sent else {})
+
+
+def test_an_azure_endpoint_without_an_address_is_refused() -> None:
+    with pytest.raises(TeacherError, match="needs a base_url"):
+        ChatClient(Endpoint(style="azure"), environ={"OPENAI_API_KEY": KEY}).check()
+
+
+@pytest.mark.parametrize(
     ("provider", "base_url", "named", "sent"),
     [
         (OPENAI, None, None, "OPENAI_API_KEY"),

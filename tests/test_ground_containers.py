@@ -54,6 +54,12 @@ def test_the_first_version_says_quota_and_period_in_two_files_and_minus_one_for_
     assert granted_cores(first_version(tmp_path, "-1\n")) is None
 
 
+@pytest.mark.parametrize("text", ["", "max", "200000\n", "200000 0\n", "two cores\n"])
+def test_a_file_that_says_nothing_limits_nothing(text: str, tmp_path: Path) -> None:
+    assert granted_cores(unified(tmp_path, pod__job=text)) is None
+    assert granted_cores(system(tmp_path / "other", "no such line\n")) is None
+
+
 def test_without_control_groups_nothing_is_limited(tmp_path: Path) -> None:
     assert granted_cores(tmp_path) is None
 

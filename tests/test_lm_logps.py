@@ -1,14 +1,15 @@
 """The fused head: its values and its own backward against log-softmax, gather and autograd."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
+from tiny_models import alike, plain_logps, plain_model, ragged_demonstrations, ragged_pairs, tiny_folder, tiny_model
 from torch import Tensor, nn
 
-from limbeck.lm.logps import CHUNK_WORDS, sum_by_sequence, target_logps, token_logps
-from limbeck.lm.packing import pack
+from limbeck.lm.logps import CHUNK_WORDS, states_at, sum_by_sequence, target_logps, token_logps
+from limbeck.lm.packing import Item, pack
 
 CPU = torch.device("cpu")
 HIDDEN = 7
@@ -71,12 +72,14 @@ def test_logits_far_apart_from_chunk_to_chunk_neither_overflow_nor_vanish() -> N
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text"], ids=["untied", "tied", "tied_scaled"])
-@pytest.mark.parametrize("pairs", [False, True], ids=["demonstrations", "pairs"])
-def test_gradients_of_the_whole_model_equal_plain_autograd(architecture: str, pairs: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [ragged_demonstrations, ragged_pairs, alike])
+def test_gradients_of_the_whole_model_equal_plain_autograd(
+    architecture: str, rows: Callable[[], list[Item]], tmp_path: Path
+) -> None:
     """Where embeddings are tied, the gradients of the input and of the output embedding add up in one weight."""
     folder = tiny_folder(tmp_path / "model", architecture)
     ours, theirs = tiny_model(folder), plain_model(folder)
-    items = ragged_pairs() if pairs else ragged_demonstrations()
+    items = rows()
     row = pack(items, CPU)
     weights = torch.linspace(-1, 2, row.num_sequences)  # every sequence pulls with a weight of its own
     (sum_by_sequence(token_logps(ours, row), row) * weights).sum().backward()
@@ -89,6 +92,18 @@ def test_gradients_of_the_whole_model_equal_plain_autograd(architecture: str, pa
         assert parameter.grad is not None
         assert wanted is not None
         torch.testing.assert_close(parameter.grad, wanted, atol=1e-4 * float(wanted.abs().max()), rtol=1e-3, msg=name)
+
+
+def test_a_state_that_predicts_many_words_adds_up_their_gradients_in_one_order() -> None:
+    """Enough numbers for torch to share an indexing's backward among threads, which add as they come."""
+    draw = torch.Generator().manual_seed(5)
+    hidden = torch.randn(40, 600, generator=draw, requires_grad=True)
+    places = torch.randint(0, 40, (400,), generator=draw)
+    weights = torch.randn(400, 600, generator=draw)
+    found = [torch.autograd.grad((states_at(hidden, places) * weights).sum(), hidden)[0] for _ in range(20)]
+    assert all(torch.equal(each, found[0]) for each in found)
+    slow = torch.stack([weights[places == place].double().sum(0) for place in range(40)])
+    torch.testing.assert_close(found[0].double(), slow, atol=1e-4, rtol=1e-5)
 
 
 def test_a_confident_bf16_token_has_the_log_softmax_of_the_rounded_logits_and_never_more_than_0() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import (
     IM_END,
+    alike,
     plain_logps,
     plain_model,
     ragged_demonstrations,
@@ -96,11 +97,12 @@ def assert_same(got: Gradients, wanted: Gradients) -> None:
 def test_sft_divides_by_the_target_tokens_of_the_step_for_any_micro_batch(
     model: LanguageModel, plain: PreTrainedModel, budget: int
 ) -> None:
-    rows = ragged_demonstrations()
+    alone = [row for row in alike() if len(row.responses) == 1]
+    rows = ragged_demonstrations() + alone
     objective = SftObjective(rows, [], Sft(micro_batch_tokens=budget), seed=1)
     loss, found = gradients(model, objective, rows)
     tokens = [plain_logps(plain, row.prompt, row.responses[0]) for row in rows]
-    slow = -torch.cat(tokens).sum() / (8 + 1 + 1 + 9 + 25 + 4 + 3)
+    slow = -torch.cat(tokens).sum() / (8 + 1 + 1 + 9 + 25 + 4 + 3 + sum(len(row.responses[0]) for row in alone))
     assert loss == pytest.approx(slow.item(), abs=1e-5)
     assert_same(found, plain_gradients(plain, slow))
 
@@ -121,7 +123,7 @@ def slow_preference_loss(settings: Dpo, chosen: torch.Tensor, rejected: torch.Te
 def test_every_preference_loss_divides_by_the_pairs_of_the_step_for_any_micro_batch(
     model: LanguageModel, plain: PreTrainedModel, name: str, budget: int
 ) -> None:
-    rows = ragged_pairs()
+    rows = ragged_pairs() + [row for row in alike() if len(row.responses) == 2]
     reference = away_from_the_policy(rows)
     settings = loss_of(name, micro_batch_tokens=budget, nll_weight=0.5)
     loss, found = gradients(model, DpoObjective(rows, [], reference, settings), rows)

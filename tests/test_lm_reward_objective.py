@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from limbeck.errors import ModelError
 from limbeck.lm.losses import bradley_terry
+from limbeck.lm.memory import probe_item
 from limbeck.lm.packing import Item, pack
 from limbeck.lm.reward_head import with_reward_head
 from limbeck.lm.reward_model import RewardModel, load_reward_model
@@ -251,3 +252,10 @@ def test_gradients_reach_every_weight_of_the_decoder_and_the_head(folder: Path) 
     sequence_rewards(model, pack(items, CPU), items).square().sum().backward()
     without = [name for name, parameter in model.network.named_parameters() if parameter.grad is None]
     assert without == []
+
+
+def test_a_probe_of_memory_holds_as_many_tokens_as_it_says_though_a_reward_head_has_one_output(folder: Path) -> None:
+    model = model_of(folder)
+    for responses in (1, 2):
+        row = pack([probe_item(model, 64, responses)], CPU)
+        assert (row.input_ids.shape[1], len(row.distinct)) == (64, 32 + responses)

@@ -157,10 +157,20 @@ def test_the_keys_of_a_variable_length_call_are_prefix_and_span_and_queries_stan
     torch.testing.assert_close(torch.cat(parts, 1), dense(query, key, value, plan, 0.3))
 
 
+def test_the_keys_of_a_branch_of_a_branch_are_all_that_it_comes_from_in_order() -> None:
+    ragged = plan_of_trees([(2, [(3, [(1, []), (2, [])]), (1, [])])]).ragged(torch.device("cpu"))
+    assert ragged.queries_from.tolist() == [0, 2, 5, 6, 8, 9]
+    expected = [[0, 1], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6, 7], [0, 1, 8]]
+    assert ragged.key_index.tolist() == [place for keys in expected for place in keys]
+    assert (ragged.most_queries, ragged.most_keys) == (3, 7)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("window", [None, 1, 7, 40, 500])
-def test_on_cuda_one_variable_length_call_is_the_masked_form(window: int | None) -> None:
-    plan = plan_of([(20, 11, 3), (5, 0, 0), (130, 1, 40), (1, 70, 0)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_on_cuda_one_variable_length_call_is_the_masked_form(window: int | None, nested: bool) -> None:
+    trees: list[Node] = [(20, [(9, [(11, []), (3, [(40, [])])]), (70, [])]), (5, [])]
+    plan = plan_of_trees(trees) if nested else plan_of([(20, 11, 3), (5, 0, 0), (130, 1, 40), (1, 70, 0)])
     results = []
     for path in (attend_spans, masked):
         given_states = [each.detach().to("cuda", torch.bfloat16).requires_grad_() for each in states(plan, 4, 2)]

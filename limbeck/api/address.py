@@ -32,6 +32,7 @@ class Provider(NamedTuple):
 OPENAI = Provider("https://api.openai.com/v1", "OPENAI_API_KEY")
 NVIDIA = Provider("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
 _AZURE_KEY = "AZURE_OPENAI_API_KEY"
+_AZURE_HOSTS = (".azure.com", ".azure.us", ".azure.cn")
 _PROVIDERS_KEYS = {OPENAI.key_env, NVIDIA.key_env, _AZURE_KEY}
 _MOST_KEY_CHARACTERS = 10_000
 _ONLY_THE_KEY = "it holds the key and nothing else"
@@ -56,7 +57,7 @@ class Address:
         self._environ = environ
 
     def __repr__(self) -> str:
-        return f"Address({self.base_url!r}, key from {self.key_place})"
+        return f"Address({self.base_url!r}, key from {self.key_place or 'nowhere'})"
 
     @property
     def key_place(self) -> str:
@@ -69,7 +70,7 @@ class Address:
         if self.endpoint.api_key_env is not None:
             return self.endpoint.api_key_env
         if self.endpoint.style == "azure":
-            return _AZURE_KEY
+            return _AZURE_KEY if self._host.endswith(_AZURE_HOSTS) else ""
         return self._provider.key_env if self._provider.owns(self._host) else ""
 
     @property
@@ -90,6 +91,8 @@ class Address:
         Raises:
             TeacherError: no key for a provider's own address, a key no header can carry, or no http(s) address.
         """
+        if self.endpoint.style == "azure" and self.endpoint.base_url is None:
+            raise TeacherError('style = "azure" needs a base_url, as https://NAME.openai.azure.com')
         self.key = self._read_key()
         try:
             address = httpx.URL(self.base_url)
@@ -141,15 +144,19 @@ class Address:
             return f"{server} asks for a key ({status}): set the environment variable {place}"
         return f"{server} refused the key in {place} ({status}): check that it is the key of this server"
 
+    @property
+    def account(self) -> str:
+        """Whose account is asked with, in words."""
+        return f"the account behind the key in {self.key_place}" if self.key_place else "the account"
+
     def _read_key(self) -> SecretStr | None:
         if self.endpoint.api_key_file is not None:
             return self._checked(self._from_file(Path(self.endpoint.api_key_file)), "file")
         name = self._key_env
         key = self._environ.get(name, "").strip()
         if not key and self.endpoint.base_url is None:
-            raise TeacherError(
-                f"{self.base_url} needs a key: set the environment variable {name}, or name your own server as base_url"
-            )
+            variable = f"set the environment variable {name}" if name else "name its variable with api_key_env"
+            raise TeacherError(f"{self.base_url} needs a key: {variable}, or name your own server as base_url")
         return self._checked(key, "environment variable") if key else None
 
     def _refuse_in_clear(self, address: httpx.URL) -> None:

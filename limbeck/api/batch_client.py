@@ -67,7 +67,7 @@ class BatchClient:
         self._http: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
-        return f"BatchClient(base_url={self.base_url!r}, key from {self._address.key_place})"
+        return f"BatchClient(base_url={self.base_url!r}, key from {self._address.key_place or 'nowhere'})"
 
     @property
     def base_url(self) -> str:
@@ -248,7 +248,7 @@ class BatchClient:
         if status in (404, 405, 501):
             return f"{server} has no batch API ({status} at {path}): set teach.batch = false"
         if said.code == "insufficient_quota":
-            return f"the account behind the key in {self._address.key_place} has no credit left at {server} ({status})"
+            return f"{self._address.account} has no credit left at {server} ({status})"
         if response.is_success:
             return f"{server} answered {path} with what is not OpenAI's batch API: {said.message}"
         return f"{server} answered {status} at {path}: {said.message}"

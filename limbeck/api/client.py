@@ -113,7 +113,7 @@ class ChatClient:
         self._http: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
-        return f"ChatClient(base_url={self.base_url!r}, key from {self._address.key_place})"
+        return f"ChatClient(base_url={self.base_url!r}, key from {self._address.key_place or 'nowhere'})"
 
     @property
     def wants_budget(self) -> bool:
@@ -293,7 +293,7 @@ class ChatClient:
             403: f"{server} does not allow the key in {name} to use {model!r} (403)",
             404: f"{server} does not know the model {model!r}, or is no chat-completions address (404)",
             410: f"{server} has retired the model {model!r} (410): choose another",
-            429: f"the account behind the key in {name} has no credit left at {server} (429)",
+            429: f"{self._address.account} has no credit left at {server} (429)",
         }
         return sentences.get(status, f"{server} answered {status}, which no retry mends: {error.message}")
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import PackedRow
@@ -107,8 +108,17 @@ def target_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: T
 def token_logps(model: PackedModel, row: PackedRow) -> Tensor:
     """Log-probability of each target of `row` under `model`: [N], fp32, in nats."""
     hidden = model.hidden(row.input_ids, row.position_ids, row.layout)
-    states, targets = hidden[row.predict_at[row.distinct]], row.targets[row.distinct]  # [M, H], [M]
-    return target_logps(states, model.head.weight, model.head.bias, targets)[row.same_as]
+    states = states_at(hidden, row.predict_at[row.distinct])  # [M, H]
+    values = target_logps(states, model.head.weight, model.head.bias, row.targets[row.distinct])  # [M]
+    return values.index_select(0, row.same_as)
+
+
+def states_at(hidden: Tensor, places: Tensor) -> Tensor:
+    """Hidden states [T, H] at `places` [N]: [N, H]. A state may be asked for many times.
+
+    Its gradients are added up in a fixed order; those of an indexed tensor are added by several threads at once.
+    """
+    return embedding(places, hidden)
 
 
 def sum_by_sequence(token_values: Tensor, row: PackedRow) -> Tensor:

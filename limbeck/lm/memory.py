@@ -238,12 +238,13 @@ def _saved_line(model: PackedModel, num_responses: int) -> Line:
 
 def probe_item(model: PackedModel, num_tokens: int, num_responses: int) -> Item:
     """An item of so many computed tokens, half of them the prompt's; its responses begin with different ones."""
+    words: int = model.network.config.get_text_config().vocab_size  # not the head's: a reward model's has one
     prompt = num_tokens // 2
     length = (num_tokens - prompt) // num_responses
 
     def ids(start: int, stop: int, shift: int = 0) -> tuple[int, ...]:
         # Spread over the vocabulary, so that no expert of a mixture gets them all.
-        return tuple((place * 7919 + shift) % model.head.out_features for place in range(start, stop))
+        return tuple((place * 7919 + shift) % words for place in range(start, stop))
 
     responses = tuple((*ids(prompt, prompt + length, number), 0) for number in range(num_responses))
     return Item("probe", ids(0, prompt), responses)

@@ -111,7 +111,8 @@ def pack(items: Sequence[Item], device: torch.device) -> PackedRow:
 def _distinct(predictions: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
     """Where each prediction stands first, and which of these each is."""
     ranks: dict[tuple[int, int], int] = {}
-    distinct, same_as = [], []
+    distinct: list[int] = []
+    same_as: list[int] = []
     for number, prediction in enumerate(predictions):
         if prediction not in ranks:
             ranks[prediction] = len(distinct)

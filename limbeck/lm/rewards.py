@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from limbeck.lm.logps import states_at
 from limbeck.lm.machine import on_device
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item, PackedRow, pack, under_budget
@@ -48,7 +49,7 @@ def sequence_rewards(model: PackedModel, row: PackedRow, items: Sequence[Item]) 
     """
     lengths = torch.tensor([len(response) for item in items for response in item.responses])  # [S]
     last = on_device(lengths.cumsum(0) - 1, model.device)  # [S] places in the row's targets
-    states = model.hidden(row.input_ids, row.position_ids, row.layout)[row.predict_at[last]]  # [T, H] -> [S, H]
+    states = states_at(model.hidden(row.input_ids, row.position_ids, row.layout), row.predict_at[last])  # [S, H]
     bias = None if model.head.bias is None else model.head.bias[:1].float()
     # One row of the head: a classifier has no other; of a vocabulary, it is that of id 0.
     return linear(states.float(), model.head.weight[:1].float(), bias)[:, 0]  # [S, H] -> [S, 1] -> [S]

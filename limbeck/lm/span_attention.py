@@ -197,8 +197,8 @@ def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scalin
     ragged = plan.ragged(query.device)
     out = varlen_attn(
         query.transpose(0, 1),  # [T, heads, size]
-        key.transpose(0, 1).index_select(0, ragged.key_index),  # [keys of all spans, key/value heads, size]
-        value.transpose(0, 1).index_select(0, ragged.key_index),
+        _gathered(key, ragged.key_index),
+        _gathered(value, ragged.key_index),
         ragged.queries_from,
         ragged.keys_from,
         ragged.most_queries,
@@ -208,6 +208,11 @@ def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, plan: Plan, scalin
         enable_gqa=query.shape[0] != key.shape[0],
     )
     return cast(Tensor, out).transpose(0, 1)
+
+
+def _gathered(states: Tensor, index: Tensor) -> Tensor:
+    """[heads, T, size] -> [len(index), heads, size]; in fp32 on the way, so that gradients of what many see add up."""
+    return states.transpose(0, 1).float().index_select(0, index).to(states.dtype)
 
 
 class _SpanAttention(torch.autograd.Function):

@@ -25,7 +25,7 @@ class Endpoint(Section):
     )
     api_key_env: VariableName | None = Field(
         None, description="Environment variable that holds the key. Left out: `OPENAI_API_KEY`, which is sent to "
-        "OpenAI's own address alone (an azure endpoint: `AZURE_OPENAI_API_KEY`); any other server gets no key."
+        "OpenAI's own address alone (with style azure, `AZURE_OPENAI_API_KEY` to Azure's); other servers get no key."
     )  # fmt: skip
     api_key_file: str | None = Field(None, description="File that holds the key and nothing else, instead of the "
                                      "environment variable.")  # fmt: skip
