@@ -206,5 +206,5 @@ def test_the_hub_library_streams_a_split_and_names_what_it_cannot_find(tmp_path:
 
 
 def test_a_missing_library_is_named_with_what_to_install() -> None:
-    with pytest.raises(InputError, match=r"'limbeck_has_no_such'.*pip install limbeck\[hub\]"):
+    with pytest.raises(InputError, match=r"'limbeck_has_no_such'.*pip install 'limbeck\[hub\]'"):
         library("limbeck_has_no_such.part", "a file")

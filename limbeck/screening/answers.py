@@ -45,7 +45,7 @@ def nearly_equal(first: str, second: str, max_similarity: float) -> bool:
     """Whether more than `max_similarity` of the words is shared, in order, and no other word is decisive.
 
     The similarity is 2 M / T (Ratcliff and Obershelp, as in difflib): M words matched, of T in both. Code whose lines
-    are indented otherwise says something else.
+    are indented otherwise says something else, and so does a text of far fewer characters.
     """
     shorter, longer = sorted((len(first), len(second)))
     if shorter < 0.5 * max_similarity * longer:  # far more characters in far fewer words: spare the splitting
