@@ -104,7 +104,7 @@ ADAPTED = Dpo(
 def test_adapters_start_at_the_reference_and_widen_the_margin(base: Path, tmp_path: Path) -> None:
     result = preferred(base, tmp_path, ADAPTED)
     train = [point.values for point in curve(tmp_path) if point.split == "train"]
-    assert train[0]["margin"] == 0.0
+    assert train[0]["margin"] == pytest.approx(0, abs=1e-6)  # the reference may come from a row with other pairs
     assert train[0]["loss"] == pytest.approx(math.log(2))
     assert train[-1]["margin"] > 0.05
     assert result.counts_out["steps"] == 6

@@ -2,7 +2,8 @@
 
 Adapters lie inside the network, so that the engine, the masters and the checkpoints need not know of them: what they
 see is a network of which few weights can be trained. B is 0 at first, so W + (alpha / rank) B A is W, and a policy
-equals its reference to the bit. What is saved is the sum, an ordinary model; the adapters alone lie beside it.
+equals its reference to the bit, row for row. What is saved is the sum, an ordinary model; the adapters alone lie beside
+it.
 
 Importing this module imports neither torch nor peft, so that a recipe can be checked without waiting for either.
 """
