@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 from limbeck.recipe import Recipe
 
 _WIDTH = "100"
+_TABLE = "`[{}]`"
+_FORMS: dict[Any, str] = {tuple: "`[[{}]]`", list: "`[[{}]]`", dict: "`[{}.NAME]`"}
 
 
 def recipe_reference() -> str:
@@ -29,7 +31,7 @@ def recipe_reference() -> str:
         "`--set dpo.beta=0.1`, `--set model.device=cpu`, and in quotes for the shell `--set 'track.to=[\"wandb\"]'`,",
         "`--set 'dpo.lora={rank = 32}'`.",
     ]
-    _section(lines, "", Recipe, "`[{}]`")
+    _section(lines, "", Recipe, _TABLE)
     return "\n".join(lines) + "\n"
 
 
@@ -57,8 +59,7 @@ def _section(lines: list[str], name: str, section: type[BaseModel], heading: str
 
 def _inner(kind: Any) -> tuple[type[BaseModel] | None, str]:
     """The section in a field, and how its heading is written in TOML: a table, a table by name, one of several."""
-    origin = get_origin(kind)
-    form = {tuple: "`[[{}]]`", list: "`[[{}]]`", dict: "`[{}.NAME]`"}.get(origin, "`[{}]`") if origin else "`[{}]`"
+    form = _FORMS.get(get_origin(kind), _TABLE)
     for each in (kind, *get_args(kind)):
         if isinstance(each, type) and issubclass(each, BaseModel):
             return each, form

@@ -210,7 +210,7 @@ def test_a_keyless_401_names_the_variable_to_set() -> None:
 def test_an_address_that_is_no_server_is_refused(url: str) -> None:
     for environ in ({}, {"OPENAI_API_KEY": KEY}):
         with pytest.raises(TeacherError, match="base_url") as caught:
-            ChatClient(Endpoint(base_url=url), environ=environ).check()
+            ChatClient(Endpoint(base_url=url, api_key_env="OPENAI_API_KEY"), environ=environ).check()
     assert url.removeprefix("http://") in str(caught.value)
 
 
@@ -250,6 +250,8 @@ def test_a_providers_key_crosses_the_internet_encrypted_or_not_at_all() -> None:
         Endpoint(base_url="http://lab.example.org/v1"),  # gets no key
     ):
         ChatClient(allowed, environ=environ).check()
+    unset = Endpoint(base_url="http://lab.example.org/v1", api_key_env="OPENAI_API_KEY")
+    ChatClient(unset, environ={}).check()  # no key, nothing to protect
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,8 @@ def nearly_equal(first: str, second: str, max_similarity: float) -> bool:
     """Whether more than `max_similarity` of the words is shared, in order, and no other word is decisive.
 
     The similarity is 2 M / T (Ratcliff and Obershelp, as in difflib): M words matched, of T in both. Code whose lines
-    are indented otherwise says something else, and so does a text of far fewer characters.
+    are indented otherwise says something else.
     """
-    shorter, longer = sorted((len(first), len(second)))
-    if shorter < 0.5 * max_similarity * longer:  # far more characters in far fewer words: spare the splitting
-        return False
     changes = _changes(tokens(first), tokens(second), max_similarity)
     return changes is not None and same_nesting(first, second) and not _decide(changes, first, second)
 
