@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from linux_files import linux_root
 
 from limbeck.errors import TrainingError
 from limbeck.lm.free_memory import Memory, device_memory, is_out_of_memory, machine_memory
@@ -21,11 +22,7 @@ def system(root: Path, cgroup: str = "0::/\n", **files: str) -> Path:
         "proc/meminfo": "MemTotal:        1024000 kB\nMemFree:  10 kB\nMemAvailable:     614400 kB\nSwapTotal: 0 kB\n",
         "proc/self/cgroup": cgroup,
     }
-    for name, text in (written | files).items():
-        path = root / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+    return linux_root(root, {name.replace("__", "/"): text for name, text in (written | files).items()})
 
 
 def v2(folder: str, limit: str, current: int, inactive_file: int = 0) -> dict[str, str]:
