@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 something the user can put right (one sentence on standard error), 130 interrupted.
 """
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -31,7 +32,6 @@ from limbeck.store import write_text
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 app = typer.Typer(
     name="limbeck",
-    help="Distil reasoning into small conversational language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,6 +46,22 @@ Plan = Annotated[
 _WHOLE_RUN = "A whole run"
 _VERDICTS = "Judges and verdicts"
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, for instance runs/demo.")]
+
+
+def _say_version(*, asked: bool) -> None:
+    if asked:
+        show(f"limbeck {importlib.metadata.version('limbeck')}")
+        raise typer.Exit
+
+
+@app.callback()
+def limbeck(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and stop.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Distil reasoning into small conversational language models."""
 
 
 @app.command(rich_help_panel=_WHOLE_RUN)

@@ -1,5 +1,6 @@
 """The commands around a run: init, demo's recipe, report, chat, help."""
 
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def test_commands_that_pages_and_alarms_name_do_exist() -> None:
     }
     assert len(named) > 50
     assert {(page, name) for page, name in named if name not in known} == set()
+
+
+def test_version_says_name_and_number_and_nothing_else() -> None:
+    assert limbeck("--version").done().out.strip() == f"limbeck {importlib.metadata.version('limbeck')}"
 
 
 def test_without_a_command_the_help_is_shown() -> None:
