@@ -106,6 +106,9 @@ def carry_out(
 
     A folder left by an interrupted run of the same key is handed to `work` as it is, so that it can resume; any other
     content is removed first, except the names in `keep` (stores that were paid for).
+
+    Raises:
+        RunFolderError: where an input would be removed so, or the folder holds what no run wrote.
     """
     digests = {name: digest_path(path) for name, path in inputs.items()}
     key = unit_key(unit, recipe_part, seed, digests)
@@ -113,6 +116,7 @@ def carry_out(
         manifest = read_manifest(folder)
         if manifest is not None:
             return manifest
+    _refuse_to_remove(inputs, folder, keep)
     _prepare(folder, key, keep)
     started = time.monotonic()
     result = work(folder)
@@ -133,6 +137,15 @@ def carry_out(
     for left in folder.glob(RESUMED_FROM):  # not before: an interruption until here goes on from them
         left.unlink()
     return manifest
+
+
+def _refuse_to_remove(inputs: Mapping[str, Path], folder: Path, keep: tuple[str, ...]) -> None:
+    here = folder.resolve()
+    for name, path in inputs.items():
+        place = path.resolve()
+        if place == here or (place.is_relative_to(here) and place.relative_to(here).parts[0] not in keep):
+            raise RunFolderError(f"{name}: {path} lies in {folder}, which would be emptied first; give --out another "
+                                 "folder")  # fmt: skip
 
 
 def _is_output(path: Path, keep: tuple[str, ...]) -> bool:

@@ -126,7 +126,16 @@ def test_memory_settings_change_nothing_in_what_is_trained_so_a_finished_stage_s
     words = ("--model", base, "--data", data, "--out", tmp_path / "out")
     assert "sft" in small("sft", "sft.max_steps=1", *words).ran
     assert small("sft", "sft.max_steps=1", "sft.gradient_checkpointing=on", *words).ran == []
+    assert small("sft", "sft.max_steps=1", "sft.micro_batch_tokens=64", *words).ran == []
     assert "sft" in small("sft", "sft.max_steps=2", *words).ran
+
+
+def test_a_stage_that_would_empty_the_folder_of_its_own_model_is_refused(base: Path, tmp_path: Path) -> None:
+    data, out = write_lines(tmp_path / "data.jsonl", ALPACA), tmp_path / "out"
+    trained = printed(small("sft", "sft.max_steps=1", "--model", base, "--data", data, "--out", out))
+    again = limbeck("sft", "--model", trained, "--data", data, "--out", out, *settings(*SMALL, "sft.max_steps=2"))
+    assert "would be emptied first; give --out another folder" in again.complaint
+    opens(trained)
 
 
 def test_a_layer_that_cannot_carry_adapters_and_a_missing_peft_are_each_one_sentence(

@@ -65,6 +65,23 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
+def test_a_unit_whose_input_lies_in_its_own_folder_is_refused_and_the_input_stays(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, keep=("paid",))
+    stage.carry_out()
+    stage.source = stage.folder / "result"
+    with pytest.raises(RunFolderError, match=r"source: .*result lies in .*unit, which would be emptied first"):
+        stage.carry_out({"beta": 0.2})
+    assert stage.source.read_text() == "one"
+    stage.source = stage.folder
+    with pytest.raises(RunFolderError, match="give --out another folder"):
+        stage.carry_out()
+    assert read_manifest(stage.folder) is not None
+    assert stage.runs == 1
+    stage.source = stage.folder / "paid"  # what is kept is not removed, and may be read
+    write_text(stage.source, "two")
+    assert stage.carry_out().result.counts_out == {"rows": 1}
+
+
 def test_the_same_key_is_fresh_and_not_run_again(stage: Stage) -> None:
     assert stage.why_stale() == "not run yet"
     first = stage.carry_out()

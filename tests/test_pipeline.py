@@ -131,7 +131,9 @@ def test_a_new_arm_runs_alone_then_verdict_and_report(run: Path, recipe: Path) -
     assert found.result.facts["computed"] == 0 < found.result.facts["from_cache"]
 
 
-@pytest.mark.parametrize("setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on"])
+@pytest.mark.parametrize(
+    "setting", ["checkpoint_every_minutes=9", "gradient_checkpointing=on", "micro_batch_tokens=64"]
+)
 def test_what_changes_nothing_in_what_is_trained_makes_nothing_but_the_report_stale(
     run: Path, recipe: Path, setting: str
 ) -> None:

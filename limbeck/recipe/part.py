@@ -8,12 +8,18 @@ from limbeck.recipe import Recipe
 # How fast a server is asked, and with which key.
 PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute", "tokens_per_minute",
         "api_key_env", "api_key_file"}  # fmt: skip
+# What memory and interruptions ask of a training: with less at once, one that ran out of memory goes on.
+_HOW_TRAINED = {"checkpoint_every_minutes", "gradient_checkpointing", "micro_batch_tokens"}
 _CHANGES_NOTHING: Any = {
-    "sft": {"checkpoint_every_minutes", "gradient_checkpointing"},
-    "dpo": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "sft": _HOW_TRAINED,
+    "dpo": _HOW_TRAINED,
     "teach": {"budget": True, "prices": True, "endpoint": PACE, "contrast_endpoint": PACE},
-    "judges": {"nemotron": {"endpoint": PACE, "budget": True}, "pairwise": {"endpoint": PACE, "budget": True}},
-    "reward": {"checkpoint_every_minutes", "gradient_checkpointing"},
+    "judges": {
+        "nemotron": {"endpoint": PACE, "budget": True},
+        "pairwise": {"endpoint": PACE, "budget": True},
+        "local": {"micro_batch_tokens"},
+    },
+    "reward": _HOW_TRAINED,
     "servers": True,
     "track": True,
     "published": True,
@@ -22,7 +28,7 @@ _CHANGES_NOTHING: Any = {
 
 def deciding_part(recipe: Recipe, sections: Set[str] | None = None) -> dict[str, Any]:
     """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
-    written, what is computed twice to save memory, how fast and for how much a server is asked, and with
+    written, how much is computed at once or twice to save memory, how fast and for how much a server is asked, and with
     what somebody published the result is compared.
     """
     include = None if sections is None else set(sections)
