@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_encoder, tiny_tokenizer
 from transformers import AutoModel
 
@@ -87,6 +88,19 @@ def test_weights_that_are_cut_off_or_of_another_size_are_refused_in_one_sentence
         with pytest.raises(ModelError, match="cannot be loaded") as caught:
             TextEncoder(folder)
         assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_that_lacks_weights_is_refused_unless_they_are_the_poolers_which_nobody_asks(tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path / "encoder")
+    whole = TextEncoder(folder)(TEXTS)
+    file = folder / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if not name.startswith("pooler.")}
+    assert len(weights) + 2 == len(load_file(file))
+    save_file(weights, file, metadata={"format": "pt"})
+    assert TextEncoder(folder)(TEXTS) == pytest.approx(whole, abs=1e-6)
+    save_file({f"_orig_mod.{name}": weight for name, weight in weights.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"the sentence encoder .* lacks weights of its own: embeddings\..* more"):
+        TextEncoder(folder)
 
 
 def test_the_packaged_encoder_puts_paraphrases_nearer_than_other_questions() -> None:

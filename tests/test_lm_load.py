@@ -1,12 +1,14 @@
 """Loading: what the engine cannot follow is refused with a sentence, never computed wrongly."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, plain_model, tiny_folder, tiny_model, tiny_tokenizer
+from safetensors.torch import load_file, save_file
+from tiny_models import ARCHITECTURES, plain_model, tiny_classifier, tiny_folder, tiny_model, tiny_tokenizer
 
 from limbeck.errors import ModelError
 from limbeck.lm.load import load_model
@@ -97,6 +99,37 @@ def test_damaged_weights_or_an_unknown_architecture_are_one_sentence(tmp_path: P
     with pytest.raises(ModelError, match=r"the model .* cannot be loaded: "):
         load(folder)
     tiny_tokenizer().save_pretrained(folder)
+
+
+def kept_weights(folder: Path, keep: Callable[[str], str | None]) -> Path:
+    """The folder with its weights under other names; None: without that weight."""
+    file = folder / "model.safetensors"
+    named = {keep(name): weight for name, weight in load_file(file).items()}
+    save_file({name: weight for name, weight in named.items() if name}, file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (
+            lambda name: f"_orig_mod.{name}",  # torch.compile's
+            r"lacks weights of its own: lm_head\.weight, .* and 18 more; its files hold .*_orig_mod\.lm_head\.weight",
+        ),
+        (lambda name: None if "1.mlp.up_proj" in name else name, r"own: model\.layers\.1\.mlp\.up_proj\.weight$"),
+    ],
+    ids=["renamed", "left out"],
+)
+def test_a_model_whose_files_lack_weights_is_refused_with_their_names(
+    keep: Callable[[str], str | None], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        load(kept_weights(tiny_folder(tmp_path / "model"), keep))
+
+
+def test_a_classifier_without_a_head_over_words_is_no_language_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"lacks weights of its own: lm_head\.weight; .*: score\.weight$"):
+        load(tiny_classifier(tmp_path / "untied", "llama"))
 
 
 def test_a_saved_model_stops_where_a_turn_ends_also_where_its_eos_is_another_token(tmp_path: Path) -> None:

@@ -57,20 +57,28 @@ class TextEncoder:
         """Load the encoder in `folder`, in fp32.
 
         Raises:
-            ModelError: it cannot be loaded, or makes its vectors in a way not known here.
+            ModelError: it cannot be loaded, lacks weights, or makes its vectors in a way not known here.
         """
         from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
+        from limbeck.lm.load import refuse_missing_weights
+
         logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
         self._pools_first = _pooling(folder) == "cls"
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._network: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype="float32").eval()
+            kind: Any = AutoModel
+            network, info = kind.from_pretrained(
+                folder, local_files_only=True, dtype="float32", output_loading_info=True
+            )
+            self._network = network.eval()
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:  # the last: sizes do not match
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"the sentence encoder {folder} cannot be loaded: {reason}") from error
+        # A pooler makes no part of the last states, and encoders trained without one are saved without.
+        refuse_missing_weights(f"the sentence encoder {folder}", info, unused="pooler.")
         if self._tokenizer.pad_token_id is None or not self._tokenizer.is_fast:
             raise ModelError(f"the sentence encoder {folder} has no pad token or no fast tokenizer; use another one")
         self._max_tokens = _max_tokens(folder, self._network.config)

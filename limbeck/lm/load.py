@@ -4,7 +4,7 @@ Any decoder that runs transformers' attention interface loads unpatched. A loade
 whose logits differ there from those it gives itself, one sequence at a time, is refused with a sentence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ _PROBE_SPANS = (
     Span(0, 6), Span(6, 2), Span(8, 1, (_PROBE_BEGINNING,)),
     Span(9, 3, (_PROBE_BEGINNING, _PROBE_NEXT)), Span(12, 3, (_PROBE_BEGINNING, _PROBE_NEXT)),
 )  # fmt: skip
+_NAMES_SHOWN = 3
 # Two computations of the same bf16 logits differ by rounding; another architecture differs by far more.
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 
@@ -79,13 +80,18 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     """Load a model and its tokenizer.
 
     Raises:
-        ModelError: where it cannot be found or loaded, has no chat template, or computes its logits in another way.
+        ModelError: where it cannot be found or loaded, lacks weights, has no chat template, or computes its logits in
+            another way.
     """
     path = model_folder(name)
     transformers_logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
     with load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
-        network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME)
+        kind: Any = AutoModelForCausalLM
+        network, info = kind.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention.NAME, output_loading_info=True
+        )
+    refuse_missing_weights(name, info)
     if device.type == "cuda":
         # Its plan depends on the shape of the whole batch, and is made anew for each: a sample would depend on its
         # neighbours, and each step of decoding wait for a plan. The other kernels know neither.
@@ -139,6 +145,27 @@ def load_errors(name: str) -> Iterator[None]:
     except Exception as error:  # damaged files end in errors of every kind: a wrong type, a size, a header too large
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
+
+
+def refuse_missing_weights(name: str, info: Mapping[str, Any], unused: str | None = None) -> None:
+    """See that every weight came from the model's files; `unused`: how names begin of those that nobody asks for.
+
+    transformers draws a missing weight at random and goes on.
+
+    Raises:
+        ModelError: where one is missing.
+    """
+    missing = sorted(key for key in info["missing_keys"] if unused is None or not key.startswith(unused))
+    if not missing:
+        return
+    others = sorted(info["unexpected_keys"])
+    instead = f"; its files hold others, which the architecture has not: {_some(others)}" if others else ""
+    raise ModelError(f"{name} lacks weights of its own: {_some(missing)}{instead}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_engine(model: LanguageModel) -> None:

@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from limbeck.errors import ModelError
 from limbeck.lm import attention
 from limbeck.lm.conversations import Conversations, conversations_of
-from limbeck.lm.load import load_errors
+from limbeck.lm.load import load_errors, refuse_missing_weights
 from limbeck.lm.memory import memory_told
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
@@ -157,8 +157,7 @@ def load_reward_model(name: str, device: torch.device, dtype: torch.dtype) -> Sc
     kind: Any = AutoModelForSequenceClassification if form == "classifier" else AutoModelForCausalLM
     with load_errors(name):
         network, info = kind.from_pretrained(model_folder(name), dtype=dtype, output_loading_info=True)
-    if info["missing_keys"]:
-        raise ModelError(f"{name} lacks weights of its own: {', '.join(sorted(info['missing_keys']))}")
+    refuse_missing_weights(name, info)
     network.to(device)
     network.eval()
     return scorer_of(Loaded(name, network, form, conversations))
