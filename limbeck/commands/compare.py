@@ -64,6 +64,8 @@ def _compare_sides(paths: Sequence[Path], terms: "Terms") -> None:
 
     sides = [replace(read_side(path), name=name) for path, name in zip(paths, _names(paths), strict=True)]
     names = [side.name for side in sides[1:]]
+    if apart := [side.name for side in sides if side.asked.transfer]:
+        say(f"Test prompts are compared; a run's transfer problems are left out: {', '.join(apart)}.")
     terms = replace(terms, family=len(names))
     found: list[Comparison] = []
     for judge in common_judges(sides):

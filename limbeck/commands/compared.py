@@ -1,12 +1,13 @@
 """What `limbeck compare` is given: files or folders of judged replies, or whole runs of several seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from limbeck import pipeline
+from limbeck.commands.asked_prompts import UNKNOWN_PROMPTS, AskedPrompts, Place, asked_prompts
 from limbeck.errors import InputError, RunFolderError
 from limbeck.recipe import Recipe
 from limbeck.records import Judgement, PromptRow, Reply
@@ -16,10 +17,11 @@ from limbeck.stages.verdict.models import BASELINE, EXACT, Key, read_model
 from limbeck.stages.verdict.paired import PairedRows
 from limbeck.stages.verdict.pooling import FinishedRun
 from limbeck.store import read_json_lines, read_records
-from limbeck.turns import conversation_of
+from limbeck.turns import conversation_of, turn_number
 
 REPLIES = "replies.jsonl"
 _JUDGED = "judgements_"
+Value = TypeVar("Value")
 _SOLVED, _SCORE = EXACT, "score"  # what the judge of a plain file is called, by what its lines hold
 
 
@@ -30,6 +32,7 @@ class Side:
     name: str
     scores: Mapping[str, Mapping[Key, float | None]]
     lengths: Mapping[Key, float]
+    asked: AskedPrompts = UNKNOWN_PROMPTS
 
 
 def read_side(path: Path) -> Side:
@@ -48,14 +51,16 @@ def read_side(path: Path) -> Side:
 
 
 def _side_of_folder(folder: Path, name: str) -> Side:
+    asked = asked_prompts(folder)
     scores: dict[str, dict[Key, float | None]] = {}
     for file in sorted(folder.glob(f"{_JUDGED}*.jsonl")):
         judge = file.stem.removeprefix(_JUDGED)
-        scores[judge] = {(j.prompt_id, j.sample_index): _score(j, judge) for j in read_records(file, Judgement)}
+        judgements = [j for j in read_records(file, Judgement) if asked.is_test(j.prompt_id)]
+        scores[judge] = {(j.prompt_id, j.sample_index): _score(j, judge) for j in judgements}
     if not scores:
         raise InputError(f"{folder} holds replies that no judge has scored: {_JUDGED}*.jsonl is missing")
     replies = read_records(folder / REPLIES, Reply)
-    return Side(name, scores, {(r.prompt_id, r.sample_index): float(len(r.text)) for r in replies})
+    return Side(name, scores, {(r.prompt_id, r.sample_index): float(len(r.text)) for r in replies}, asked)
 
 
 def _score(judgement: Judgement, judge: str) -> float | None:
@@ -117,25 +122,65 @@ def _value(line: Mapping[str, Any], field: str, where: str) -> float | None:
         raise InputError(f"{where}: {field} should be a finite number, found one that is too large") from error
 
 
+class _Row(NamedTuple):
+    """A row of either side: a turn of a conversation, or the prompt of an id; and which sample."""
+
+    asked: tuple[Place, int] | str
+    sample: int
+
+    @property
+    def prompt(self) -> Hashable:
+        """By which rows are resampled: two copies of a prompt in one file are one piece of evidence."""
+        return conversation_of(self.asked) if isinstance(self.asked, str) else self.asked[0].prompt
+
+
 def paired_sides(baseline: Side, candidate: Side, judge: str) -> PairedRows:
     """The rows of two sides, every one that either has; what the other lacks is unscored there.
 
+    Prompts are the same by content where both sides' are known, else by id.
+
     Raises:
-        InputError: where they have no prompt in common.
+        InputError: where they have no prompt in common, or whether they have cannot be known.
     """
-    before, after = baseline.scores[judge], candidate.scores[judge]
-    if not {prompt for prompt, _ in before} & {prompt for prompt, _ in after}:
-        raise InputError(f"{baseline.name} and {candidate.name} have no prompt in common: their prompt_id differ")
-    keys = list(dict.fromkeys([*before, *after]))
+    by_content = _known_by_content(baseline, candidate, judge)
+    before, after = (_by_row(side, side.scores[judge], by_content) for side in (baseline, candidate))
+    if not {row.asked for row in before} & {row.asked for row in after}:
+        why = "the texts of their prompts differ" if by_content else "their prompt_id differ"
+        raise InputError(f"{baseline.name} and {candidate.name} have no prompt in common: {why}")
+    long_before, long_after = (_by_row(side, side.lengths, by_content) for side in (baseline, candidate))
+    rows = list(dict.fromkeys([*before, *after]))
     return PairedRows(
-        baseline=[before.get(key) for key in keys],
-        candidate=[after.get(key) for key in keys],
-        baseline_lengths=[baseline.lengths.get(key) for key in keys],
-        candidate_lengths=[candidate.lengths.get(key) for key in keys],
-        prompts=[conversation_of(prompt) for prompt, _ in keys],
-        topics=[""] * len(keys),
+        baseline=[before.get(row) for row in rows],
+        candidate=[after.get(row) for row in rows],
+        baseline_lengths=[long_before.get(row) for row in rows],
+        candidate_lengths=[long_after.get(row) for row in rows],
+        prompts=[row.prompt for row in rows],
+        topics=[""] * len(rows),
         exact=judge == EXACT,
     )
+
+
+def _known_by_content(baseline: Side, candidate: Side, judge: str) -> bool:
+    """Whether the prompts of both sides are at hand; a plain file of judged replies says nothing but their ids."""
+    one, other = baseline.asked, candidate.asked
+    if one.places is not None and other.places is not None:
+        return True
+    if one.digest is not None and other.digest is not None and one.digest != other.digest:
+        raise InputError(
+            f"{baseline.name} and {candidate.name} were asked prompts of different files, which do not lie beside "
+            "them, so that one prompt_id may be two prompts; evaluate both on one file, or give the files "
+            f"{_JUDGED}{judge}.jsonl, which are paired by prompt_id"
+        )
+    return False
+
+
+def _by_row(side: Side, values: Mapping[Key, Value], by_content: bool) -> dict[_Row, Value]:
+    places: Mapping[str, Place] = (side.asked.places or {}) if by_content else {}
+    found = {}
+    for (id_, sample), value in values.items():
+        place = places.get(conversation_of(id_))
+        found[_Row(id_ if place is None else (place, turn_number(id_)), sample)] = value
+    return found
 
 
 def common_judges(sides: Sequence[Side]) -> list[str]:
