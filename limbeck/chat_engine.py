@@ -19,7 +19,7 @@ from limbeck.lm.names import model_folder
 from limbeck.lm.pull import KNOWN_MODELS
 from limbeck.lm.samples import PromptIds, Sample
 from limbeck.recipe import Model
-from limbeck.records import Message, system_folded
+from limbeck.records import Message
 from limbeck.store import digest_json, digest_path
 
 if TYPE_CHECKING:
@@ -113,11 +113,10 @@ class ChatEngine:
 
         model = self._weights()
         sampling = Sampling(self._max_tokens, temperature=self._temperature, seed=self._seed, slots=SLOTS)
-        takes_system = model.chat.takes_system()
         async with Writer(model, sampling) as writer:
 
             async def write(asked: Conversation, account: Account) -> Answer:
-                prompt = self._prompt(model, asked, takes_system)
+                prompt = self._prompt(model, asked)
                 if isinstance(prompt, Failed):
                     return prompt
                 attempt = await account.begin(0, 0)  # what this machine writes is in no budget
@@ -130,9 +129,9 @@ class ChatEngine:
             finally:
                 self.slots = writer.slots
 
-    def _prompt(self, model: "LanguageModel", asked: Conversation, takes_system: bool) -> PromptIds | Failed:
+    def _prompt(self, model: "LanguageModel", asked: Conversation) -> PromptIds | Failed:
         try:
-            ids = model.chat.prompt_ids(asked.messages if takes_system else system_folded(asked.messages))
+            ids = model.chat.prompt_ids(asked.messages)
         except ModelError as error:
             return Failed(reason="bad_request", detail=str(error))
         most = min(self._max_tokens, (model.context_tokens or len(ids) + self._max_tokens) - len(ids))

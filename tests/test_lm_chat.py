@@ -138,10 +138,30 @@ def test_a_template_that_does_not_continue_its_generation_prompt_is_refused() ->
 
 
 def test_a_template_that_refuses_a_conversation_gives_its_reason() -> None:
-    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHATML
+    strict = "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('no user turn') }}{% endif %}" + CHATML
     chat = chat_of(with_template(strict), "strict")
-    with pytest.raises(ModelError, match="the chat template refused a conversation: no system turn"):
-        chat.prompt_ids([Message(role="system", content="x"), *user_prompt("y")])
+    with pytest.raises(ModelError, match="the chat template refused a conversation: no user turn"):
+        chat.prompt_ids([Message(role="assistant", content="x"), *user_prompt("y")])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML,
+        CHATML.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"),
+    ],
+    ids=["raises", "skips"],
+)
+def test_words_of_a_system_turn_that_the_template_would_lose_open_the_users_first_turn(template: str) -> None:
+    chat = chat_of(with_template(template), "systemless")
+    told = (Message(role="system", content="Be brief."), *user_prompt("Hi"))
+    assert not chat.shows_system
+    assert chat.prompt_ids(told) == chat.prompt_ids(user_prompt("Be brief.\n\nHi"))
+    (item,) = demonstration_items(
+        chat, [Demonstration(id="a", prompt=told, source="t", response="Five.")], LIMITS
+    ).items
+    assert "user\nBe brief.\n\nHi<|im_end|>" in chat.tokenizer.decode(item.prompt)
+    assert CHATS["chatml"].shows_system
 
 
 def test_a_template_that_ends_turns_with_text_falls_back_to_eos() -> None:

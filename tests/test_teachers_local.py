@@ -129,10 +129,10 @@ def test_without_a_schema_the_model_says_what_it_likes(folder: Path, tmp_path: P
 def test_where_a_template_has_no_system_turn_its_words_stand_in_the_users(template: str, tmp_path: Path) -> None:
     folder = wide(tmp_path)
     model = tiny_model(folder)
-    assert model.chat.takes_system()
+    assert model.chat.shows_system
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     model = tiny_model(folder)
-    assert not model.chat.takes_system()
+    assert not model.chat.shows_system
     turns = (Message(role="system", content="Be brief."), Message(role="user", content="Why?"))
     text = model.chat.tokenizer.decode(model.chat.prompt_ids(system_folded(turns)))
     assert "user\nBe brief.\n\nWhy?<|im_end|>" in text

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from limbeck.errors import ModelError
-from limbeck.records import Message
+from limbeck.records import Message, system_folded
 
 _PROBE = "limbeck"
 _MARKER = re.compile("(\ue000[0-9]+\ue001)")  # private-use characters: no template's own text holds them
@@ -24,7 +24,7 @@ class Chat:
     """A tokenizer, the token that ends an assistant's turn, and every token that stops sampling.
 
     `special_tokens`: the spelling of every token that must not be forged in a message. `context_tokens`: how many a
-    conversation may have; None where that is not known.
+    conversation may have; None where that is not known. `shows_system`: whether the template shows a system turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -32,17 +32,19 @@ class Chat:
     stop_tokens: frozenset[int]
     special_tokens: tuple[str, ...]
     context_tokens: int | None = None
+    shows_system: bool = True
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of the templated conversation up to where the assistant begins to write.
 
+        Where the template has no place for a system turn, its words stand at the beginning of the first user turn.
         Special tokens spelled out in a message are read as plain text: a data set cannot forge a turn.
-        """
-        return templated_ids(self.tokenizer, self.special_tokens, messages, open_turn=True)
 
-    def takes_system(self) -> bool:
-        """Whether the template shows the words of a system turn."""
-        return takes_system(self.tokenizer)
+        Raises:
+            ModelError: where the template refuses the conversation.
+        """
+        turns = shown(messages, self.shows_system)
+        return templated_ids(self.tokenizer, self.special_tokens, turns, open_turn=True)
 
     def response_ids(self, text: str) -> tuple[int, ...]:
         """Ids of a whole response, its end of turn included exactly once.
@@ -82,6 +84,11 @@ def templated_ids(
         content = messages[int(piece[1:-1])].content if own else piece
         ids += tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
     return tuple(ids)
+
+
+def shown(messages: Sequence[Message], shows_system: bool) -> Sequence[Message]:
+    """The turns as a template shows them all: without a system turn where it has no place for one."""
+    return messages if shows_system else system_folded(messages)
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -125,7 +132,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str, context_tokens: int |
     if not isinstance(end, int):
         raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
     stops = {end} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
-    return Chat(tokenizer, end, frozenset(stops), tuple(specials), context_tokens)
+    return Chat(tokenizer, end, frozenset(stops), tuple(specials), context_tokens, takes_system(tokenizer))
 
 
 def special_tokens_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

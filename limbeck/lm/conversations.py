@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from limbeck.lm.chat import refuse_without_template, special_tokens_of, takes_system, templated_ids
-from limbeck.records import Message, system_folded
+from limbeck.lm.chat import refuse_without_template, shown, special_tokens_of, takes_system, templated_ids
+from limbeck.records import Message
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Conversations:
         Raises:
             ModelError: where the template refuses the conversation.
         """
-        turns = (*(prompt if self.shows_system else system_folded(prompt)), Message(role="assistant", content=response))
+        turns = (*shown(prompt, self.shows_system), Message(role="assistant", content=response))
         ids = templated_ids(self.tokenizer, self.special_tokens, turns, open_turn=False)
         end = len(ids)
         # What follows the place where the score is read cannot reach it in a causal decoder.
