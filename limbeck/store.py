@@ -24,6 +24,7 @@ from limbeck.errors import DiskFullError, InputError
 from limbeck.records import Record
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
 _UNFINISHED = ".unfinished"
 
@@ -202,7 +203,7 @@ def read_records(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
     """Read a file that `write_records` or `RecordStream` wrote.
 
     Raises:
-        InputError: naming file, line and field, where a line is not a `kind`.
+        InputError: naming file, line and field, where a line is not a `kind`, or holds a text that no file can hold.
     """
     return list(each_record(path, kind))
 
@@ -211,9 +212,25 @@ def each_record(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
     """Do what `read_records` does one record at a time, for files that need not be in memory whole."""
     for number, value in read_json_lines(path):
         try:
-            yield kind.model_validate(value)
+            record = storable(kind.model_validate(value))
         except ValidationError as error:
             raise InputError(f"{path}, line {number}: {first_problem(error)}") from error
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        yield record
+
+
+def storable(record: AnyModel) -> AnyModel:
+    """The record itself, where a file can hold it.
+
+    Raises:
+        InputError: a text in it holds half a character, as JSON can spell one.
+    """
+    try:
+        record.model_dump_json()
+    except ValueError as error:  # pydantic's own error is one
+        raise InputError("a text holds half of a surrogate pair, which is no character") from error
+    return record
 
 
 def first_problem(error: ValidationError) -> str:

@@ -128,6 +128,10 @@ def test_a_stream_torn_anywhere_keeps_its_whole_lines(tmp_path: Path, cut: int) 
         (b'{"prompt_id": "\xff"}', "not valid UTF-8 text"),
         (b'{"num_tokens": ' + b"1" * 5000 + b"}", "line 2: a number of more than 4,300 digits"),
         (b"[" * 100_000, "line 2: JSON that is nested too deeply"),
+        (
+            b'{"prompt_id": "a", "text": "four \\ud83d", "finish_reason": "stop", "num_tokens": 1}',
+            "line 2: a text holds half of a surrogate pair",
+        ),
     ],
 )
 def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, line: bytes, problem: str) -> None:

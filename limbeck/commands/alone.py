@@ -21,7 +21,7 @@ from limbeck.recipe.file import parse_recipe
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
-from limbeck.store import read_json_lines
+from limbeck.store import each_record, read_json_lines
 from limbeck.students import served
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import Unit
@@ -111,10 +111,10 @@ def is_record_file(path: Path, kind: type[Record]) -> bool:
     path = path.expanduser()
     if path.suffix != ".jsonl" or not path.is_file():
         return False
-    _, first = next(read_json_lines(path), (0, {}))
     try:
+        _, first = next(read_json_lines(path), (0, {}))
         kind.model_validate(first)
-    except ValidationError:
+    except (InputError, ValidationError):  # what reads it says what is wrong, or reads it after all: an array of rows
         return False
     return True
 
@@ -124,7 +124,7 @@ def prompts_input(data: dict[str, Any], path: Path, name: str, kind: type[Prompt
     (which `data` is told of).
     """
     if is_record_file(path, kind):
-        return {name: own_file(path)}
+        return {name: _as_it_is(path, kind)}
     data.setdefault("corpus", {})["prompts"] = [{"path": str(path)}]
     return {name: Path("corpus") / "pool.jsonl"}
 
@@ -132,9 +132,29 @@ def prompts_input(data: dict[str, Any], path: Path, name: str, kind: type[Prompt
 def pairs_input(data: dict[str, Any], path: Path, name: str) -> dict[str, Path]:
     """The input `name` for a file of preference pairs: as it is, or through the corpus stage."""
     if is_record_file(path, Pair):
-        return {name: own_file(path)}
+        return {name: _as_it_is(path, Pair)}
     data.setdefault("corpus", {})["preferences"] = [{"path": str(path)}]
     return {name: Path("corpus") / "human.jsonl"}
+
+
+def _as_it_is(path: Path, kind: type[PromptRow]) -> Path:
+    """A file of records that is not converted: its prompts are checked as those of any other file are.
+
+    Raises:
+        InputError: naming the file and its first row that is no `kind`, or whose prompt no chat template takes.
+    """
+    from limbeck.stages.corpus.turns import UnusableRowError, check_prompt
+
+    path = own_file(path)
+    for row in each_record(path, kind):
+        try:
+            check_prompt(row.prompt)
+        except UnusableRowError as why:
+            raise InputError(
+                f"{path}, row {row.id!r}: {why}; a prompt is user and assistant by turns, behind a system turn if any, "
+                "and ends with the user's"
+            ) from why
+    return path
 
 
 def own_file(path: Path) -> Path:

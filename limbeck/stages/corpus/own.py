@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from limbeck.errors import InputError
 from limbeck.records import Pair
 from limbeck.stages.corpus.formats import Example
-from limbeck.stages.corpus.problems import problem_in, storable
-from limbeck.store import first_problem
+from limbeck.stages.corpus.problems import problem_in
+from limbeck.store import first_problem, storable
 
 _AS_IT_IS = ("source", "teacher", "template", "request_key", "mined_from", "reference_response")
 

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from limbeck.errors import InputError
 from limbeck.records import Problem
-from limbeck.store import first_problem
-
-Kind = TypeVar("Kind", bound=BaseModel)
+from limbeck.store import first_problem, storable
 
 
 def problem_in(values: Mapping[str, Any]) -> Problem | None:
@@ -31,16 +29,3 @@ def problem_in(values: Mapping[str, Any]) -> Problem | None:
         return storable(Problem.model_validate(value))
     except ValidationError as error:
         raise InputError(f"problem.{first_problem(error)}") from error
-
-
-def storable(record: Kind) -> Kind:
-    """The record itself, where a file can hold it.
-
-    Raises:
-        InputError: a text in it holds half a character, as JSON can spell one.
-    """
-    try:
-        record.model_dump_json()
-    except ValueError as error:  # pydantic's own error is one
-        raise InputError("a text holds half of a surrogate pair, which is no character") from error
-    return record
