@@ -112,6 +112,19 @@ def test_what_was_answered_before_a_final_error_is_stored(path: Path) -> None:
         assert store.states() == {"done": 6, "sent": 1}
 
 
+def test_what_is_in_flight_when_one_request_cannot_be_written_is_stored_before_that_shows(path: Path) -> None:
+    class Written(Recorder):
+        async def _send(self, number: int, account: Account) -> Answer:
+            if number == 3:
+                "half \ud83d".encode()
+            return await super()._send(number, account)
+
+    with ReplyStore(path) as store:
+        with pytest.raises(UnicodeEncodeError):
+            ask_all(CALLS, Written().session, store, concurrency=4)
+        assert store.states() == {"done": 3}  # nothing is begun after it, and nothing of it was booked
+
+
 def test_a_failure_of_the_reply_is_stored_and_a_failure_of_transport_is_not(path: Path) -> None:
     truncated = Failed(reason="truncated", text="half", tokens_out=9)
     with ReplyStore(path) as store:

@@ -14,7 +14,6 @@ from limbeck.api.answers import Answer
 from limbeck.api.budget import UNLIMITED, Account, Budget, Purse
 from limbeck.api.reply_store import ReplyStore
 from limbeck.api.workers import run_workers
-from limbeck.errors import BudgetError, TeacherError
 
 Payload = TypeVar("Payload")
 Send = Callable[[Payload, Account], Awaitable[Answer]]
@@ -53,7 +52,7 @@ def ask_all(
     Raises:
         TeacherError: whatever `session` or its `send` raises as final for all.
         BudgetError: the budget allows no further request.
-            Of both: nothing more is begun, and what was in flight is answered and stored first.
+            Of both, and of any other error: nothing more is begun, and what was in flight is answered and stored first.
     """
     answers, missing = look_up(calls, store, on_answer)
     if missing:
@@ -90,7 +89,7 @@ class _Run:
 
     def __init__(self, store: ReplyStore, budget: Budget, on_answer: OnAnswer, answers: dict[str, Answer]) -> None:
         self._store, self._budget, self._on_answer, self._answers = store, budget, on_answer, answers
-        self._final: BudgetError | TeacherError | None = None
+        self._final: Exception | None = None
 
     async def send_all(self, calls: Sequence[Call[Payload]], session: Session[Payload], concurrency: int) -> None:
         """Send them, in order, and keep each answer."""
@@ -99,12 +98,16 @@ class _Run:
         async with session() as send:
 
             async def work() -> None:
-                for call in queue:
-                    if self._final is not None:
-                        return
-                    await self._ask(call, send, purse)
+                try:
+                    for call in queue:
+                        if self._final is not None:
+                            return
+                        await self._ask(call, send, purse)
+                except Exception as error:
+                    self._final = self._final or error
+                    raise
 
-            await run_workers(work, min(concurrency, len(calls)))
+            await run_workers(work, min(concurrency, len(calls)), others_finish=True)
         if self._final is not None:
             raise self._final
 
@@ -114,13 +117,9 @@ class _Run:
             self._on_answer(call.key, True)
             return
         account = purse.account(call.key, call.kind, call.request)
-        try:
-            answer = await send(call.payload, account)
-            if not account.begun:  # what is asked within this process is free
-                account.settle(await account.begin(0, 0), 0, 0, "")
-        except (BudgetError, TeacherError) as error:
-            self._final = self._final or error  # the others finish what they have begun
-            return
+        answer = await send(call.payload, account)
+        if not account.begun:  # what is asked within this process is free
+            account.settle(await account.begin(0, 0), 0, 0, "")
         self._store.finish(call.key, answer)
         # Where two runs asked at once, both use the first reply.
         self._answers[call.key] = self._store.get(call.key) or answer
