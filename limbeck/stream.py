@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from limbeck.likeness import prompt_identity
 from limbeck.recipe import Recipe
-from limbeck.records import PromptRow
+from limbeck.records import Pair, PromptRow
 from limbeck.seeds import derive
 
 Row = TypeVar("Row", bound=PromptRow)
@@ -31,6 +31,12 @@ def stream_order(rows: Sequence[Row], seed: int) -> list[Row]:
     and arms that compare kinds train on the same prompts.
     """
     return sorted(rows, key=lambda row: (derive(seed, "mix", *prompt_identity(row)), row.id))
+
+
+def along_stream(rolling: Sequence[Pair], stream: Sequence[PromptRow], seed: int) -> list[Pair]:
+    """Rolling pairs in the order of the rows of `stream` that they follow; at the end those whose row is not there."""
+    place = {row.id: number for number, row in enumerate(stream_order(stream, seed))}
+    return sorted(stream_order(rolling, seed), key=lambda pair: place.get(pair.placed_after or "", len(place)))
 
 
 def spread(rows: Sequence[Row], seed: int) -> list[Row]:

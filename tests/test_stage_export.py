@@ -8,6 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from limbeck.stages import export, mix, screen
 from limbeck.stages.corpus.reading import Reader
 from limbeck.stages.export.assembly import _first
 from limbeck.stages.export.columns import COLUMNS, row_of
-from limbeck.store import digest_path, write_records
+from limbeck.store import digest_path, read_records, write_records
 from limbeck.stream import stream_order
 
 PROBLEM = Problem(
@@ -61,6 +62,7 @@ def exported(
     kept: Mapping[str, Sequence[Pair]],
     dropped: Sequence[tuple[Pair, str]] = (),
     settings: Recipe | None = None,
+    more: Mapping[str, Path] = MappingProxyType({}),
 ) -> StageResult:
     """Export pairs by kind, the dropped ones as if screening had stood before."""
     inputs = {"dropped": folder / "dropped.jsonl"}
@@ -71,7 +73,7 @@ def exported(
         inputs |= {f"{state}_{kind}": folder / f"{state}_{kind}.jsonl" for state in ("kept", "made")}
         write_records(inputs[f"kept_{kind}"], rows)
         write_records(inputs[f"made_{kind}"], [*(one for one, _ in dropped if one.source == kind), *rows])
-    return export.run(settings or recipe(), inputs, folder / "out")
+    return export.run(settings or recipe(), inputs | dict(more), folder / "out")
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -123,6 +125,48 @@ def test_what_arms_hold_out_is_validation_and_no_prompt_is_in_both_splits(plain:
     prompts = [{row["prompt"][0]["content"] for row in rows} for rows in (train, validation)]
     assert prompts[0].isdisjoint(prompts[1])
     assert len(train) + len(validation) == 24
+
+
+def test_a_further_round_publishes_as_validation_what_its_mixture_held_out(plain: None, tmp_path: Path) -> None:
+    kinds: dict[PairKind, list[Pair]] = {"zero_shot": [pair(number) for number in range(40)]}
+    settings = recipe({"zero_shot": 30}, heldout=5, seed=77, rounds={"number": 2, "arm": "a", "first_seed": 1})
+    exported(tmp_path, kinds, settings=settings)
+    write_records(tmp_path / "zero_shot.jsonl", kinds["zero_shot"])
+    mix.run(settings, {"zero_shot": tmp_path / "zero_shot.jsonl"}, tmp_path, "a")
+    held = {row.id for row in read_records(tmp_path / "validation.jsonl", Pair)}
+    assert {row["id"] for row in lines(tmp_path, "data/validation")} == held
+
+
+@pytest.mark.parametrize("trained_on_human", [True, False])
+def test_of_rolling_pairs_the_last_along_their_stream_are_validation_as_mixing_has_them(
+    trained_on_human: bool, plain: None, tmp_path: Path
+) -> None:
+    human = [pair(number, "human") for number in range(30)]
+    follows = [one.id for one in stream_order(human, 1)[4:]]
+    rolling = [pair(100 + at, "rolling", placed_after=id_) for at, id_ in enumerate(follows)]
+    arm = {"human": 25, "rolling": 20} if trained_on_human else {"rolling": 20}
+    settings = recipe(arm, heldout=3, teach={"context_pairs_shown": 2})
+    kept: dict[str, list[Pair]] = {"rolling": rolling} | ({"human": human} if trained_on_human else {})
+    inputs = {kind: tmp_path / f"{kind}.jsonl" for kind in ("human", "rolling")}
+    for kind, rows in (("human", human), ("rolling", rolling)):
+        write_records(inputs[kind], rows)
+    more = {} if trained_on_human else {"rolling_stream": inputs["human"]}
+    mix.run(settings, inputs | more, tmp_path, "a")
+    exported(tmp_path, kept, settings=settings, more=more)
+    held = {row.id for row in read_records(tmp_path / "validation.jsonl", Pair)}
+    published = {row["id"] for row in lines(tmp_path, "data/validation")}
+    assert published == held
+    assert {one.id for one in rolling[-3:]} <= published
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "of `rolling` ones the last along the pairs they follow" in card
+
+
+def test_an_export_of_rolling_pairs_reads_the_pairs_that_they_were_written_along() -> None:
+    corpus = {"tasks": {}, "preferences": [{"path": "x"}]}
+    for arm, read in (({"rolling": 4}, "corpus/human.jsonl"), ({"rolling": 4, "human": 30}, None)):
+        (unit,) = [u for u in pipeline.units(recipe(arm, corpus=corpus), Path("base")) if u.name == "export"]
+        found = unit.inputs.get("rolling_stream")
+        assert (found and found.as_posix()) == read
 
 
 @given(st.lists(st.integers(0, 400), unique=True, max_size=300), st.integers(0, 40))

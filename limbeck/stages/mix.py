@@ -22,7 +22,7 @@ from limbeck.recipe.pairs import Arm, PairKind
 from limbeck.records import Demonstration, Pair
 from limbeck.seeds import rng
 from limbeck.store import read_records, refuse_repeated, write_records
-from limbeck.stream import Row, appended, in_ratio, interleaved, spread, stream_order, stream_seed
+from limbeck.stream import Row, along_stream, appended, in_ratio, interleaved, spread, stream_order, stream_seed
 
 HELD_OUT = "demonstrations: same prompt as a held-out row"
 ROLLING_STREAM = "rolling_stream"
@@ -193,7 +193,9 @@ class Mixer:
         refuse_repeated([pair.id for kind in kinds for pair in pairs[kind]], "pair")
         ordered = {kind: stream_order(pairs[kind], self.seed) for kind in kinds}
         if "rolling" in ordered:  # the last of the stream first, so that they are what is held out
-            ordered["rolling"] = self._along_their_stream(ordered["rolling"], pairs)[::-1]
+            kind = self.settings.stream_kind
+            stream = self.written_along or (pairs[kind] if kind else ())
+            ordered["rolling"] = along_stream(ordered["rolling"], stream, self.seed)[::-1]
         heldout = {kind: rows[: self.heldout] for kind, rows in ordered.items()}
         held = _prompts(heldout) | shut
         rest = {
@@ -203,13 +205,6 @@ class Mixer:
         if "rolling" in rest:
             rest["rolling"].reverse()
         return _Parted({kind: len(rows) for kind, rows in ordered.items()}, heldout, rest)
-
-    def _along_their_stream(self, rolling: list[Pair], pairs: Mapping[PairKind, Sequence[Pair]]) -> list[Pair]:
-        """In the order of the pairs that they follow; at the end those whose pair is not there."""
-        kind = self.settings.stream_kind
-        stream = self.written_along or (pairs[kind] if kind else ())
-        place = {pair.id: number for number, pair in enumerate(stream_order(stream, self.seed))}
-        return sorted(rolling, key=lambda pair: place.get(pair.placed_after or "", len(place)))
 
     def _take(self, parted: _Parted, beside: frozenset[str]) -> _Taken:
         """The arm's counts of what is left. `beside`: ids of the rows of the human stream that are no pairs."""

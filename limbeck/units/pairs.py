@@ -47,6 +47,8 @@ def export_unit(recipe: Recipe, made: Mapping[str, Path]) -> Unit:
     kept = {f"kept_{kind}": Path("screen") / f"{kind}.jsonl" for kind in made}
     looked_at = {f"made_{kind}": path for kind, path in made.items()}
     inputs = {**kept, **looked_at, **files(Path("screen"), "dropped")}
+    if "rolling" in made and recipe.rolling_stream_kind() not in made:  # where they stand says which are held out
+        inputs |= _rolling_stream(recipe)
     return Unit(
         "export", inputs, part_of(recipe, "name", "export", *PAIR_SECTIONS) | {"kinds": list(made)} | written_as()
     )
@@ -69,8 +71,14 @@ def mix_unit(recipe: Recipe, arm: str) -> Unit:
     if settings.rolling and (along := recipe.rolling_stream_kind()) not in settings.counts():
         # Which rolling pairs are held out is the same for all arms, also for one without the pairs they follow.
         part |= {"rolling_stream": along}
-        inputs |= {"rolling_stream": Path("screen" if along in recipe.pair_kinds() else "corpus") / f"{along}.jsonl"}
+        inputs |= _rolling_stream(recipe)
     return Unit(f"mix/{arm}", inputs, part, argument=arm)
+
+
+def _rolling_stream(recipe: Recipe) -> dict[str, Path]:
+    """The pairs along which rolling ones were written."""
+    along = recipe.rolling_stream_kind()
+    return {"rolling_stream": Path("screen" if along in recipe.pair_kinds() else "corpus") / f"{along}.jsonl"}
 
 
 def audit_unit(recipe: Recipe, kinds: tuple[str, ...]) -> Unit:

@@ -14,10 +14,11 @@ from limbeck.records import Pair
 from limbeck.stages.export.card import Facts, card
 from limbeck.stages.export.columns import row_of
 from limbeck.stages.export.files import Library, file_format, parquet_library, table
-from limbeck.store import atomic_folder, each_record, read_json_lines, write_text
-from limbeck.stream import stream_order
+from limbeck.store import atomic_folder, each_record, read_json_lines, read_records, write_text
+from limbeck.stream import along_stream, stream_order, stream_seed
 
 KEPT, MADE, DROPPED = "kept_", "made_", "dropped"
+ROLLING, ROLLING_STREAM = "rolling", "rolling_stream"
 CARD = "README.md"
 
 
@@ -32,7 +33,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
         say("  export: pairs are written as JSON Lines; for parquet, pip install 'limbeck[hub]' and export again")
     kept = {name.removeprefix(KEPT): path for name, path in inputs.items() if name.startswith(KEPT)}
     facts = Facts(suffix=file_format(library is not None))
-    held = _held_out_prompts(kept, recipe)
+    held = _held_out_prompts(kept, inputs, recipe)
     with atomic_folder(out / "data") as folder:
         _write_kept(_published(kept, recipe, facts), held, folder, library, facts)
     if DROPPED in inputs:
@@ -41,12 +42,20 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     return _result(facts)
 
 
-def _held_out_prompts(kept: Mapping[str, Path], recipe: Recipe) -> set[PromptIdentity]:
-    """The prompts of the first pairs of each kind, which every arm holds out, in the order that mixing takes too."""
+def _held_out_prompts(kept: Mapping[str, Path], inputs: Mapping[str, Path], recipe: Recipe) -> set[PromptIdentity]:
+    """The prompts of the pairs of each kind that every arm holds out: the first in the order that mixing takes too, of
+    rolling ones the last along the pairs that they were written after.
+    """
+    count, seed = recipe.mix.heldout_pairs, stream_seed(recipe)
     held: set[PromptIdentity] = set()
-    for path in kept.values():
-        first = _first(each_record(path, Pair), recipe.mix.heldout_pairs, recipe.seed)
-        held.update(prompt_identity(pair) for pair in first)
+    for kind, path in kept.items():
+        if kind == ROLLING and count:
+            file = inputs.get(ROLLING_STREAM) or kept.get(recipe.rolling_stream_kind())
+            stream = read_records(file, Pair) if file else []
+            pairs = along_stream(read_records(path, Pair), stream, seed)[-count:]
+        else:
+            pairs = _first(each_record(path, Pair), count, seed)
+        held.update(map(prompt_identity, pairs))
     return held
 
 

@@ -119,9 +119,10 @@ def _what_is_in_it(recipe: Recipe, facts: Facts) -> str:
         lines.append(f"- {split}: {_counted(kinds.total(), 'pair')}")
         lines += [f"  {line}" for line in _listed(kinds)]
     if "validation" in facts.splits:
+        rolling = ", of `rolling` ones the last along the pairs they follow" if facts.total_by_kind()["rolling"] else ""
         lines += ["", f"`validation` holds the first {recipe.mix.heldout_pairs} pairs of each kind in the order of the "
-                  "run's seed, which no training mixture of the run takes, and every other pair that shares a prompt "
-                  "with one of them: no prompt is in both splits."]  # fmt: skip
+                  f"run's seed{rolling}, which no training mixture of the run takes, and every other pair that shares "
+                  "a prompt with one of them: no prompt is in both splits."]  # fmt: skip
     described = [kind for kind, _ in _ranked(facts.total_by_kind()) if kind in get_args(PairKind)]
     if described and recipe.arms:
         lines += ["", "Kinds:", ""]
