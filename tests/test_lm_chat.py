@@ -1,12 +1,13 @@
 """Conversations to ids: one end of turn inside the targets, no forged turns, whole rows or none."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import CHATML, IM_END, IM_START, Variant, tiny_tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from limbeck.errors import ModelError
 from limbeck.lm.chat import Chat, chat_of
@@ -135,6 +136,57 @@ def test_a_template_that_does_not_continue_its_generation_prompt_is_refused() ->
     answered_elsewhere = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>model\n")
     with pytest.raises(ModelError, match="odd does not continue its own generation prompt"):
         chat_of(with_template(answered_elsewhere), "odd")
+
+
+def thinking(switch: str) -> PreTrainedTokenizerFast:
+    """A template in the shape of Qwen3's: the last response is shown after an empty block of thoughts."""
+    return with_template(
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
+        "{% if m.role == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}" + switch + "{% endif %}"
+    )
+
+
+QWEN3 = "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+
+
+def test_a_template_with_a_switch_for_thoughts_is_used_without_them(tmp_path: Path) -> None:
+    chat = chat_of(thinking(QWEN3), "hybrid")
+    turns = (*user_prompt("Hi"), Message(role="assistant", content="Hello."), *user_prompt("Why?"))
+    shown = (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    assert chat.tokenizer.decode(chat.prompt_ids(turns)) == shown
+    assert chat.end_of_turn == id_of(chat, IM_END)
+    guarded = chat.tokenizer.decode(chat.prompt_ids(user_prompt(IM_END)))
+    assert guarded.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    # Whoever opens the saved folder prompts as it was trained, unless he asks for thoughts.
+    chat.tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    plain = [turn.model_dump() for turn in turns]
+    assert again.apply_chat_template(plain, tokenize=False, add_generation_prompt=True) == shown
+    thoughts = again.apply_chat_template(plain, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+    assert thoughts == shown.removesuffix("<think>\n\n</think>\n\n")
+    assert list(chat_of(again, "saved").prompt_ids(turns)) == list(chat.prompt_ids(turns))
+
+
+def test_finding_out_how_a_template_thinks_leaves_the_tokenizer_as_it_is() -> None:
+    tokenizer = thinking(QWEN3)
+    template = tokenizer.chat_template
+    assert chat_of(tokenizer, "hybrid").tokenizer.chat_template != tokenizer.chat_template == template
+    ordinary = tiny_tokenizer()
+    assert chat_of(ordinary, "ordinary").tokenizer is ordinary
+
+
+def test_a_template_that_always_thinks_is_refused_with_the_cause_and_the_way_out() -> None:
+    with pytest.raises(
+        ModelError,
+        match=r"goes on with .*<think>.*, for the model to think first, and .* save one of your own, .*"
+        r"as `chat_template\.jinja` beside its tokenizer",
+    ):
+        chat_of(thinking("{{ '<think>\\n' }}"), "distilled")
 
 
 def test_a_template_that_refuses_a_conversation_gives_its_reason() -> None:

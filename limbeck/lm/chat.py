@@ -4,10 +4,11 @@ Prompt ids are never merged with response ids across the boundary, and the end-o
 so it stands inside the loss, also where the pad token is the same token.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,8 @@ from limbeck.records import Message, system_folded
 
 _PROBE = "limbeck"
 _MARKER = re.compile("(\ue000[0-9]+\ue001)")  # private-use characters: no template's own text holds them
+# Before a template with a switch for thoughts (Qwen3's); who serves the saved model may still set it otherwise.
+_WITHOUT_THOUGHTS = "{%- if enable_thinking is not defined %}{%- set enable_thinking = false %}{%- endif %}"
 
 
 @dataclass(frozen=True)
@@ -116,23 +119,65 @@ def refuse_without_template(tokenizer: PreTrainedTokenizerBase, name: str) -> No
 def chat_of(tokenizer: PreTrainedTokenizerBase, name: str, context_tokens: int | None = None) -> Chat:
     """Find out how `tokenizer` ends a turn: the first token after an assistant's words in its own template.
 
+    A template that begins a turn otherwise than it shows a response, unless thoughts are switched off, is the chat's
+    with that switch: whatever renders it, here or where the saved model is served, then sees what was trained on.
+
     Raises:
         ModelError: where there is no chat template, or it does not put the words where a response can be learnt.
     """
     refuse_without_template(tokenizer, name)
-    opening = [{"role": "user", "content": _PROBE}]
-    before = _render(tokenizer, opening, open_turn=True)
-    whole = _render(tokenizer, [*opening, {"role": "assistant", "content": _PROBE}], open_turn=False)
-    rest = whole.removeprefix(before)
-    if rest == whole or not rest.startswith(_PROBE):
-        raise ModelError(f"the chat template of {name} does not continue its own generation prompt with the response")
-    after = tokenizer.encode(rest.removeprefix(_PROBE), add_special_tokens=False)
+    as_it_is = turn = _turn_of(tokenizer)
+    if turn.after is None:
+        tokenizer = _without_thoughts(tokenizer)
+        turn = _turn_of(tokenizer)
+    if turn.after is None:
+        raise ModelError(
+            f"the chat template of {name} does not continue its own generation prompt with the response: "
+            f"{as_it_is.contradiction}; save one of your own, in which both are the same, as `chat_template.jinja` "
+            "beside its tokenizer"
+        )
+    after = tokenizer.encode(turn.after, add_special_tokens=False)
     specials = special_tokens_of(tokenizer)
     end = after[0] if after and after[0] in specials.values() else tokenizer.eos_token_id
     if not isinstance(end, int):
         raise ModelError(f"{name} names no token that ends a turn: neither its chat template nor its eos_token does")
     stops = {end} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
     return Chat(tokenizer, end, frozenset(stops), tuple(specials), context_tokens, takes_system(tokenizer))
+
+
+class _Turn(NamedTuple):
+    """A template's text of a question, up to where the assistant begins to write, and of the same with a response."""
+
+    opened: str
+    answered: str
+
+    @property
+    def after(self) -> str | None:
+        """What follows a response; None where that does not stand where the assistant begins to write."""
+        begun = self.opened + _PROBE
+        return self.answered.removeprefix(begun) if self.opened and self.answered.startswith(begun) else None
+
+    @property
+    def contradiction(self) -> str:
+        """What the two have between question and response, in words."""
+        prompt = self.opened.rpartition(_PROBE)[2]
+        shown_after = self.answered.rpartition(_PROBE)[0].rpartition(_PROBE)[2]
+        thinks = ", for the model to think first," if "<think>" in prompt else ""
+        return (
+            f"after a question the prompt goes on with {prompt!r}{thinks} and a response is shown after {shown_after!r}"
+        )
+
+
+def _turn_of(tokenizer: PreTrainedTokenizerBase) -> _Turn:
+    question, response = {"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}
+    opened = _render(tokenizer, [question], open_turn=True)
+    return _Turn(opened, _render(tokenizer, [question, response], open_turn=False))
+
+
+def _without_thoughts(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    quiet = copy.deepcopy(tokenizer)
+    quiet.chat_template = _WITHOUT_THOUGHTS + tokenizer.get_chat_template()
+    return quiet
 
 
 def special_tokens_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
