@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from street import SMALL, Outcome, limbeck, settings, student, write_lines
+from street import SMALL, Outcome, limbeck, outputs, settings, student, write_lines
 from tiny_models import tiny_classifier
 
 from limbeck.records import Judgement
@@ -41,6 +41,18 @@ def test_a_judge_that_cannot_judge_is_refused_before_the_folder_is_taken(
     more = [] if named is None else ["--set", f"judges.local.model={named}"]
     assert evaluate(base, prompts, tmp_path / "out", judge, *more).complaint.startswith(complaint)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_judge_that_cannot_judge_is_refused_beside_an_older_result_too(
+    base: Path, prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    named = tiny_classifier(tmp_path / "judge")
+    evaluate(base, prompts, out, "local", "--set", f"judges.local.model={named}").done()
+    before = outputs(out), (out / "recipe.toml").read_bytes()
+    complaint = evaluate(base, prompts, out, "local").complaint
+    assert complaint.startswith("the judge 'local' has no reward model here")
+    assert (outputs(out), (out / "recipe.toml").read_bytes()) == before
 
 
 def test_another_reward_model_in_the_named_folder_judges_anew(base: Path, prompts: Path, tmp_path: Path) -> None:

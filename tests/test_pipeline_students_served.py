@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from street import SMALL, limbeck, settings, student, write_lines, write_tiny_recipe
+from street import SMALL, limbeck, outputs, settings, student, write_lines, write_tiny_recipe
 
 from limbeck import tasks
 from limbeck.api.fake_server import Body, FakeServer, completion
@@ -88,6 +88,16 @@ def test_evaluate_alone_asks_a_server_too(fake: FakeServer, url: str, tmp_path: 
     shown = limbeck("evaluate", "--tasks", 6, "--out", tmp_path, *address(url)).done().out
     assert shown.startswith("accuracy 0.0 % [0.0, 39.0], n = 6; 0 unscored")  # Wilson's interval for 0 of 6
     assert len(fake.bodies) == 6
+
+
+def test_a_server_is_looked_for_before_an_older_result_is_replaced(fake: FakeServer, url: str, tmp_path: Path) -> None:
+    limbeck("evaluate", "--tasks", 6, "--out", tmp_path, *address(url)).done()
+    fake.models = ()
+    before = outputs(tmp_path)
+    assert limbeck("evaluate", "--tasks", 6, "--out", tmp_path, *address(url)).done().ran == []
+    complaint = limbeck("evaluate", "--tasks", 5, "--out", tmp_path, *address(url)).complaint
+    assert complaint.startswith("servers.model.model: ")
+    assert outputs(tmp_path) == before
 
 
 def test_a_mistake_about_a_server_is_one_sentence_before_any_work(fake: FakeServer, url: str, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.judges import check_judge, preflight
 from limbeck.lm import lora
-from limbeck.manifest import MANIFEST
+from limbeck.manifest import unit_key, why_stale
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import parse_recipe
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
-from limbeck.store import each_record, read_json_lines
+from limbeck.store import digest_path, each_record, read_json_lines
 from limbeck.students import served
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import Unit
@@ -53,23 +53,30 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
             raise InputError(f"{name}: {path} does not exist")
     corpus, *_ = pipeline.units(recipe, out)
     name = stage if argument is None or stage == "mine" else f"{stage}/{argument}"
-    judges, done = _judges_asked(recipe, stage), (out / name / MANIFEST).is_file()
-    if not done:  # before the folder is this recipe's
-        for judge in judges:
-            _check_judge(judge, recipe, inputs)
+    judges = _judges_asked(recipe, stage)
+    for judge in judges:  # before the folder is this recipe's
+        _check_judge(judge, recipe, inputs)
     if "local" in judges and recipe.judges.local.is_named:
         inputs = {**inputs, **local_judge(recipe, "reward")}
     with claimed(out, recipe):
         recipe = settled(recipe, out)
-        if not done:  # one that is fresh needs no server
+        unit = Unit(name, inputs, pipeline.part_alone(recipe, stage), argument, keep=reply_store.FILE_NAMES)
+        listed = [corpus, unit] if any(_made_here(path) for path in inputs.values()) else [unit]
+        if not all(_is_fresh(each, recipe, out) for each in listed):  # what is fresh needs no server
             served.look(recipe.servers)
             for judge in judges:
                 preflight(judge, recipe, out)
-        if any(_made_here(path) for path in inputs.values()):
-            conductor.run_unit(corpus, recipe, out)
-        part = pipeline.part_alone(recipe, stage)
-        conductor.run_unit(Unit(name, inputs, part, argument, keep=reply_store.FILE_NAMES), recipe, out)
+        for each in listed:
+            conductor.run_unit(each, recipe, out)
     return out / name
+
+
+def _is_fresh(unit: Unit, recipe: Recipe, out: Path) -> bool:
+    inputs = {name: out / path for name, path in unit.inputs.items()}
+    if not all(path.exists() for path in inputs.values()):
+        return False
+    digests = {name: digest_path(path) for name, path in inputs.items()}
+    return why_stale(out / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests)) is None
 
 
 def _judges_asked(recipe: Recipe, stage: str) -> tuple[JudgeName, ...]:
