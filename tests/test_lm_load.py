@@ -45,6 +45,35 @@ def test_logits_computed_in_another_way_are_refused(architecture: str, config: d
         load(tiny_folder(tmp_path / "model", architecture, **config))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "config", "said"),
+    [
+        ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}, "'NoneType' object"),
+        ("falcon", {}, "it knows no attention but its own"),
+    ],
+)
+def test_an_architecture_that_fails_under_the_packed_attention_is_said_to_be_unsupported(
+    architecture: str, config: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ModelError, match=rf"the packed engine's attention \({said}.*; this architecture is not supported"
+    ):
+        load(tiny_folder(tmp_path / "model", architecture, **config))
+
+
+def test_memory_that_is_short_while_a_model_is_tried_is_not_its_architectures_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tiny_folder(tmp_path / "model")
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        load(folder)
+
+
 def test_capped_attention_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="caps its attention logits"):
         load(tiny_folder(tmp_path / "model", "gemma2", head_dim=16))

@@ -26,6 +26,7 @@ from limbeck.errors import LimbeckError, ModelError
 from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
+from limbeck.lm.free_memory import is_out_of_memory
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.span_attention import Span, Stretch
@@ -107,7 +108,8 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     if decoder is network:
         raise ModelError(f"{name} has no decoder apart from its head; this architecture is not supported")
     model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name, context_of(network.config)))
-    _check_engine(model)
+    with _engine_errors(name):
+        _check_engine(model)
     return model
 
 
@@ -143,8 +145,31 @@ def load_errors(name: str) -> Iterator[None]:
     except LimbeckError:
         raise
     except Exception as error:  # damaged files end in errors of every kind: a wrong type, a size, a header too large
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the model {name} cannot be loaded: {reason}") from error
+        if isinstance(error, KeyError) and error.args == (attention.NAME,):  # what it looks its own attention up by
+            raise _without_packed_attention(name, "it knows no attention but its own") from error
+        raise ModelError(f"the model {name} cannot be loaded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _engine_errors(name: str) -> Iterator[None]:
+    """Call an architecture unsupported that fails in its own code, given a packed row; memory that is short is not."""
+    try:
+        yield
+    except LimbeckError:
+        raise
+    except Exception as error:  # a layer misses what another attention would have given it: errors of every kind
+        if is_out_of_memory(error):
+            raise
+        raise _without_packed_attention(name, _first_line(error)) from error
+
+
+def _without_packed_attention(name: str, reason: str) -> ModelError:
+    return ModelError(f"{name} does not run under the packed engine's attention ({reason}); this architecture is not "
+                      "supported")  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def refuse_missing_weights(name: str, info: Mapping[str, Any], unused: str | None = None) -> None:
