@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from limbeck.records.verdict import Comparison
 from limbeck.stages.verdict.paired import Named, PairedRows, Scores, Terms, compare
+from limbeck.stages.verdict.wording import only_by_length
 
 TERMS = Terms(seed=3, resamples=400)
 NAMED = Named("a", "sft", "judge")
@@ -165,6 +166,14 @@ def test_a_win_by_length_alone_is_gone_at_equal_lengths() -> None:
     assert even is not None
     assert even.low < 0.5 < even.high
     assert compared(rows([0.0], [1.0], lengths=False)).length_controlled_win_rate is None
+
+
+def test_a_side_that_always_wins_with_longer_replies_may_win_by_length_alone() -> None:
+    always = rows([0.0] * 60, [1.0] * 60)
+    assert not only_by_length(compared(always))  # every third reply is no longer than the other
+    longer = replace(always, candidate_lengths=[40.0] * 60)
+    assert only_by_length(compared(longer))
+    assert only_by_length(compared(swapped(longer)))
 
 
 def test_topics_add_up_to_the_whole() -> None:

@@ -115,9 +115,28 @@ def test_one_runaway_length_does_not_hide_what_the_others_tell() -> None:
     assert found.high - found.low == pytest.approx(without.high - without.low, rel=0.2)
 
 
-def test_one_side_that_always_wins_is_one_without_a_width() -> None:
+def test_of_a_side_that_always_wins_the_rows_on_which_it_is_not_the_longer_one_bound_the_rate() -> None:
+    # Differences 5, 4 ... -3: four rows not longer, all won, so Wilson's bound is 4 / (4 + 1.96 squared).
     found = length_controlled_win_rate([0.0] * 9, [1.0] * 9, list(range(9)), [5] * 9, seed=0)
-    assert (found.estimate, found.low, found.high, found.length_coefficient) == (1.0, 1.0, 1.0, 0.0)
+    assert (found.estimate, found.high, found.length_coefficient) == (1.0, pytest.approx(1.0), 0.0)
+    assert found.low == pytest.approx(4 / (4 + 1.959964**2), abs=1e-6)
+    # Of two samples a prompt, the prompts count: differences 5, 4 and -2, -3.
+    lengths = [0, 1, 7, 8]
+    found = length_controlled_win_rate([0.0] * 4, [1.0] * 4, lengths, [5] * 4, seed=0, clusters="aabb")
+    assert found.low == pytest.approx(1 / (1 + 1.959964**2), abs=1e-6)
+
+
+def test_of_a_side_that_always_wins_and_is_always_longer_nothing_is_known_at_equal_lengths() -> None:
+    found = length_controlled_win_rate([0.0] * 50, [1.0] * 50, [10] * 50, list(range(11, 61)), seed=0)
+    assert (found.estimate, found.low, found.high) == (1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("shorter", [0, 5])
+def test_of_a_side_that_always_wins_and_is_never_longer_the_interval_is_the_win_rates(shorter: int) -> None:
+    lengths = [20 - shorter * (at % 2) for at in range(12)]
+    raw = win_rate([0.0] * 12, [1.0] * 12, seed=1)
+    found = length_controlled_win_rate([0.0] * 12, [1.0] * 12, [20] * 12, lengths, seed=1)
+    assert (found.estimate, found.low, found.high) == pytest.approx((raw.estimate, raw.low, raw.high))
 
 
 @pytest.mark.parametrize("samples", [1, 4])
