@@ -1,6 +1,7 @@
 """Pairs that only a judge sees, set aside by how their conversation opens: which, and two judges' parts. Pure.
 
-One place for whoever sets pairs aside, before mining (corpus) or after a teacher has written (screen).
+One place for whoever sets pairs aside, before mining (corpus) or after a teacher has written (screen), and for whoever
+must not show them to that teacher.
 """
 
 from collections import defaultdict
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 
 from limbeck.likeness import PromptIdentity, opening
+from limbeck.recipe import Recipe
 from limbeck.records import Pair, PromptRow
 from limbeck.seeds import derive
 
@@ -34,6 +36,18 @@ def prompts_to_set_aside(rows: Iterable[PromptRow], most: int, seed: int) -> set
         if count[prompt] <= most:
             chosen.add(prompt)
             most -= count[prompt]
+    return chosen
+
+
+def of_the_judge(recipe: Recipe, kept: Mapping[str, Sequence[Pair]]) -> set[PromptIdentity]:
+    """Openings whose pairs, of every kind that a teacher makes, only the judge sees: of a kind that was `kept` as many
+    as `Recipe.judging_pairs` says, or half of fewer.
+    """
+    counts: dict[str, int] = {kind: recipe.judging_pairs(kind) for kind in recipe.pair_kinds()}
+    chosen: set[PromptIdentity] = set()
+    for kind, pairs in kept.items():
+        if (count := counts.get(kind, 0)) > 0:
+            chosen |= prompts_to_set_aside(pairs, min(count, len(pairs) // 2), recipe.seed)
     return chosen
 
 

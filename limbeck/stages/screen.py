@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limbeck.apart import part, prompts_to_set_aside
+from limbeck.apart import of_the_judge, part
 from limbeck.console import Meter, meter
 from limbeck.errors import InputError
 from limbeck.likeness import PromptIdentity
@@ -81,13 +81,9 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
 
 
 def _prompts_set_aside(recipe: Recipe, kept: Mapping[str, Sequence[Pair]]) -> set[PromptIdentity]:
-    """Prompts whose pairs, of every kind, only the judge sees: `Recipe.judging_pairs` of a kind, or half of fewer."""
-    counts: dict[str, int] = {kind: recipe.judging_pairs(kind) for kind in recipe.pair_kinds()}
-    chosen: set[PromptIdentity] = set()
-    for kind, pairs in kept.items():
-        if (count := counts.get(kind, 0)) > 0:
-            chosen |= prompts_to_set_aside(pairs, min(count, len(pairs) // 2), recipe.seed)
-    if len(chosen) < 3 and any(counts.values()):
+    """Prompts whose pairs only the judge sees; three at least, where there are to be any."""
+    chosen = of_the_judge(recipe, kept)
+    if len(chosen) < 3 and any(map(recipe.judging_pairs, recipe.pair_kinds())):
         number = sum(map(len, kept.values()))
         raise InputError(f"{number} pairs were kept, too few to set some aside for the judge: let the teacher write "
                          "more, or name a reward model as judges.local.model")  # fmt: skip

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from limbeck.apart import of_the_judge, part
 from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import say
@@ -22,13 +23,15 @@ from limbeck.stages.teach.desk import Desk
 from limbeck.stages.teach.makers import Contrasted, Diverging, OnPolicy, OnPrompts, Revised, few_shot, rolling
 from limbeck.stages.teach.spending import store_for, usd_spent, usd_spent_on
 from limbeck.stages.teach.tally import Tally
-from limbeck.store import AnyRecord, read_records, write_records
+from limbeck.store import AnyRecord, read_records, refuse_repeated, write_records
 from limbeck.stream import stream_order, stream_seed
 from limbeck.teachers import Teacher, check_kinds, contrast_teacher_for, teacher_for
 from limbeck.teachers.template_files import Templates
 
 EVALUATION = "evaluation_"
-ORDER: tuple[MadeKind, ...] = get_args(MadeKind)  # few_shot and rolling may show pairs made before them
+_SHOWING: tuple[MadeKind, ...] = ("few_shot", "rolling")
+# What may show pairs comes last: which of them the judge keeps to itself depends on every kind on the same prompts.
+ORDER: tuple[MadeKind, ...] = (*(kind for kind in get_args(MadeKind) if kind not in _SHOWING), *_SHOWING)
 OWN_EXAMPLES = 16  # the first of them: where there are as many, asking for more leaves what was drawn, and paid for
 
 
@@ -66,6 +69,8 @@ def teach_pairs(
         human=_read(inputs, "human", Pair),
         divergences=_read(inputs, "divergences", Divergence),
     )
+    for what, rows in (("weak", tables.weak), ("random", tables.random), ("fresh", tables.fresh)):
+        refuse_repeated([row.id for row in rows], what)  # pairs are named by them, and paid for before mixing looks
     templates = Templates(inputs.get("templates"))
     templates.check()
     held_out = (row for name in inputs if name.startswith(EVALUATION) for row in _read(inputs, name, PromptRow))
@@ -162,8 +167,11 @@ class _Office:
         return self._training([one.pair for one in judged if one.reason is None])
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
-        """In the order of the stream, without those whose prompts mixing holds out: of a kind the first."""
-        ordered = stream_order(pairs, stream_seed(self._recipe))
+        """In the order of the stream, without those of the judge, and without those whose prompts mixing holds out: of
+        what the judge leaves of a kind the first.
+        """
+        aside = of_the_judge(self._recipe, {kind: found.accepted for kind, found in self.made.items()})
+        ordered = stream_order(part(pairs, aside).rest, stream_seed(self._recipe))
         held_out = set(map(prompt_identity, ordered[: self._recipe.mix.heldout_pairs]))
         return [pair for pair in ordered if prompt_identity(pair) not in held_out]
 
