@@ -69,6 +69,12 @@ def test_the_cost_is_that_of_the_price_list_and_unknown_without_one(tmp_path: Pa
     assert rehearsed(tmp_path, {"zero_shot": 10}, **own).most_usd is None
 
 
+def test_two_models_of_one_name_at_two_addresses_are_asked_both(tmp_path: Path) -> None:
+    addresses = {name: {"base_url": f"http://{name}.test/v1"} for name in ("endpoint", "contrast_endpoint")}
+    found = rehearsed(tmp_path, {"contrast": 3}, teacher="openai:m", contrast_with="openai:m", budget={}, **addresses)
+    assert (found.by_template["plain"].number, found.requests) == (3, 6)
+
+
 def test_the_embedded_teacher_can_be_rehearsed_too(tmp_path: Path) -> None:
     found = rehearsed(tmp_path, {"few_shot": 4}, teacher="worked", budget={}, contrast_with=None)
     assert {name: asked.number for name, asked in found.by_template.items()} == {"new_prompt": 4, "few_shot": 4}

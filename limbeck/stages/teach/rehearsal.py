@@ -47,8 +47,12 @@ class Rehearsed(NamedTuple):
 
 @dataclass
 class _Listener:
-    """A teacher that writes down what it is asked, and answers what parses and passes."""
+    """A teacher that writes down what it is asked, and answers what parses and passes.
 
+    `number` tells two of one name apart, which are asked at two addresses.
+    """
+
+    number: int
     name: str
     invents_prompts: bool
     heard: dict[str, Asked] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class _Listener:
 
     def identity(self, request: Request) -> Mapping[str, Any]:
         """The messages and who is asked."""
-        return {"teacher": self.name, "messages": [message.model_dump() for message in request.messages]}
+        return {"teacher": [self.number, self.name], "messages": [message.model_dump() for message in request.messages]}
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Send[Request]]:
@@ -79,7 +83,7 @@ class _Listener:
         asked = self.heard.setdefault(request.kind, Asked(request.messages))
         asked.number += 1
         asked.prompt_bytes += sum(len(message.content.encode()) for message in request.messages)
-        place = f"{self.name} {request.kind} {asked.number}"
+        place = f"{self.number} {self.name} {request.kind} {asked.number}"
         words = _unlike_others(place)
         keys = KEYS.get(request.kind)
         if keys is None:
@@ -97,11 +101,12 @@ def rehearse(recipe: Recipe, inputs: Mapping[str, Path]) -> Rehearsed:
         RecipeError, InputError: as the stage itself.
     """
     teacher, weaker = teacher_for(recipe), contrast_teacher_for(recipe)
-    listeners = [_Listener(one.name, one.invents_prompts) for one in (teacher, weaker) if one is not None]
+    asked = [one for one in (teacher, weaker) if one is not None]
+    listeners = [_Listener(number, one.name, one.invents_prompts) for number, one in enumerate(asked)]
     lenient = recipe.model_copy(update={"screen": Screen(min_response_characters=0, on_verifier_disagreement="keep")})
     with TemporaryDirectory() as folder:
         teach_pairs(lenient, listeners[0], inputs, Path(folder), weaker=listeners[1] if weaker else None)
-    return _estimate(recipe, [one for one in (teacher, weaker) if one is not None], listeners)
+    return _estimate(recipe, asked, listeners)
 
 
 def _estimate(recipe: Recipe, teachers: Sequence[Teacher], listeners: Sequence[_Listener]) -> Rehearsed:
