@@ -168,6 +168,15 @@ def test_a_judge_no_better_than_length_and_one_nobody_measured_are_named() -> No
     assert "judge" not in said(arm(judge="verifier"), cards=(exact,))
 
 
+def test_a_judge_is_set_against_length_pair_by_pair_where_its_card_is_too() -> None:
+    for accuracy, low, weak in ((estimate(0.72, 0.65, 0.79), -0.01, True), (estimate(0.62, 0.55, 0.69), 0.01, False)):
+        card = JudgeCard(
+            judge="local", about="x", accuracy=accuracy, longer_is_chosen=estimate(0.58, 0.5, 0.66),
+            beyond_longer=estimate(0.1, low, 0.2),
+        )  # fmt: skip
+        assert ("is not clearly above that of choosing the longer" in said(arm(judge="local"), cards=(card,))) == weak
+
+
 def test_the_best_arm_by_a_reward_model_is_the_one_that_wins_most_and_all_are_counted() -> None:
     far = arm("far", difference=estimate(0.9, 0.5, 1.3), wins=110, losses=90)
     often = arm("often", wins=130, losses=70)

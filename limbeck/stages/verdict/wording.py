@@ -162,10 +162,17 @@ def _say_judge(card: JudgeCard) -> list[str]:
     if card.accuracy.low <= 0.5:
         right = f"right on {_say_share(card.accuracy)} of {card.accuracy.n} held-out pairs"
         return [f"{card.judge} itself, {right}, is not clearly better than chance"]
-    if card.longer_is_chosen is not None and card.accuracy.low <= card.longer_is_chosen.estimate:
+    if card.longer_is_chosen is not None and _may_be_length(card.accuracy, card.longer_is_chosen, card.beyond_longer):
         return [f"the accuracy of {card.judge} itself, {_say_share(card.accuracy)}, is not clearly above that of "
                 f"choosing the longer response, {100 * card.longer_is_chosen.estimate:.1f} %"]  # fmt: skip
     return [f"{card.judge} itself is right on {_say_share(card.accuracy)} of {card.accuracy.n} held-out pairs"]
+
+
+def _may_be_length(accuracy: Estimate, longer: Estimate, beyond: Estimate | None) -> bool:
+    """Whether a judge is not clearly above choosing the longer response: pair by pair where a card has that, as it says
+    itself; cards of earlier versions have the two rates alone.
+    """
+    return accuracy.low <= longer.estimate if beyond is None else beyond.low <= 0
 
 
 def _say_doubt(found: Comparison, alpha: float, ties: Ties) -> list[str]:
