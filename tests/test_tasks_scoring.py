@@ -50,6 +50,14 @@ def problem(family: str = "chain_sum", answer: str = "19", **metadata: object) -
         ("#### 19\n" + "x" * MEGABYTE, "19"),
         ("#### " + "1," * MEGABYTE, None),
         ("#" * MEGABYTE, None),
+        ("#### Step 1: Count\n3\n#### Step 2: Add\n3 + 4 = 7", None),
+        ("#### Step 2: done", "Step 2: done"),
+        ("#### Final Answer\n7", None),
+        ("#### The final answer:\n\n**7**", None),
+        ("#### Final Answer\n", "Final Answer"),
+        ("#### Solution is 7\nbye", "Solution is 7"),
+        ("#### 7\n#### Conclusion\nIt is 8.", None),
+        ("#### " + " " * MEGABYTE + "x", None),
         ("#### 1\n" * 200_000, "1"),
         ("#### " + "*" * MEGABYTE, None),
     ],
@@ -76,6 +84,12 @@ def test_solved_means_a_score_of_exactly_one() -> None:
 def test_without_a_final_line_the_last_value_of_the_keys_shape_counts() -> None:
     assert score(problem(), "12 + 7 = 18, no, it is 19.").solved
     assert not score(problem(), "It is 19, or perhaps 20.").solved
+
+
+def test_a_heading_with_text_behind_it_is_no_final_line() -> None:
+    assert score(problem(), "#### Step 19: done\nSo it is 20.").score < 1
+    assert score(problem(), "#### 2. Add\n12 + 7 = 19").solved
+    assert score(problem("calendar_arithmetic", "Monday", task="weekday_of_date"), "#### Answer\n\n**Monday**").solved
 
 
 def test_a_final_line_outweighs_any_later_value() -> None:
@@ -131,6 +145,11 @@ def test_hostile_answers_solve_nothing(hostile: str) -> None:
         ("#### 5 + 7 = 12", "12", True),
         ("so it is 12", "12", True),
         ("#### 12.0", "12", True),
+        ("#### Step 1: Count\n3\n#### Step 2: Add\n3 + 4 = 7\n\nThe answer is **7**.", "7", True),
+        ("#### Final Answer\n7", "7", True),
+        ("#### Step 7: done\n the answer is 9", "7", False),
+        ("#### Step 7: done\n the answer is 9", "9", True),
+        ("The answer is 5. Check: 5 * 3 = 15.", "5", True),
     ],
 )
 @pytest.mark.parametrize("family", ["gsm_symbolic", "gsm_symbolic_held_out"])

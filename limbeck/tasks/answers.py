@@ -1,4 +1,5 @@
-"""Find the final answer in a reply: after the last `####`, or else the last thing that looks like an answer.
+"""Find the final answer in a reply: after the last `####`, unless that is a heading, or else the last thing that looks
+like an answer.
 
 Pure text, bounded in time on any input.
 """
@@ -11,6 +12,10 @@ MAX_ANSWER_CHARS = 200
 # A model that was never shown `####` states its answer near the end; what lies further back is working.
 TAIL_CHARS = 2_000
 
+# In markdown `####` opens a heading; where text follows, that holds the answer.
+HEADING = re.compile(r"(?i)\W*(?:(?:step|part|method|phase|section|case)\s+\d+\b|\d{1,2}\s?[.):]\W*[a-z])")
+_TITLE = re.compile(r"(?i)\W*(?:the\s+)?(?:(?:final|correct)\s+)?(?:answer|solution|result|conclusion)\W*")
+
 _NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
 _FRACTION = re.compile(r"-?\d{1,18}\s{0,2}/\s{0,2}\d{1,18}")
 _LIST = re.compile(r"\[[^\[\]]{0,200}\]")
@@ -20,7 +25,8 @@ _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
 def extract_answer(text: str) -> str | None:
-    """Return the text after the last `####` up to the end of its line, freed of decoration; None if there is none.
+    """Return the text after the last `####` up to the end of its line, freed of decoration; None if there is none, or
+    if that is the heading of what follows, as `#### Step 2: Money` or `#### Final Answer`.
 
     Decoration is what does not change the value: `**`, backticks, `$` and other currency signs, a degree sign, a full
     stop, thousands separators, and `.0` behind a whole number. Units are left alone: scorers differ about them.
@@ -30,6 +36,8 @@ def extract_answer(text: str) -> str | None:
         return None
     line = text[at + 4 : at + 4 + MAX_ANSWER_CHARS + 1].split("\n", 1)[0]
     if len(line) > MAX_ANSWER_CHARS:
+        return None
+    if (HEADING.match(line) or _TITLE.fullmatch(line)) and text[at + 4 + len(line) :].strip():
         return None
     return _undecorated(line) or None
 

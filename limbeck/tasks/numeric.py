@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from limbeck.likeness import said
 from limbeck.records import Problem
-from limbeck.tasks.answers import TAIL_CHARS
+from limbeck.tasks.answers import HEADING, TAIL_CHARS
 
 GSM8K = "gsm8k"
 MARK = "####"
@@ -23,7 +23,6 @@ _BULLET = re.compile(r"\n[ \t]*[-+][ \t]+")  # of a list: no sign of the number 
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
 _BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
 _SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|will be|would be|(?P<told>was|were))\b|\s*[:=])")
-_HEADING = re.compile(r"(?i)\W*(?:(?:step|part|method|phase|section|case)\s+\d+\b|\d{1,2}\s?[.):]\W*[a-z])")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
 _NUMBER = re.compile(
@@ -88,7 +87,7 @@ def final_number(reply: str) -> Number | None:
     tail = reply[-TAIL_CHARS:]
     if (at := reply.rfind(MARK)) >= 0:
         line = reply[at + len(MARK) : at + len(MARK) + STATED_CHARS].strip().split("\n", 1)[0]
-        is_heading = _HEADING.match(line) and "\n" in reply[at:].strip()
+        is_heading = HEADING.match(line) and "\n" in reply[at:].strip()
         if not is_heading and (found := result(line)) is not None:
             return found
     for stated in (_BOXED.findall(_plain(tail)), _behind_the_last(tail)):

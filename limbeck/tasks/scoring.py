@@ -34,15 +34,13 @@ def score(problem: Problem, text: str) -> Score:
     A problem out of a file is its number: `numeric` says which one a reply gives. So is one of gsm_symbolic, whose own
     scorer takes -12 for 12 and `1,234 dollars` for 1.
     """
-    if problem.family == numeric.GSM8K:
+    if problem.family == numeric.GSM8K or family(problem.family).dataset == _SIGNLESS:
         return _numeric_score(problem, numeric.final_number(text))
     answer = extract_answer(text)
     if answer is None:
         answer = last_value_like(problem.answer, text)
     if answer is None:
         return Score(0.0, solved=False, parsed=False)
-    if family(problem.family).dataset == _SIGNLESS:
-        return _numeric_score(problem, numeric.result(answer))
     entry = {"question": problem.question, "answer": problem.answer, "metadata": problem.metadata}
     try:
         value = float(gym.scorer(family(problem.family).dataset)(answer, entry))
