@@ -19,13 +19,14 @@ from limbeck.planning.machine import Machine
 from limbeck.planning.pairs import Texts
 from limbeck.planning.ranges import ZERO, Range, exact, mean_of, total
 from limbeck.planning.show import amount, count, duration
-from limbeck.planning.tables import Table, tables_of
+from limbeck.planning.tables import Table, tables_in, tables_of
 from limbeck.planning.work import Work, Works, steps_of, trained_rows, training, validations
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.file import parse_recipe
 from limbeck.recipe.pairs import Budget
 from limbeck.recipe.training import Optimisation, Sft
 from limbeck.records import Demonstration, Message, Pair, PromptRow, user_prompt
+from limbeck.store import write_records
 from limbeck.units.unit import Unit
 
 
@@ -190,6 +191,25 @@ def test_problems_are_answered_at_every_validation(two_arms: Works) -> None:
     assert found.sampled.likely == 2 * 5 * 20
     assert found.scored.likely == plain.scored.likely + 2 * 5 * 10
     assert (found.trained, found.steps) == (plain.trained, plain.steps)
+
+
+def test_models_judged_on_validation_problems_are_asked_these_and_not_the_test(two_arms: Works) -> None:
+    evaluate = Unit("validate/few", {}, {}, argument="few")
+    on = two_arms.recipe.evaluate.model_copy(update={"on": "validation"})
+    asked = {"test": exact(1000), "transfer": exact(200), "validation": exact(30), "chat_heldout": ZERO}
+    measured = {**two_arms.measured, "validation": lengths(15, 4)}
+    works = Works(two_arms.recipe.model_copy(update={"evaluate": on}), {**two_arms.rows, **asked}, measured)
+    found = works.of(evaluate)
+    assert (works.judged_prompts(), found.rows) == (exact(30), exact(30))
+    assert (found.scored.likely, found.sampled.likely) == (30 * 15, 30 * 4)
+    assert Works(two_arms.recipe, {**two_arms.rows, **asked}, measured).judged_prompts() == exact(1200)
+
+
+def test_a_plan_reads_the_validation_problems_of_a_recipe_and_of_a_run(tmp_path: Path) -> None:
+    tables = tables_of(recipe(corpus={"tasks": {"validation": 7, "test": 3}}))
+    assert tables["validation"].rows == exact(7)
+    write_records(tmp_path / "validation.jsonl", tables["validation"].samples[:5])
+    assert tables_in(tmp_path)["validation"].rows == exact(5)
 
 
 def test_a_sequential_arm_trains_on_human_pairs_first_and_on_the_synthetic_then() -> None:

@@ -226,7 +226,8 @@ def judge_requests(recipe: Recipe, works: Works, units: Mapping[str, int]) -> li
 
 def _reward_requests(recipe: Recipe, works: Works, stage: str, what: str, asked: Range) -> Asked:
     judge, mines = recipe.judges.nemotron, stage == "mine"
-    table, most = ("pool", recipe.mine.max_new_tokens) if mines else ("test", recipe.evaluate.max_new_tokens)
+    most = (recipe.mine if mines else recipe.evaluate).max_new_tokens
+    table = "pool" if mines else works.judged_table
     each = (works.measured[table].prompt + works.texts.student(most, table)).capped(judge.max_tokens)
     price = _price(judge.model, judge.endpoint, recipe)
     written = Range(_REWARD_REPLY_TOKENS, _REWARD_REPLY_TOKENS, REPLY_TOKENS)
@@ -236,8 +237,8 @@ def _reward_requests(recipe: Recipe, works: Works, stage: str, what: str, asked:
 
 def _comparisons(recipe: Recipe, works: Works, asked: Range) -> Asked:
     judge = recipe.judges.pairwise
-    most = recipe.evaluate.max_new_tokens
-    each = works.measured["test"].prompt + works.texts.student(most, "test") * 2 + exact(_PAIRWISE_PROMPT_TOKENS)
+    most, table = recipe.evaluate.max_new_tokens, works.judged_table
+    each = works.measured[table].prompt + works.texts.student(most, table) * 2 + exact(_PAIRWISE_PROMPT_TOKENS)
     model = judge.model or "pairwise"
     written = Range(_PAIRWISE_REPLY_TOKENS / 2, _PAIRWISE_REPLY_TOKENS, judge.max_tokens)
     asked = asked * recipe.evaluate.samples_per_prompt

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 from limbeck.planning.lengths import Lengths
 from limbeck.planning.pairs import Texts
@@ -112,9 +113,15 @@ class Works:
         known = self.rows["pool"]
         return exact(most) if known is None else known.capped(most)
 
+    @property
+    def judged_table(self) -> Literal["test", "validation"]:
+        """Of what kind the prompts are by which models are judged; transfer problems are as long as test problems."""
+        return self.recipe.evaluate.on
+
     def judged_prompts(self) -> Range | None:
         """Held-out prompts, by which models are judged. None: unknown."""
-        known = self.rows["test"], self.rows["transfer"]
+        tables = ("test", "transfer") if self.judged_table == "test" else (self.judged_table,)
+        known = [self.rows[table] for table in tables]
         return total(part for part in known if part is not None) if None not in known else None
 
     def retained(self) -> Range:
@@ -258,17 +265,17 @@ class Works:
         judged = self.judged_prompts()
         if judged is None:
             return Work(unknown="evaluation prompts")
-        evaluate, chat = self.recipe.evaluate, self.recipe.corpus.chat
+        evaluate, chat, table = self.recipe.evaluate, self.recipe.corpus.chat, self.judged_table
         replies = judged * evaluate.samples_per_prompt
-        reply = self.texts.student(evaluate.max_new_tokens, "test")
-        work = self._sampling(replies, "test", reply, evaluate.max_new_tokens)
+        reply = self.texts.student(evaluate.max_new_tokens, table)
+        work = self._sampling(replies, table, reply, evaluate.max_new_tokens)
         scored, sampled = work.scored, work.sampled
         if chat is not None:
             talk = self.rows["chat_heldout"] or ZERO
             sampled += talk * self._chat_reply()
             scored += talk * (self.measured["chat_heldout"].prompt * 2 + self._chat_reply())
         if "local" in self.recipe.judged_by():
-            scored += replies * (self.measured["test"].prompt + reply)
+            scored += replies * (self.measured[table].prompt + reply)
         if unit.argument == AGAINST:
             return Work(replies, scored=scored if "local" in self.recipe.judged_by() else ZERO)
         return replace(work, scored=scored, sampled=sampled)
