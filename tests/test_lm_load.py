@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import ARCHITECTURES, plain_model, tiny_classifier, tiny_folder, tiny_model, tiny_tokenizer
+from tiny_models import (
+    ARCHITECTURES,
+    IM_END,
+    VOCABULARY,
+    plain_model,
+    tiny_classifier,
+    tiny_folder,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 from limbeck.errors import ModelError
+from limbeck.lm.generate import PromptIds, Sampling, generate
 from limbeck.lm.load import load_model
 from limbeck.lm.machine import choose_device
 
@@ -169,6 +179,34 @@ def test_a_saved_model_stops_where_a_turn_ends_also_where_its_eos_is_another_tok
     assert set(config["eos_token_id"]) == {model.chat.end_of_turn, model.chat.tokenizer.eos_token_id}
 
 
+@pytest.mark.parametrize(
+    ("named", "own"),
+    [(9, {9}), ([9, 40], {9, 40}), ([40, 9, VOCABULARY, -1], {9, 40})],
+    ids=["one", "several", "no tokens among them"],
+)
+def test_a_models_own_end_tokens_are_added_to_the_templates_and_kept_when_it_is_saved(
+    named: int | list[int], own: set[int], tmp_path: Path
+) -> None:
+    folder = tiny_folder(tmp_path / "tiny", variant="base_eos")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    model = tiny_model(folder)
+    assert model.chat.stop_tokens == {model.chat.end_of_turn, model.chat.tokenizer.eos_token_id} | own
+    assert model.chat.end_of_turn == tiny_tokenizer().convert_tokens_to_ids(IM_END)
+    model.save(tmp_path / "saved")
+    assert tiny_model(tmp_path / "saved").chat.stop_tokens == model.chat.stop_tokens
+
+
+def test_a_sample_ends_at_a_token_that_the_models_generation_config_alone_calls_an_end(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "tiny")
+    asked = [PromptIds("a", tuple(range(10, 20)))]
+    (whole,) = generate(tiny_model(folder), asked, Sampling(12))
+    end = whole.ids[5]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [end]}))
+    (sample,) = generate(tiny_model(folder), asked, Sampling(12))
+    assert sample.ids == whole.ids[: whole.ids.index(end) + 1]
+    assert (whole.finish_reason, sample.finish_reason) == ("length", "stop")
+
+
 def test_a_device_that_is_not_there_is_one_sentence() -> None:
     missing = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(ModelError, match=f"no '{missing}' device"):
@@ -186,7 +224,7 @@ def test_a_model_whose_generation_config_contradicts_itself_can_be_saved_after_t
     model = tiny_model(folder)
     model.save(tmp_path / "saved")
     config = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
-    assert config["eos_token_id"] == sorted(model.chat.stop_tokens)
+    assert config["eos_token_id"] == sorted(model.chat.stop_tokens) == sorted({7, model.chat.end_of_turn})
     assert config.get("temperature") == (0.6 if "do_sample" in settings else None)  # what is sound is kept
     load_model(str(tmp_path / "saved"), torch.device("cpu"), torch.float32)
 

@@ -6,7 +6,7 @@ whose logits differ there from those it gives itself, one sequence at a time, is
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ class LanguageModel(PackedModel):
     def save(self, folder: Path) -> None:
         """Write a folder that `AutoModelForCausalLM.from_pretrained` opens, whole or not at all.
 
-        Its generation config stops where a turn ends, so that any server that loads it does too.
+        Its generation config stops where sampling here does, so that any server that loads it does too.
         """
         if self.network.generation_config is not None:
             self.network.generation_config = _saveable(self.network.generation_config, self.chat)
@@ -63,7 +63,7 @@ class LanguageModel(PackedModel):
 
 
 def _saveable(config: GenerationConfig, chat: Chat) -> GenerationConfig:
-    """The config with this chat's ends of a turn; of one that transformers will not save, its tokens alone."""
+    """The config with all that stops this chat's replies; of one that transformers will not save, its tokens alone."""
     config.eos_token_id = sorted(chat.stop_tokens)
     try:
         config.validate(strict=True)
@@ -107,10 +107,18 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     decoder = cast(nn.Module, network.get_decoder())
     if decoder is network:
         raise ModelError(f"{name} has no decoder apart from its head; this architecture is not supported")
-    model = LanguageModel(name, network, decoder, head, chat_of(tokenizer, name, context_of(network.config)))
+    chat = chat_of(tokenizer, name, context_of(network.config))
+    chat = replace(chat, stop_tokens=chat.stop_tokens | _own_ends(network.generation_config, head.out_features))
+    model = LanguageModel(name, network, decoder, head, chat)
     with _engine_errors(name):
         _check_engine(model)
     return model
+
+
+def _own_ends(config: GenerationConfig | None, vocabulary: int) -> set[int]:
+    """The tokens at which the model's authors end a reply, where its head has them."""
+    ends = config.eos_token_id if config is not None else None
+    return {end for end in (ends if isinstance(ends, list) else [ends]) if end is not None and 0 <= end < vocabulary}
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
