@@ -76,6 +76,17 @@ def test_an_answer_that_is_no_one_number_makes_no_problem(answer: str) -> None:
         (".5", "0.5"),
         ("1.5e3", "1500"),
         ("#### \n72", "72"),
+        ("There are 3 boxes, so \\boxed{\\text{18}}", "18"),
+        ("There are 3 boxes, so \\boxed{\\text{18 boxes}}", "18"),
+        ("There are 3 boxes, so \\boxed{-\\text{1,018}\\text{ of them}}", "-1018"),
+        ("#### 4*3", "4"),
+        ("#### 2**3", "2"),
+        ("#### 4*3 = **12**", "12"),
+        ("**Total:** **4*3** = ***12*** boxes", "12"),
+        ("#### 18 (= 9*2)", "18"),
+        ("#### 3 * 6 = 18 (that is = 9*2)", "18"),
+        ("#### 3 boxes (3 * 6 = 18)", "18"),
+        ("#### (= 18)", "18"),
         ("#### none, it is 4", "4"),
         ("12km", "12"),
         ("x3 + 4y", "4"),
@@ -181,7 +192,9 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     problem_of(text, read_answer(text))
 
 
-@pytest.mark.parametrize("piece", ["1,", "-", "1 ", "\\boxed{", "answer is ", "####", "1/", "9", "{", "\\text{"])
+@pytest.mark.parametrize(
+    "piece", ["1,", "-", "1 ", "\\boxed{", "answer is ", "####", "1/", "9", "{", "\\text{", "(=", "*"]
+)
 def test_hostile_megabytes_are_read_in_a_moment(piece: str) -> None:
     begun = time.perf_counter()
     final_number(piece * (1_000_000 // len(piece)))

@@ -18,11 +18,16 @@ GSM8K = "gsm8k"
 MARK = "####"
 STATED_CHARS = 200  # how far behind "the answer is" a number may stand, and how long a `####` line is read
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator: not meant to be written by a model
-_DECORATION = re.compile(r"[$€£¥₹*`°]|\\[!,;$ ]|\\text\s?\{[^{}]{0,40}\}|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)|\\(?=%)")
+_DECORATION = re.compile(
+    r"[$€£¥₹`°]|(?<!\*)(?:(?<!\d)\*++|\*++(?!\d))|\\[!,;$ ]|\\text\s?\{[^{}\d]{0,40}\}"  # 4*3 and 2**3 are no bold type
+    r"|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)|\\(?=%)"
+)
+_TEXT = re.compile(r"\\text\s?\{([^{}]{0,40}\d[^{}]{0,40})\}")  # the number is what is meant, however it is set
 _BULLET = re.compile(r"\n[ \t]*[-+][ \t]+")  # of a list: no sign of the number behind it
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(-?\d{1,18})\}\s?\{(\d{1,18})\}")
 _BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,100})\}")
 _SAYS = re.compile(r"(?i)\banswer\b(?:\s+(?:is|are|will be|would be|(?P<told>was|were))\b|\s*[:=])")
+_OPENS = re.compile(r"[(\[][^()\[\]=\d]*\Z")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[\u202f\u00a0]\d{3})+|\d{1,30})(?!\d)"
 _NUMBER = re.compile(
@@ -115,8 +120,15 @@ def written(value: Fraction) -> str:
 
 
 def result(stated: str) -> Number | None:
-    """Of `5 + 3 = 8 apples` the 8: what stands behind the last equals sign, and there the first number."""
-    numbers = _numbers(stated.rpartition("=")[2]) or _numbers(stated)
+    """Of `5 + 3 = 8 apples` the 8: what stands behind the last equals sign, and there the first number.
+
+    Of `18 (= 9 * 2)` the 18: an equals sign that opens brackets only says where the number before them comes from.
+    """
+    before, _, behind = stated.rpartition("=")
+    opened = _OPENS.search(before)
+    if opened and (found := result(before[: opened.start()])) is not None:
+        return found
+    numbers = _numbers(behind) or _numbers(stated)
     return numbers[0] if numbers else None
 
 
@@ -149,7 +161,8 @@ def _numbers(text: str) -> list[Number]:
 
 
 def _plain(text: str) -> str:
-    return _DECORATION.sub("", _FRACTION.sub(r"\1/\2", _BULLET.sub("\n", text.replace("−", "-"))))
+    text = _FRACTION.sub(r"\1/\2", _BULLET.sub("\n", text.replace("−", "-")))
+    return _DECORATION.sub("", _TEXT.sub(r" \1 ", text))
 
 
 def _value(match: re.Match[str]) -> Number | None:
