@@ -14,6 +14,7 @@ from limbeck import seeds
 from limbeck.commands.compared import read_run
 from limbeck.recipe.file import write_recipe
 from limbeck.records import Judgement
+from limbeck.rounds import round_recipe
 from limbeck.stages.verdict.paired import Named, PairedRows, Terms, compare
 from limbeck.stages.verdict.pooling import joined, pool, run_rows
 
@@ -204,6 +205,17 @@ def test_prompts_that_seeds_share_are_one_piece_of_evidence_and_others_are_strat
     rows = joined(apart, [run_rows(run, "a", "verifier") for run in apart])
     assert len(set(rows.prompts)) == 80
     assert rows.strata == [0] * 40 + [1] * 40
+
+
+def test_the_same_round_of_several_seeds_is_one_recipe(tmp_path: Path) -> None:
+    runs = [a_run(tmp_path / f"r{seed}", seed, 100 * seed, arms=("a",)) for seed in (1, 2)]
+    for run, seed in zip(runs, (1, 2), strict=True):
+        whole = recipe(("a",), rounds={"count": 2}).model_copy(update={"seed": seed})
+        write_recipe(run / "recipe.toml", whole)
+        write_model(run / "rounds" / "2" / "evaluate", "a", {"verifier": [[1.0]] * 40})
+        write_recipe(run / "rounds" / "2" / "recipe.toml", round_recipe(whole, 2))
+    done = limbeck("compare", *(run / "rounds" / "2" for run in runs)).done()
+    assert "differ in more than name and seed" not in done.err
 
 
 def test_runs_that_do_not_fit_together_are_refused_or_said(tmp_path: Path) -> None:

@@ -200,6 +200,15 @@ def test_other_recipes_and_the_same_seed_again_are_not_averaged(runs: several.Ru
     assert "Means over the seeds" not in page.read_text(encoding="utf-8")
 
 
+def test_the_same_round_of_several_seeds_is_averaged(runs: several.Runs) -> None:
+    found = {}
+    for name, seed in (("a", 1), ("b", 2)):
+        run = reseeded(runs["first"], 10 + seed)
+        rounds = run.recipe.rounds.model_copy(update={"number": 2, "first_seed": seed})
+        found[name] = replace(run, recipe=run.recipe.model_copy(update={"rounds": rounds}))
+    assert groups_of(found) == (("a", "b"),)
+
+
 def test_a_comparison_that_one_seed_lacks_is_not_averaged(runs: several.Runs) -> None:
     first = runs["first"]
     fewer = first.verdict.model_copy(update={"comparisons": first.verdict.comparisons[:1]})

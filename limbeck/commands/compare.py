@@ -12,6 +12,7 @@ from limbeck.commands.options import Seed
 from limbeck.console import say, show
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
+from limbeck.recipe.part import but_for_seed
 from limbeck.records.verdict import Comparison
 
 if TYPE_CHECKING:
@@ -124,5 +125,5 @@ def _alike(recipes: Sequence[Recipe]) -> tuple[int, int] | None:
 
 def _differing(recipes: Sequence[Recipe]) -> list[str]:
     """The sections in which recipes differ, name and seed aside."""
-    dumped = [recipe.model_dump(mode="json", exclude={"name", "seed"}) for recipe in recipes]
+    dumped = [but_for_seed(recipe) for recipe in recipes]
     return [section for section in dumped[0] if any(each[section] != dumped[0][section] for each in dumped)]

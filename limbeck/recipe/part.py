@@ -26,6 +26,15 @@ _CHANGES_NOTHING: Any = {
 }
 
 
+# What runs of several seeds may differ in. A further round's recipe holds the seed of its run.
+_SEEDED: Any = {"name": True, "seed": True, "rounds": {"first_seed"}, "published": True}
+
+
+def but_for_seed(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without its name, its seed, and what somebody published: runs that agree in it are seeds of one."""
+    return recipe.model_dump(mode="json", exclude=_SEEDED)
+
+
 def deciding_part(recipe: Recipe, sections: Set[str] | None = None) -> dict[str, Any]:
     """The recipe, or some of its sections, without what changes nothing in what is trained: how often a checkpoint is
     written, how much is computed at once or twice to save memory, how fast and for how much a server is asked, and with

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from limbeck.recipe.part import but_for_seed
 from limbeck.records.verdict import Comparison
 from limbeck.stages.report import wording
 from limbeck.stages.report.gather import Gathered
@@ -29,7 +30,7 @@ def groups_of(runs: Runs) -> tuple[tuple[str, ...], ...]:
     """
     found: list[tuple[dict[str, object], dict[int, str]]] = []
     for name, run in runs.items():
-        recipe = run.recipe.model_dump(mode="json", exclude={"name", "seed", "published"})
+        recipe = but_for_seed(run.recipe)
         seeds = next((seeds for known, seeds in found if known == recipe), None)
         if seeds is None:
             found.append((recipe, {run.recipe.seed: name}))
