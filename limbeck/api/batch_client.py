@@ -18,6 +18,7 @@ from limbeck.api import wire
 from limbeck.api.address import OPENAI, Address
 from limbeck.api.batch_wire import ENDPOINT, LONGEST_BATCH_SECONDS, BatchState, read_batch, read_batches, read_id
 from limbeck.api.client import RETRIED_STATUSES
+from limbeck.api.connections import proxy_errors
 from limbeck.api.delays import Delays, asked_for
 from limbeck.errors import TeacherError
 from limbeck.recipe.pairs import Endpoint
@@ -81,9 +82,10 @@ class BatchClient:
 
     async def __aenter__(self) -> Self:
         self._address.check()
-        self._http = httpx.AsyncClient(
-            headers=self._address.headers(), timeout=self.timeout_seconds, transport=self._transport
-        )
+        with proxy_errors():
+            self._http = httpx.AsyncClient(
+                headers=self._address.headers(), timeout=self.timeout_seconds, transport=self._transport
+            )
         return self
 
     async def __aexit__(

@@ -20,7 +20,7 @@ from limbeck.api import wire
 from limbeck.api.address import OPENAI, Address, Provider
 from limbeck.api.answers import Answer, Failed
 from limbeck.api.budget import Account, Unbooked
-from limbeck.api.connections import transport_for
+from limbeck.api.connections import proxy_errors, transport_for
 from limbeck.api.delays import Delays, asked_for
 from limbeck.api.flow import Flow, Turn
 from limbeck.errors import TeacherError
@@ -136,16 +136,15 @@ class ChatClient:
     async def __aenter__(self) -> Self:
         self.check()
         self._flow.restart()
-        self._http = httpx.AsyncClient(
-            headers={"Content-Type": "application/json", **self._address.headers()},
-            # Shorter than the whole, so that a server that accepts no connection is told from one that is slow.
-            timeout=httpx.Timeout(
-                self._endpoint.timeout_seconds,
-                connect=min(self._endpoint.timeout_seconds / 2, LONGEST_CONNECT_SECONDS),
-            ),
-            limits=httpx.Limits(max_connections=None),  # the flow bounds them
-            transport=self._transport or transport_for(self._endpoint.concurrency),
-        )
+        seconds = self._endpoint.timeout_seconds
+        with proxy_errors():
+            self._http = httpx.AsyncClient(
+                headers={"Content-Type": "application/json", **self._address.headers()},
+                # Shorter than the whole, so that a server that accepts no connection is told from one that is slow.
+                timeout=httpx.Timeout(seconds, connect=min(seconds / 2, LONGEST_CONNECT_SECONDS)),
+                limits=httpx.Limits(max_connections=None),  # the flow bounds them
+                transport=self._transport or transport_for(self._endpoint.concurrency),
+            )
         return self
 
     async def __aexit__(
