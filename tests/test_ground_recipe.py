@@ -55,6 +55,7 @@ def test_a_good_recipe_is_read_and_the_rest_is_defaults(tmp_path: Path) -> None:
         ("\n[arms.'a b']\nhuman = 1", "arms"),
         ("\n[arms.empty]", "arms.empty: an arm needs at least one pair of some kind"),
         ("\n[arms.sft]\nzero_shot = 1", "an arm cannot be called 'sft': that names a model before DPO"),
+        ("\n[arms.Against]\nzero_shot = 1", "an arm cannot be called 'against': somebody else's responses stand under"),
         ("\n[mine]\nrule = 'gap'", "mine.rule 'gap' wants a reward model, and there is none before mining"),
         (
             "\n[mine]\nweights = 'int8'\n[servers.sft]\nbase_url = 'http://x/v1'\nmodel = 'm'",

@@ -101,9 +101,9 @@ class Recipe(Section):
             raise ValueError(f"an arm cannot be called {reserved.pop()!r}: that names a model before DPO")
         if len({name.casefold() for name in self.arms}) < len(self.arms):
             raise ValueError("two arms have names that differ in case alone: their folders would be one on some disks")
-        if self.evaluate.against is not None and AGAINST in self.arms:
-            raise ValueError(f"an arm cannot be called {AGAINST!r} where evaluate.against names somebody else's "
-                             "responses: they stand under that name")  # fmt: skip
+        if AGAINST in {name.casefold() for name in self.arms}:
+            raise ValueError(f"an arm cannot be called {AGAINST!r}: somebody else's responses stand under that name "
+                             "(evaluate.against)")  # fmt: skip
         self.mining()  # what does not go together is refused there
         self._see_own_settings()
         self._see_quotas()
