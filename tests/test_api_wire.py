@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.api import wire
-from limbeck.api.answers import Answered, Failed
+from limbeck.api.answers import Answer, Answered, Failed
 
 KEY = "sk-secret-1234567890"
 TEXT = st.text(st.characters(codec=None), max_size=12) | st.just(KEY) | st.just("\ud800")
@@ -45,3 +46,32 @@ def test_any_body_becomes_an_answer_that_can_be_stored_and_does_not_hold_the_key
 def test_any_retry_after_is_seconds_or_nothing(value: str | None) -> None:
     seconds = wire.retry_after_seconds(value, 1_800_000_000.0)
     assert seconds is None or seconds >= 0
+
+
+def both(content: object, finish_reason: str = "stop") -> tuple[Answer, Answer]:
+    """The reply as either reader has it."""
+    choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+    usage = {"prompt_tokens": 7, "completion_tokens": 11}
+    body = json.dumps({"choices": [choice], "usage": usage}).encode()
+    return wire.read_completion(body, KEY), wire.read_sample(body, KEY)
+
+
+@pytest.mark.parametrize(
+    ("content", "finish_reason"),
+    [("half a rep", "error"), ({"text": "hi"}, "stop"), (7, "stop"), (["hi"], "stop"), ([{"type": "text"}], "stop")],
+)
+def test_a_reply_that_ended_in_an_error_or_that_is_no_text_is_the_servers_error(
+    content: object, finish_reason: str
+) -> None:
+    for answer in both(content, finish_reason):
+        assert isinstance(answer, Failed) and not answer.about_the_reply  # so it is asked for again, and not kept
+        assert (answer.reason, answer.tokens_in, answer.tokens_out) == ("server_error", 7, 11)
+
+
+def test_a_reply_in_parts_is_the_text_among_them() -> None:
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4 it"}, {"type": "text", "text": " is"}]
+    expected = Answered(text="4 it is", tokens_in=7, tokens_out=11)
+    assert both(parts) == (expected, expected)
+    thought, sample = both(parts[:1])
+    assert isinstance(thought, Failed) and thought.reason == "empty"
+    assert sample == Answered(text="", tokens_in=7, tokens_out=11)  # as one without any words

@@ -108,7 +108,10 @@ def read_error(content: bytes, secret: str | None) -> ServerError:
 
 
 def read_completion(content: bytes, secret: str | None) -> Answer:
-    """Read a 200: text and usage, or why there is no usable text. What has no choices is the server's error."""
+    """Read a 200: text and usage, or why there is no usable text.
+
+    The server's error, which may pass, is what has no choices, what it says itself ended with one, and what is no text.
+    """
     text = content.decode("utf-8", "replace")
     body = _json_object(text)
     choice = _first_choice(body)
@@ -116,24 +119,23 @@ def read_completion(content: bytes, secret: str | None) -> Answer:
         return Failed(reason="server_error", detail=f"200 without choices: {scrub(text, secret)}")
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
-    reply = _clean(message.get("content"), secret)
-    refusal = _clean(message.get("refusal"), secret)
-    tokens_in, tokens_out = _count(body, "prompt_tokens"), _count(body, "completion_tokens")
-    finish = choice.get("finish_reason")
-
-    def failed(reason: Literal["refused", "content_filter", "truncated", "empty"], raw: str) -> Failed:
-        return Failed(reason=reason, text=raw, tokens_in=tokens_in, tokens_out=tokens_out)
-
-    if finish == "content_filter":
-        return failed("content_filter", reply)
-    if refusal:
-        return failed("refused", refusal)
-    if finish == "length":
-        return failed("truncated", reply)
-    if not reply.strip():
-        return failed("empty", reply)
-    finish_reason = _clean(finish, secret) or "stop"
-    return Answered(text=reply, finish_reason=finish_reason, tokens_in=tokens_in, tokens_out=tokens_out)
+    said, finish = _content(message), choice.get("finish_reason")
+    counts = {"tokens_in": _count(body, "prompt_tokens"), "tokens_out": _count(body, "completion_tokens")}
+    if said is None or finish == "error":
+        ended = "a reply that ended with 'error'" if finish == "error" else "a reply whose content is no text"
+        detail = f"{ended}: {scrub(text, secret)}"
+        return Failed(reason="server_error", text=_clean(said, secret), detail=detail, **counts)
+    reply, refusal = _clean(said, secret), _clean(message.get("refusal"), secret)
+    faults: dict[Literal["content_filter", "refused", "truncated", "empty"], bool] = {
+        "content_filter": finish == "content_filter",
+        "refused": bool(refusal),
+        "truncated": finish == "length",
+        "empty": not reply.strip(),
+    }
+    for reason, is_so in faults.items():
+        if is_so:
+            return Failed(reason=reason, text=refusal if reason == "refused" else reply, **counts)
+    return Answered(text=reply, finish_reason=_clean(finish, secret) or "stop", **counts)
 
 
 def read_sample(content: bytes, secret: str | None) -> Answer:
@@ -147,10 +149,10 @@ def read_sample(content: bytes, secret: str | None) -> Answer:
         return answer
     choice = _first_choice(_json_object(content.decode("utf-8", "replace")))
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else None
+    text = _content(message) if isinstance(message, dict) and message.get("content") is not None else None
     finish = choice.get("finish_reason")
     counts = {"tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out}
-    if not isinstance(text, str):
+    if text is None:
         return Failed(reason="empty", detail="a reply without content", **counts)
     if finish not in ("stop", "length"):
         return Failed(reason="server_error", detail=f"a reply that ended with {scrub(str(finish), secret)!r}", **counts)
@@ -183,6 +185,15 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
 def _first_choice(body: Mapping[str, Any]) -> dict[str, Any]:
     choices = body.get("choices")
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _content(message: Mapping[str, Any]) -> str | None:
+    """A message's text, which some servers send in parts, others of them reasoning; None where it is anything else."""
+    content = message.get("content")
+    if isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content):
+        texts = [part.get("text") for part in content if part["type"] == "text"]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return content if isinstance(content, str) else "" if content is None else None
 
 
 def _count(body: Mapping[str, Any], name: str) -> int:
