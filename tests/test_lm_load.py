@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import (
     ARCHITECTURES,
+    CHATML,
     IM_END,
+    IM_START,
     VOCABULARY,
     plain_model,
     tiny_classifier,
@@ -23,6 +25,8 @@ from limbeck.errors import ModelError
 from limbeck.lm.generate import PromptIds, Sampling, generate
 from limbeck.lm.load import load_model
 from limbeck.lm.machine import choose_device
+from limbeck.lm.reward_head import with_reward_head
+from limbeck.lm.reward_model import load_reward_model
 
 CPU = torch.device("cpu")
 
@@ -169,6 +173,43 @@ def test_a_model_whose_files_lack_weights_is_refused_with_their_names(
 def test_a_classifier_without_a_head_over_words_is_no_language_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"lacks weights of its own: lm_head\.weight; .*: score\.weight$"):
         load(tiny_classifier(tmp_path / "untied", "llama"))
+
+
+@pytest.mark.parametrize("rows", [VOCABULARY, VOCABULARY + 1])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"], ids=["untied", "tied"])
+def test_a_model_without_a_row_for_a_token_of_its_template_is_refused_with_the_way_out(
+    architecture: str, rows: int, tmp_path: Path
+) -> None:
+    folder = tiny_folder(tmp_path / "model", architecture, vocab_size=rows)
+    with_added_token(folder, CHATML.replace(IM_END, "<|eot|>"))
+    if rows == VOCABULARY:
+        with pytest.raises(ModelError, match=r"writes the token 300, .* end with that of token 299: resize its embedd"):
+            load(folder)
+    else:
+        assert tiny_model(folder).chat.end_of_turn == VOCABULARY
+
+
+def test_a_name_too_many_in_the_tokenizer_that_the_template_does_not_write_is_no_fault(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "model")
+    with_added_token(folder, CHATML)
+    assert len(tiny_model(folder).chat.tokenizer) == VOCABULARY + 1
+
+
+def test_a_reward_model_without_a_row_for_a_token_of_its_template_is_refused_too(tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path / "model")
+    with_added_token(folder, CHATML.replace(IM_END, "<|eot|>"))
+    with pytest.raises(ModelError, match="writes the token 300"):
+        load_reward_model(str(folder), CPU, torch.float32)
+    with pytest.raises(ModelError, match="writes the token 300"):
+        with_reward_head(str(folder), CPU, torch.float32, 1)
+
+
+def with_added_token(folder: Path, template: str) -> None:
+    """Give the saved tokenizer a token that no weights were made for."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [IM_START, "<|eot|>"]})
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
 
 
 def test_a_saved_model_stops_where_a_turn_ends_also_where_its_eos_is_another_token(tmp_path: Path) -> None:

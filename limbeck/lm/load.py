@@ -1,47 +1,35 @@
 """A model in a folder, made ready for the packed engine.
 
-Any decoder that runs transformers' attention interface loads unpatched. A loaded model is tried on a packed row: one
-whose logits differ there from those it gives itself, one sequence at a time, is refused with a sentence.
+Any decoder that runs transformers' attention interface loads unpatched. A loaded model is tried (trial.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.lm import attention
-from limbeck.lm.attention import Layout
 from limbeck.lm.chat import Chat, chat_of
-from limbeck.lm.free_memory import is_out_of_memory
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
-from limbeck.lm.span_attention import Span, Stretch
+from limbeck.lm.trial import first_line, refuse_unknown_tokens, try_packed, without_packed_attention
+from limbeck.records import Message
 from limbeck.store import atomic_folder, disk_errors
 
-# One packed row: a sequence of 6 tokens; then the same as a beginning of 2, its next token and, twice, its last 3.
-_PROBE_PLACES = (0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 3, 4, 5)
-_PROBE_BEGINNING, _PROBE_NEXT = Stretch(6, 8), Stretch(8, 9)
-_PROBE_SPANS = (
-    Span(0, 6), Span(6, 2), Span(8, 1, (_PROBE_BEGINNING,)),
-    Span(9, 3, (_PROBE_BEGINNING, _PROBE_NEXT)), Span(12, 3, (_PROBE_BEGINNING, _PROBE_NEXT)),
-)  # fmt: skip
 _NAMES_SHOWN = 3
-# Two computations of the same bf16 logits differ by rounding; another architecture differs by far more.
-_PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,7 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
 
     Raises:
         ModelError: where it cannot be found or loaded, lacks weights, has no chat template, or computes its logits in
-            another way.
+            another way; or where its weights have no row for a token of its chat template.
     """
     path = model_folder(name)
     transformers_logging.disable_progress_bar()  # a load takes a second; its bars would bury ours
@@ -110,9 +98,15 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> LanguageM
     chat = chat_of(tokenizer, name, context_of(network.config))
     chat = replace(chat, stop_tokens=chat.stop_tokens | _own_ends(network.generation_config, head.out_features))
     model = LanguageModel(name, network, decoder, head, chat)
-    with _engine_errors(name):
-        _check_engine(model)
+    refuse_unknown_tokens(name, _words(chat), min(network.get_input_embeddings().num_embeddings, head.out_features))
+    try_packed(model)
     return model
+
+
+def _words(chat: Chat) -> tuple[int, ...]:
+    """The tokens of every kind of turn."""
+    roles: tuple[Literal["system", "user", "assistant"], ...] = ("system", "user", "assistant", "user")
+    return (*chat.prompt_ids([Message(role=role, content="Hello") for role in roles]), *chat.response_ids("Hello"))
 
 
 def _own_ends(config: GenerationConfig | None, vocabulary: int) -> set[int]:
@@ -154,30 +148,8 @@ def load_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # damaged files end in errors of every kind: a wrong type, a size, a header too large
         if isinstance(error, KeyError) and error.args == (attention.NAME,):  # what it looks its own attention up by
-            raise _without_packed_attention(name, "it knows no attention but its own") from error
-        raise ModelError(f"the model {name} cannot be loaded: {_first_line(error)}") from error
-
-
-@contextmanager
-def _engine_errors(name: str) -> Iterator[None]:
-    """Call an architecture unsupported that fails in its own code, given a packed row; memory that is short is not."""
-    try:
-        yield
-    except LimbeckError:
-        raise
-    except Exception as error:  # a layer misses what another attention would have given it: errors of every kind
-        if is_out_of_memory(error):
-            raise
-        raise _without_packed_attention(name, _first_line(error)) from error
-
-
-def _without_packed_attention(name: str, reason: str) -> ModelError:
-    return ModelError(f"{name} does not run under the packed engine's attention ({reason}); this architecture is not "
-                      "supported")  # fmt: skip
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise without_packed_attention(name, "it knows no attention but its own") from error
+        raise ModelError(f"the model {name} cannot be loaded: {first_line(error)}") from error
 
 
 def refuse_missing_weights(name: str, info: Mapping[str, Any], unused: str | None = None) -> None:
@@ -199,32 +171,3 @@ def refuse_missing_weights(name: str, info: Mapping[str, Any], unused: str | Non
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _check_engine(model: LanguageModel) -> None:
-    """Compare the logits of a packed row with those the network gives itself, under its own attention, unpacked.
-
-    Catches whatever else a network does: logits scaled or capped after the head, attention with a bias or with learnt
-    sinks, layers whose state runs on from one packed sequence into the next.
-    """
-    positions = torch.tensor(_PROBE_PLACES, device=model.device)[None]
-    # Spread over the vocabulary: its first tokens are often untrained, and bf16 is chaos where they are.
-    ids = (positions + 1) * (model.head.out_features // 8)
-    with torch.no_grad():
-        ours = model.head(model.hidden(ids, positions, Layout(_PROBE_SPANS))).float()
-        theirs = _own_logits(model.network, ids[:, :6])[positions[0]]
-    scale = theirs.abs().max().clamp(min=1.0)
-    difference = float((ours - theirs).abs().max() / scale)
-    if not difference <= _PROBE_TOLERANCE[model.head.weight.dtype]:
-        raise ModelError(
-            f"{model.name} computes its logits in a way of its own, which the packed engine does not follow (they "
-            f"differ by {difference:.2g} of their scale); this architecture is not supported"
-        )
-
-
-def _own_logits(network: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    """[1, T] -> [T, V], fp32, under the network's own attention."""
-    network.set_attn_implementation("sdpa" if network._supports_sdpa else "eager")  # sdpa: the same kernels as ours
-    logits: Tensor = cast(Any, network)(input_ids=input_ids, use_cache=False).logits[0].float()
-    network.set_attn_implementation(attention.NAME)
-    return logits

@@ -37,6 +37,7 @@ from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.packing import under_budget
 from limbeck.lm.rewards import alone, packed_rewards
+from limbeck.lm.trial import refuse_unknown_tokens
 from limbeck.records import user_prompt
 from limbeck.store import atomic_folder, disk_errors
 
@@ -204,7 +205,10 @@ def _probes(conversations: Conversations) -> list[tuple[int, ...]]:
 
 
 def _own_scores(loaded: Loaded) -> list[float]:
-    found = [_own_score(loaded.network, loaded.form, ids) for ids in _probes(loaded.conversations)]
+    probes, embeddings = _probes(loaded.conversations), loaded.network.get_input_embeddings()
+    if isinstance(embeddings, nn.Embedding):
+        refuse_unknown_tokens(loaded.name, [token for ids in probes for token in ids], embeddings.num_embeddings)
+    found = [_own_score(loaded.network, loaded.form, ids) for ids in probes]
     _refuse_non_finite(loaded.name, found)
     return found
 
