@@ -104,6 +104,17 @@ def test_a_completion_whose_tokens_were_not_counted_keeps_its_worst_case(tmp_pat
         assert store.spent().tokens == worst_tokens("k0")
 
 
+@pytest.mark.parametrize("counted", ["prompt_tokens", "completion_tokens"])
+def test_a_count_that_a_line_leaves_out_keeps_its_worst_case(counted: str, tmp_path: Path) -> None:
+    choice = {"message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+    body = {"choices": [choice], "usage": {counted: 2}}
+    bench = Bench(tmp_path, FakeBatches(lambda _: httpx.Response(200, json=body)))
+    bench.ask(1)
+    worst_in = worst_tokens("k0") - MOST_OUT
+    with bench.store() as store:
+        assert store.spent().tokens == 2 + (MOST_OUT if counted == "prompt_tokens" else worst_in)
+
+
 def test_requests_that_expired_are_asked_again_twice_and_then_are_typed_failures(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeBatches(lambda body: None if "k1" in str(body) else echo(body)))
     good, failed = bench.ask(2)

@@ -13,7 +13,7 @@ from limbeck.api.batch_client import WITHOUT, BatchClient
 from limbeck.api.batch_wire import BatchState, Line, read_line
 from limbeck.api.budget import Budget, Purse
 from limbeck.api.client import ChatRequest
-from limbeck.api.reply_store import ReplyStore
+from limbeck.api.reply_store import Cost, ReplyStore
 from limbeck.errors import TeacherError
 
 MOST_ASKED_AGAIN = 2  # of a request that a batch gave no answer to
@@ -93,7 +93,7 @@ class Desk(Generic[Payload]):
         with self._store.transaction():  # a kill leaves all of it to the next run, or nothing
             for key, attempt in batch.attempts.items():
                 line = lines.get(key)
-                answer = _book(purse, attempt, line, all_told)
+                answer = _book(purse, attempt, line, all_told, self._store.booked(attempt))
                 wanted = self._is_wanted(key)
                 why = self._why_final(batch, line, sent_with) if wanted else None
                 if why is not None:
@@ -168,8 +168,11 @@ class Desk(Generic[Payload]):
         return key in self._calls and key not in self._answers
 
 
-def _book(purse: Purse, attempt: int, line: Line | None, all_told: bool) -> Answer:
-    """Settle one request by what it cost: a line without a completion is free."""
+def _book(purse: Purse, attempt: int, line: Line | None, all_told: bool, worst: Cost) -> Answer:
+    """Settle one request by what it cost: a line without a completion is free.
+
+    A count that is missing keeps its side's worst case.
+    """
     if line is None and not all_told:
         purse.give_up(attempt)  # it may have been answered, and paid for
         return _UNANSWERED
@@ -177,8 +180,11 @@ def _book(purse: Purse, attempt: int, line: Line | None, all_told: bool) -> Answ
         purse.settle(attempt, 0, 0, "")
         return _NOT_REACHED
     answer = line.answer
-    if line.completed and not answer.tokens_in + answer.tokens_out:
-        purse.give_up(attempt, line.raw)  # it does not say: the worst case stands
+    if not line.completed:
+        purse.settle(attempt, 0, 0, line.raw)
+    elif answer.tokens_in + answer.tokens_out:
+        tokens_out = answer.tokens_out or (worst.tokens_out if answer.text else 0)
+        purse.settle(attempt, answer.tokens_in or worst.tokens_in, tokens_out, line.raw)
     else:
-        purse.settle(attempt, answer.tokens_in, answer.tokens_out, line.raw)
+        purse.give_up(attempt, line.raw)
     return answer

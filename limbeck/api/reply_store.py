@@ -177,12 +177,17 @@ class ReplyStore:
     def settle(self, attempt: int, cost: Cost, body: str = "") -> bool:
         """Keep the server's answer as it came, and book its cost instead of the worst case; False where it is more."""
         with self.transaction() as database:
-            row = database.execute("SELECT tokens_in, tokens_out, nano_dollars FROM attempts WHERE id = ?", (attempt,))
-            worst = Cost(*row.fetchone())
+            worst = self.booked(attempt)
             database.execute(_SETTLE, (*cost, body, attempt))
             more = (cost.tokens - worst.tokens, cost.nano_dollars - worst.nano_dollars)
             database.execute("UPDATE spent SET tokens = tokens + ?, nano_dollars = nano_dollars + ?", more)
         return cost.tokens_in <= worst.tokens_in and cost.tokens_out <= worst.tokens_out
+
+    def booked(self, attempt: int) -> Cost:
+        """What an attempt costs as far as is known: its worst case until it is settled."""
+        asked = "SELECT tokens_in, tokens_out, nano_dollars FROM attempts WHERE id = ?"
+        with _sqlite_errors(self.path):
+            return Cost(*self._database.execute(asked, (attempt,)).fetchone())
 
     def lose(self, attempt: int, body: str = "") -> None:
         """Give the attempt up; it may have been paid for, so its worst case stays booked."""
