@@ -181,6 +181,15 @@ def test_an_evaluation_prompt_is_in_no_training_file_and_each_drop_is_counted(ro
     assert room.result.counts_in == {"evaluation": 3, "demonstrations": 4, "preferences": 4, "prompts": 4}
 
 
+def test_conversations_that_begin_alike_and_go_on_otherwise_are_no_duplicates(room: Room) -> None:
+    asked_of = [["2+2?", "And 3?"], ["2+2?", "Sure?"], ["2+2?", " sure? "], ["2+2?"], ["2+2?"]]
+    rows = [{"question_id": number, "category": "math", "turns": turns} for number, turns in enumerate(asked_of)]
+    tables = room.run(evaluation=room.data("e", rows))
+    kept = sorted(row.follow_ups for row in tables["test"])
+    assert kept == [(), ("And 3?",), ("Sure?",)]
+    assert room.result.drops == {"evaluation: duplicate": 2}
+
+
 def test_an_earlier_turn_of_a_conversation_counts_as_part_of_its_prompt(room: Room) -> None:
     turns = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "x"},
              {"role": "user", "content": "More."}, {"role": "assistant", "content": "y"}]  # fmt: skip

@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from limbeck import seeds
-from limbeck.likeness import EvaluationPrompts, PromptIdentity, opening, prompt_identity
+from limbeck.likeness import EvaluationPrompts, PromptIdentity, normalised, opening, prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.corpus import Corpus, Tasks
@@ -210,8 +210,10 @@ def _distinct(section: str, rows: Iterable[AnyRow], reader: Reader) -> Iterator[
 
 
 def _fingerprint(row: PromptRow) -> bytes:
-    """Same prompt and, where the row is about them, same responses: 16 bytes, for data sets of millions of rows."""
-    texts = [*prompt_identity(row)]
+    """Same prompt, with what the user says later, and, where the row is about them, same responses: 16 bytes, for data
+    sets of millions of rows.
+    """
+    texts = [*prompt_identity(row), *map(normalised, row.follow_ups)]
     if isinstance(row, Demonstration):
         texts.append(row.response)
     if isinstance(row, Pair):
