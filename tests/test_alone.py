@@ -225,6 +225,11 @@ def test_replies_that_were_stored_outlive_a_change_of_settings(mined: Path, tmp_
         (["sft", "--model", "BASE", "--data", "nothing.jsonl"], "nothing.jsonl does not exist"),
         (["sft", "--model", "nothing", "--data", "x.jsonl"], "no model 'nothing': expected a local folder"),
         (["dpo", "--model", "BASE", "--pairs", "nothing.jsonl"], "nothing.jsonl does not exist"),
+        (
+            ["dpo", "--model", "BASE", "--pairs", "x.jsonl", "--set", "dpo.reference=base"],
+            "limbeck dpo: dpo.reference 'base' names a model of a whole run; here, name the model to stay near with "
+            "--reference MODEL",
+        ),
         (["mix", "human=x.jsonl:²"], "'human=x.jsonl:²': expected KIND=FILE:COUNT"),
         (["mix", "human=x.jsonl"], "'human=x.jsonl': expected KIND=FILE:COUNT, for instance human=pairs.jsonl:400"),
         (["mix", "mine=x.jsonl:3"], "limbeck mix: unknown key 'arms.mixed.mine'"),

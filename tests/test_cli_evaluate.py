@@ -84,6 +84,18 @@ def test_right_responses_win_every_time(base: Path, problems: Path, tmp_path: Pa
     assert "0 W, 0 T, 6 L" in done.out
 
 
+def test_responses_named_by_set_are_compared_with_too_and_not_dropped_in_silence(
+    base: Path, problems: Path, tmp_path: Path
+) -> None:
+    given = responses(problems, tmp_path / "r.jsonl", right=6)
+    named = ("--set", f"evaluate.against={given}")
+    done = evaluate(base, "--prompts", problems, *named, "--out", tmp_path / "out").done()
+    assert f"win rate against {given} " in done.out
+    assert "0 W, 0 T, 6 L" in done.out
+    refused = evaluate(base, "--suite", f"gsm8k={problems}", *named, "--out", tmp_path / "suites")
+    assert "evaluate.against goes with --prompts or --tasks" in refused.complaint
+
+
 def test_a_mistake_in_the_responses_shows_before_sampling(base: Path, problems: Path, tmp_path: Path) -> None:
     given = write_lines(tmp_path / "r.jsonl", [{"prompt": "x"}])
     refused = evaluate(base, "--prompts", problems, "--against", given, "--out", tmp_path / "out")

@@ -65,7 +65,8 @@ def evaluate(
         inputs = prompts_input(data, prompts, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
     judges = judges_of(recipe)
-    given = {} if against is None else {**inputs, "responses": own_file(against)}
+    theirs = recipe.evaluate.against  # of --against, or of --set
+    given = {} if theirs is None else {**inputs, "responses": own_file(Path(theirs))}
     asked = {**asked_model("model", model, recipe), **inputs}
     if given:  # first: a mistake in the file shows before anything is sampled
         run_alone(recipe, "evaluate", given, out, AGAINST)
@@ -78,7 +79,10 @@ def evaluate(
 
 
 def _other_peoples(words: list[str], harness: str | None, settings: suites.Settings) -> None:
-    found = suites.parse_suites(words)
+    found, recipe = suites.parse_suites(words), recipe_for("evaluate", {"seed": settings.seed}, settings.overrides)
+    if recipe.evaluate.against is not None:
+        raise RecipeError("limbeck evaluate: evaluate.against goes with --prompts or --tasks; --suite and --harness "
+                          "bring their own prompts")  # fmt: skip
     if harness is None:
         suites.run_suites(found, settings)
         return
@@ -88,5 +92,4 @@ def _other_peoples(words: list[str], harness: str | None, settings: suites.Setti
     if settings.model is None:
         raise RecipeError("limbeck evaluate --harness: it needs the model's folder; give --model")
     suites.run_suites(found, settings)
-    recipe = recipe_for("evaluate", {"seed": settings.seed}, settings.overrides)
     done(run_harness(harness, model_folder(settings.model), settings.out, recipe))

@@ -145,6 +145,9 @@ def dpo(
     if validation is not None:
         inputs["validation"] = own_file(validation)
     recipe = recipe_for("dpo", data, tuple(overrides or ()))
+    if recipe.dpo.reference == "base":
+        raise RecipeError("limbeck dpo: dpo.reference 'base' names a model of a whole run; here, name the model to "
+                          "stay near with --reference MODEL")  # fmt: skip
     policy = model_folder(model)
     inputs |= {"policy": policy, "reference": model_folder(reference) if reference else policy}
     done(run_alone(recipe, "dpo", inputs, out, "pairs") / "model")
