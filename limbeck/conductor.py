@@ -13,7 +13,7 @@ from limbeck.console import clock, say
 from limbeck.disk import refuse_if_full, warn_if_short
 from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError, TooFewPairsError
 from limbeck.judges import preflight
-from limbeck.manifest import StageResult, carry_out, unit_key, why_stale
+from limbeck.manifest import BEST_STEP, StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
 from limbeck.recipe.verdict import Judge as JudgeName
@@ -240,7 +240,8 @@ def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path
 
 
 def _summary(result: StageResult) -> str:
-    made = {name: number for name, number in result.counts_out.items() if number} or result.counts_out
+    made = {name: number for name, number in result.counts_out.items() if number or name == BEST_STEP}
+    made = made or result.counts_out
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in made.items())
     dropped = sum(result.drops.values())
     return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""

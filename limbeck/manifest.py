@@ -20,6 +20,7 @@ from limbeck.records import Record
 from limbeck.store import digest_json, digest_path, first_problem, is_unfinished, write_json, write_text
 
 MANIFEST = "manifest.json"
+BEST_STEP = "best_step"  # a count of a training unit: after how many steps its validation was best; 0: the start
 KEPT_STEP = "kept_step"  # the fact of a training unit: how many steps its model has seen
 IN_PROGRESS = ".in_progress"
 RESUMED_FROM = ".*.pt"  # checkpoints, of use to an interrupted run alone

@@ -12,7 +12,8 @@ from limbeck.lm.items import Items
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.objectives import SftObjective
 from limbeck.lm.packing import Item
-from limbeck.lm.train import StepLoss, Trainer, Values, training_result
+from limbeck.lm.train import StepLoss, Trainer, Values
+from limbeck.lm.training_result import training_result
 from limbeck.recipe.alarms import Alarms
 from limbeck.recipe.training import Sft
 from limbeck.records.alarms import Alarm

@@ -33,8 +33,8 @@ from limbeck.lm.train import (
     StepLoss,
     Trainer,
     Values,
-    training_result,
 )
+from limbeck.lm.training_result import training_result
 from limbeck.recipe.training import Dpo, Sft
 from limbeck.records import Metric
 from limbeck.store import read_records
@@ -411,6 +411,17 @@ def test_without_held_out_rows_the_last_weights_are_returned(folder: Path, tmp_p
     progress = Trainer(model, objective, SETTINGS, tmp_path, "SFT").run()
     assert (progress.best_step, progress.step) == (-1, STEPS)
     assert not same(weights_of(model), weights_of(tiny_model(folder)))
+
+
+def test_patience_without_held_out_rows_is_said_to_have_nothing_to_go_by(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = SETTINGS.model_copy(update={"patience": 1, "max_steps": 2})
+    Trainer(tiny_model(folder), sft(settings), settings, tmp_path / "some", "SFT").run()
+    assert "patience" not in capsys.readouterr().err
+    objective = SftObjective(ragged_demonstrations(), [], settings, seed=5)
+    Trainer(tiny_model(folder), objective, settings, tmp_path / "none", "SFT").run()
+    assert "SFT: no row is held out, so patience has nothing to go by" in " ".join(capsys.readouterr().err.split())
 
 
 def nan_loss(loss: StepLoss, model: LanguageModel) -> StepLoss:

@@ -8,6 +8,7 @@ import torch
 
 from limbeck import conductor
 from limbeck.errors import RecipeError
+from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import load_recipe, packaged_recipe
 from limbeck.run_folder import MACHINE_FILE, see_weights, settled
@@ -124,3 +125,9 @@ def test_a_round_that_this_machine_cannot_sample_is_refused_too(
     asked = load_recipe(packaged_recipe("smoke"), fixed)
     with pytest.raises(RecipeError, match=r"evaluate\.weights"):
         conductor._run_round(asked, tmp_path / "base", tmp_path / "run", 2)
+
+
+def test_a_finished_training_names_its_best_step_also_where_that_is_its_start() -> None:
+    counts = {"trained_on": 7, "steps": 16, "best_step": 0, "cut": 0}
+    assert conductor._summary(StageResult(counts_out=counts)) == ": 7 trained on, 16 steps, 0 best step"
+    assert conductor._summary(StageResult(counts_out={"steps": 16})) == ": 16 steps"

@@ -157,6 +157,31 @@ def test_rows_that_are_too_long_are_dropped_and_counted_and_nothing_left_is_an_e
         sft.run(short, inputs, tmp_path / "none")
 
 
+def test_a_run_whose_held_out_rows_are_all_too_long_is_refused_with_the_reasons(base: Path, tmp_path: Path) -> None:
+    short = recipe(model=CPU.model_copy(update={"max_response_tokens": 30}), sft=Sft(max_steps=1), dpo=Dpo(max_steps=1))
+    inputs = {
+        "base": base,
+        "demonstrations": written(tmp_path / "d.jsonl", demonstrations(1)),
+        "validation": written(tmp_path / "v.jsonl", demonstrations(2, "far too long " * 20)),
+    }
+    with pytest.raises(TrainingError, match="SFT: no held-out row is left: 2 x response over 30 tokens"):
+        sft.run(short, inputs, tmp_path / "out")
+    inputs = {
+        "policy": base,
+        "reference": base,
+        "pairs": written(tmp_path / "p.jsonl", pairs(2)),
+        "validation": written(tmp_path / "long.jsonl", pairs(3, "far too long " * 20, "v")),
+    }
+    with pytest.raises(TrainingError, match="DPO human: no held-out row is left: 3 x response over 30 tokens"):
+        dpo.run(short, inputs, tmp_path / "dpo", "human")
+
+
+def test_a_best_step_is_counted_only_where_validations_say_which_it_is(base: Path, tmp_path: Path) -> None:
+    settings = Sft(max_steps=1)
+    assert "best_step" not in trained(base, tmp_path / "none", settings, demonstrations(3)).counts_out
+    assert "best_step" in trained(base, tmp_path / "some", settings, demonstrations(3), heldout=1).counts_out
+
+
 def test_a_file_of_another_kind_is_named_with_its_line(base: Path, tmp_path: Path) -> None:
     inputs = {"base": base, "demonstrations": written(tmp_path / "d.jsonl", pairs(1))}
     with pytest.raises(InputError, match=r"d\.jsonl, line 1: response: field required"):

@@ -13,7 +13,8 @@ from test_tracking import CURVE, metric, names, run_in, shown, trained
 from tiny_models import tiny_folder, tiny_model
 
 from limbeck.lm.items import Items
-from limbeck.lm.train import METRICS, Trainer, training_result
+from limbeck.lm.train import METRICS, Trainer
+from limbeck.lm.training_result import training_result
 from limbeck.manifest import read_manifest
 from limbeck.records import Metric
 from limbeck.store import read_records

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from limbeck.errors import ModelError, TrainingError
 from limbeck.lm.chat import Chat
@@ -27,14 +27,14 @@ class Items(NamedTuple):
         """What was dropped, in words."""
         return ", ".join(f"{count} x {reason}" for reason, count in sorted(self.drops.items()))
 
-    def see_some(self, label: str) -> None:
-        """See that something can be trained on.
+    def see_some(self, label: str, use: Literal["training", "held-out"] = "training") -> None:
+        """See that where there are rows, some of them can be used.
 
         Raises:
             TrainingError: where every row was dropped, with the reasons.
         """
         if self.drops and not self.items:
-            raise TrainingError(f"{label}: no training row is left: {self.reasons} (model.max_prompt_tokens, "
+            raise TrainingError(f"{label}: no {use} row is left: {self.reasons} (model.max_prompt_tokens, "
                                 "model.max_response_tokens)")  # fmt: skip
 
 

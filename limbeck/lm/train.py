@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,6 @@ from limbeck.console import Meter, meter, say
 from limbeck.errors import TrainingError
 from limbeck.lm.alarm_file import AlarmFile, planned
 from limbeck.lm.free_memory import device_memory
-from limbeck.lm.items import Items
 from limbeck.lm.machine import release
 from limbeck.lm.memory import Estimate, choose, estimate_memory, in_words, memory_told, refuse_impossible, shortage
 from limbeck.lm.optim import MasterAdamW
@@ -28,7 +27,6 @@ from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.lm.recompute import recomputing
 from limbeck.lm.schedule import clip_scale, learning_rate, num_steps
-from limbeck.manifest import KEPT_STEP, StageResult
 from limbeck.recipe.alarms import Alarms
 from limbeck.recipe.training import Optimisation
 from limbeck.records import Metric
@@ -150,6 +148,7 @@ class Trainer:
             meter(self.label, self.steps, "steps") as bar,
         ):
             if self.progress.step == 0:
+                self._say_what_is_idle()
                 self._validate(metrics)
             bar.begin(self.progress.step)
             while self.progress.step < self.steps and not self._stops():
@@ -161,6 +160,10 @@ class Trainer:
         """After how many steps the weights are that a finished run holds."""
         progress = self.progress
         return progress.best_step if self._keeps_best and progress.best_step >= 0 else progress.step
+
+    def _say_what_is_idle(self) -> None:
+        if self.settings.patience is not None and not self.objective.heldout:
+            say(f"  {self.label}: no row is held out, so patience has nothing to go by: training goes on to its end")
 
     def _stops(self) -> bool:
         progress = self.progress
@@ -314,30 +317,6 @@ def _save(path: Path, state: object) -> None:
     # Through a file of Python's: given a path, torch writes by itself and does not say that the disk is full.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
-
-
-def training_result(
-    trainer: Trainer, counts_in: dict[str, int], train: Items, validation: Items, machine: str
-) -> StageResult:
-    """What a finished training run tells its manifest."""
-    progress = trainer.progress
-    return StageResult(
-        counts_in=counts_in,
-        counts_out={"trained_on": len(train.items), "steps": progress.step, "best_step": progress.best_step},
-        drops=train.drops | {f"validation: {reason}": count for reason, count in validation.drops.items()},
-        tokens={"trained": progress.tokens},
-        facts={
-            "machine": machine,
-            KEPT_STEP: trainer.kept_step,
-            "stopped_early": progress.stopped_early,
-            "stopped_by_alarm": progress.stopped_by_alarm,
-            "alarms": len(trainer.watch.alarms),
-            "training_seconds": round(progress.seconds, 1),
-            "gradient_checkpointing": progress.recompute,
-            "memory": asdict(trainer.estimate) if trainer.estimate is not None else {},
-            "tracking": trainer.tracking.facts() if trainer.tracking is not None else {},
-        },
-    )
 
 
 def _cut_metrics(path: Path, last_step: int) -> None:

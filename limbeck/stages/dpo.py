@@ -19,7 +19,8 @@ from limbeck.lm.objectives import DpoObjective
 from limbeck.lm.packing import Item
 from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
-from limbeck.lm.train import Trainer, training_result
+from limbeck.lm.train import Trainer
+from limbeck.lm.training_result import training_result
 from limbeck.manifest import StageResult
 from limbeck.quiz import quiz_of
 from limbeck.recipe import Recipe
@@ -34,7 +35,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
 
     Raises:
         ModelError: where policy and reference have different vocabularies.
-        TrainingError: where nothing is left to train on, or a loss is not finite.
+        TrainingError: where nothing is left to train on, or nothing of what was held out; or a loss is not finite.
     """
     pairs = read_records(inputs["pairs"], Pair)
     heldout = read_records(inputs["validation"], Pair) if "validation" in inputs else []
@@ -44,6 +45,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     policy = load_model(str(inputs["policy"]), device, dtype)
     train, validation = (pair_items(policy.chat, rows, recipe.model, settings.scope) for rows in (pairs, heldout))
     train.see_some(f"DPO {arm}")
+    validation.see_some(f"DPO {arm}", "held-out")
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)

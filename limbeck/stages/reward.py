@@ -22,7 +22,8 @@ from limbeck.lm.reward_head import with_reward_head
 from limbeck.lm.reward_model import RewardModel
 from limbeck.lm.reward_objective import RewardObjective, reward_items
 from limbeck.lm.rewards import packed_rewards
-from limbeck.lm.train import Trainer, training_result
+from limbeck.lm.train import Trainer
+from limbeck.lm.training_result import training_result
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.verdict import Reward

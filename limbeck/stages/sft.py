@@ -14,7 +14,8 @@ from limbeck.lm.load import load_model
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
 from limbeck.lm.objectives import SftObjective
-from limbeck.lm.train import Trainer, training_result
+from limbeck.lm.train import Trainer
+from limbeck.lm.training_result import training_result
 from limbeck.manifest import StageResult
 from limbeck.quiz import quiz_of
 from limbeck.recipe import Recipe
@@ -29,7 +30,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     `arm`: where the demonstrations are an arm's mixture; unless that is uniform, every epoch keeps the file's order.
 
     Raises:
-        TrainingError: where nothing is left to train on, or a loss is not finite.
+        TrainingError: where nothing is left to train on, or nothing of what was held out; or a loss is not finite.
     """
     demonstrations = read_records(inputs["demonstrations"], Demonstration)
     chat = read_records(inputs["chat"], Demonstration) if "chat" in inputs else []
@@ -42,6 +43,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     validation = demonstration_items(model.chat, heldout, recipe.model)
     label = f"SFT {arm}" if arm else "SFT"
     train.see_some(label)
+    validation.see_some(label, "held-out")
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     quiz = quiz_of(objective, model, settings, recipe, inputs, label)
