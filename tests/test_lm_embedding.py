@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_encoder, tiny_tokenizer
-from transformers import AutoModel
+from tiny_models import VOCABULARY, tiny_encoder, tiny_tokenizer
+from transformers import AutoConfig, AutoModel
 
 from limbeck.errors import ModelError, RecipeError
 from limbeck.lm.embedding import PACKAGED, TextEncoder, encoder_folder
@@ -51,6 +51,33 @@ def test_a_text_that_is_too_long_is_the_mean_of_its_windows_by_tokens(tmp_path: 
             mean = network(input_ids=torch.tensor([window])).last_hidden_state[0].mean(0)
         total += len(window) * torch.nn.functional.normalize(mean, dim=0)
     assert TextEncoder(folder)(TEXTS)[3] == pytest.approx(unit(total), abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta", "camembert", "mpnet"])
+def test_where_positions_are_reserved_for_padding_a_long_text_is_read_in_windows_that_fit(
+    architecture: str, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=VOCABULARY, max_position_embeddings=42, pad_token_id=1, **sizes
+    )
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(1)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(tmp_path)
+    assert encoder._max_tokens == 40
+    assert np.isfinite(encoder(TEXTS)).all()
+
+
+def test_a_text_is_cut_into_windows_no_longer_than_the_tokenizer_says(tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 24
+    tokenizer.save_pretrained(folder)
+    assert TextEncoder(folder)._max_tokens == 24
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
+    assert TextEncoder(folder)._max_tokens == 16
 
 
 def test_an_encoder_that_pools_its_first_token_is_read_so_and_an_unknown_pooling_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class TextEncoder:
         refuse_missing_weights(f"the sentence encoder {folder}", info, unused="pooler.")
         if self._tokenizer.pad_token_id is None or not self._tokenizer.is_fast:
             raise ModelError(f"the sentence encoder {folder} has no pad token or no fast tokenizer; use another one")
-        self._max_tokens = _max_tokens(folder, self._network.config)
+        self._max_tokens = _max_tokens(folder, self._network, self._tokenizer.model_max_length)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[N] texts -> [N, D], rows of length 1, so that a product of two is their cosine.
@@ -143,11 +143,16 @@ def _pooling(folder: Path) -> str:
     return known[modes.pop()]
 
 
-def _max_tokens(folder: Path, config: Any) -> int:
-    limit = int(getattr(config, "max_position_embeddings", 512))
+def _max_tokens(folder: Path, network: Any, tokenizer_says: int) -> int:
+    """As many as there are positions for, or as the folder says where that is less."""
+    limit = int(getattr(network.config, "max_position_embeddings", 512))
+    # RoBERTa's kind and MPNet count positions from the one after padding's: of 514 there, texts have 512.
+    positions = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    limit -= 0 if padding is None else padding + 1
     path = folder / "sentence_bert_config.json"
     said = _json(path).get("max_seq_length") if path.is_file() else None
-    return min(limit, said) if isinstance(said, int) and said > 2 else limit
+    return min(limit, *(most if isinstance(most, int) and most > 2 else limit for most in (said, tokenizer_says)))
 
 
 def _json(path: Path) -> dict[str, Any]:
