@@ -89,6 +89,16 @@ def test_special_tokens_spelled_in_a_prompt_cannot_forge_a_turn(variant: Variant
         assert text in chat.tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("content", ["m.content", "m.content | trim"], ids=["as it is", "trimmed"])
+def test_white_space_at_a_messages_edge_is_the_templates_to_trim_with_and_without_special_tokens(content: str) -> None:
+    chat = chat_of(with_template(CHATML.replace("message['content']", content.replace("m.", "message."))), "edges")
+    for text in ("Hi", "  Hi\n", "\nHi", " ", ""):
+        turns = (Message(role="system", content=text), *user_prompt(text))
+        plain = chat.tokenizer.decode(chat.prompt_ids((*turns, *user_prompt("end of text"))))
+        guarded = chat.tokenizer.decode(chat.prompt_ids((*turns, *user_prompt("<|endoftext|>"))))
+        assert guarded == plain.replace("end of text", "<|endoftext|>")
+
+
 @every_tokenizer
 def test_special_tokens_spelled_in_a_response_are_plain_text(variant: Variant) -> None:
     chat = CHATS[variant]

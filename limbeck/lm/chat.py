@@ -78,13 +78,18 @@ def templated_ids(
     if not any(token in message.content for token in special_tokens for message in messages):
         text = _render(tokenizer, [message.model_dump() for message in messages], open_turn=open_turn)
         return tuple(tokenizer.encode(text, add_special_tokens=False))
-    # The template is rendered around markers; its own text may hold special tokens, the messages' text may not.
-    marked = [{"role": m.role, "content": f"\ue000{number}\ue001"} for number, m in enumerate(messages)]
+    # The template is rendered around markers; its own text may hold special tokens, the messages' text may not. White
+    # space at an edge stays outside of the marker, for the template to trim.
+    texts = [message.content.strip() for message in messages]
+    marked = [
+        {"role": message.role, "content": message.content.replace(text, f"\ue000{number}\ue001", 1)}
+        for number, (message, text) in enumerate(zip(messages, texts, strict=True))
+    ]
     text = _render(tokenizer, marked, open_turn=open_turn)
     ids: list[int] = []
     for piece in _MARKER.split(text):
         own = piece.startswith("\ue000")
-        content = messages[int(piece[1:-1])].content if own else piece
+        content = texts[int(piece[1:-1])] if own else piece
         ids += tokenizer.encode(content, add_special_tokens=False, split_special_tokens=own)
     return tuple(ids)
 
