@@ -17,7 +17,7 @@ from limbeck.commands.options import new_file
 from limbeck.commands.pairs import add_pair_commands
 from limbeck.commands.plan import plan
 from limbeck.commands.reward import add_reward_commands
-from limbeck.commands.runs import carry_out, plan_run
+from limbeck.commands.runs import carry_out, plan_run, write_report
 from limbeck.commands.stages import add_stage_commands
 from limbeck.commands.submit import submit
 from limbeck.commands.summary import show_alarms, show_standings
@@ -149,8 +149,7 @@ def report(
     elif len(folders) > 1 or out:
         raise RunFolderError("a report is of one run and lies in its folder; add --compare to set runs side by side")
     else:
-        page = folders[0] / "report" / pages.REPORT
-        conductor.call_stage("report", recipe_of(folders[0]), {"run": folders[0]}, page.parent, None)
+        page = write_report(folders[0])
     show(str(page.resolve()))
 
 

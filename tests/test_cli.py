@@ -2,13 +2,20 @@
 
 import importlib.metadata
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+from report_fixture import build_run
 from street import limbeck, settings, student, write_tiny_recipe
 
 from limbeck.cli import app
+from limbeck.errors import RunFolderError
+from limbeck.manifest import carry_out
 from limbeck.recipe.file import load_recipe
+from limbeck.run_folder import recipe_of
+from limbeck.stages import report
+from limbeck.store import write_text
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +129,32 @@ def test_a_report_needs_a_verdict_and_can_then_be_written_anew(run: Path, tmp_pa
     assert limbeck("report", run).done().out == f"{page}\n"
     assert page.read_bytes() == before
     assert limbeck("run", run / "recipe.toml", "--out", run).done().ran == []
+
+
+def made_by_the_run(run: Path) -> list[str]:
+    """What the run's own unit leaves of the report's folder: names, without hidden ones."""
+    work = partial(report.run, recipe_of(run), {"run": run})
+    carry_out(unit="report", folder=run / "report", inputs={}, recipe_part={}, seed=1, keep=(), work=work)
+    return sorted(path.name for path in (run / "report").iterdir())
+
+
+def test_a_report_written_before_the_run_made_its_own_does_not_stop_the_run(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    for _ in range(2):
+        limbeck("report", run).done()
+    made = ["manifest.json", "report.html", "table.md"]
+    assert made_by_the_run(run) == made
+    limbeck("report", run).done()
+    assert made_by_the_run(run) == made
+
+
+def test_a_file_of_the_users_in_the_reports_folder_still_stops_the_run(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    write_text(run / "report" / "notes.txt", "mine")
+    limbeck("report", run).done()
+    with pytest.raises(RunFolderError, match="which no run wrote there"):
+        made_by_the_run(run)
+    assert (run / "report" / "notes.txt").read_text() == "mine"
 
 
 def test_a_run_without_arms_compares_sft_with_the_base(run: Path, tmp_path: Path) -> None:

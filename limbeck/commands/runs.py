@@ -8,11 +8,13 @@ from limbeck.commands.summary import show_verdict
 from limbeck.commands.verdict_tables import show_published
 from limbeck.console import show
 from limbeck.lm.names import model_folder
+from limbeck.manifest import IN_PROGRESS
 from limbeck.recipe import Recipe
 from limbeck.records.verdict import Verdict
 from limbeck.round_folders import ROUNDS
 from limbeck.rounds import FILE as ROUNDS_FILE
-from limbeck.store import read_record
+from limbeck.run_folder import recipe_of
+from limbeck.store import read_record, write_text
 from limbeck.units.verdict import steps_of
 
 
@@ -45,6 +47,22 @@ def show_end(recipe: Recipe, folder: Path) -> None:
         show_published(beside)
         show(f"As Markdown: {(folder / 'report' / TABLE).resolve()}")
     show(f"Report: {(folder / 'report' / REPORT).resolve()}")
+
+
+def write_report(folder: Path) -> Path:
+    """Write a run's report anew; returns its page.
+
+    Where no run has made it yet it is marked as begun: a run makes it anew then, and does not take it for a file of the
+    user's, beside which it would refuse to work.
+    """
+    from limbeck.stages.report import REPORT, TABLE
+
+    place = folder / "report"
+    there = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    conductor.call_stage("report", recipe_of(folder), {"run": folder}, place, None)
+    if there <= {REPORT, TABLE}:
+        write_text(place / IN_PROGRESS, "")
+    return place / REPORT
 
 
 def plan_run(recipe: Recipe, folder: Path, until: str | None) -> None:
