@@ -180,7 +180,8 @@ def _servers_needed(recipe: Recipe, base: Path, folder: Path, steps: Sequence[st
     if not recipe.servers:
         return {}
     due = [standing.unit for standing in standings(recipe, base, folder) if standing.state != "fresh"]
-    asked = {BASE if unit.stage == "retain" else unit.argument for unit in due if unit.stage in _ASKING & set(steps)}
+    asking = [unit for unit in due if unit.stage in _ASKING and unit.step in steps]
+    asked = {BASE if unit.stage == "retain" else unit.argument for unit in asking}
     untrained = {unit.argument or SFT for unit in due if unit.stage in ("sft", "dpo")}
     return {name: server for name, server in recipe.servers.items() if name in asked - untrained}
 

@@ -31,7 +31,8 @@ class Reached(NamedTuple):
 
 
 def round_recipe(recipe: Recipe, number: int) -> Recipe:
-    """The recipe of a further round of a run: its one arm, no server, and random choices of its own.
+    """The recipe of a further round of a run: its one arm, no server, and random choices of its own. What somebody
+    published, of other arms too, is for the run's report.
 
     Raises:
         RecipeError: where the arm cannot stand alone.
@@ -42,6 +43,7 @@ def round_recipe(recipe: Recipe, number: int) -> Recipe:
     data["seed"] = seeds.derive(recipe.seed, "round", number) % _MOST_SEED
     data["arms"] = {arm: data["arms"][arm]}
     data["servers"] = {}
+    data.pop("published", None)
     data["rounds"] = {"number": number, "arm": arm, "first_seed": recipe.seed}
     for setting in ("accept", "max_candidates"):
         quotas = data["teach"].get(setting, {})

@@ -65,6 +65,13 @@ def test_the_recipe_of_a_round_is_the_runs_with_one_arm_and_a_seed_of_its_own(tm
     assert load_recipe(tmp_path / "recipe.toml") == second
 
 
+def test_what_was_published_of_another_arm_does_not_hinder_rounds() -> None:
+    published = {"title": "T", "source": "S", "table": {"b": {"win_rate": 0.6}}}
+    asked = recipe({"a": MINED, "b": MINED}, rounds={"count": 2, "arm": "a"}, published=published)
+    check_rounds(asked)
+    assert asked.published is not None and round_recipe(asked, 2).published is None
+
+
 def test_an_arm_that_cannot_stand_alone_is_refused_before_anything_is_spent() -> None:
     arms = {"both": {"random": 20, "rolling": 4, "mixing": "interleave"}, "rolled": {"rolling": 4}}
     with pytest.raises(

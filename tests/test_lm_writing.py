@@ -11,6 +11,7 @@ import torch
 from tiny_models import random_ids, tiny_folder, tiny_model
 
 from limbeck.errors import ModelError
+from limbeck.lm.free_memory import Memory
 from limbeck.lm.generate import PromptIds, Sample, Sampling, generate
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.writing import Writer
@@ -110,6 +111,29 @@ def test_what_ends_the_engine_reaches_all_who_wait_and_all_who_come_later(tmp_pa
         return []
 
     run(work())
+
+
+def test_a_long_prompt_leaves_later_short_ones_the_slots_that_were_asked_for(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token_bytes = 2 * 2 * 2 * 8 * 4  # keys and values, layers, key/value heads, head size, fp32
+    monkeypatch.setattr("limbeck.lm.generate.device_memory", lambda _: Memory(2 * 100 * token_bytes, 1 << 40))
+
+    async def work() -> list[Sample]:
+        async with Writer(model, SAMPLING) as writer:
+            for length in (76, 70):
+                await writer.write(PromptIds(str(length), tuple(range(20, 20 + length))))
+                assert writer.slots == 1
+            for place in range(100):
+                await asyncio.sleep(0.02)  # what is asked for too soon joins those being written, in their slots
+                await writer.write(PromptIds(f"short/{place}", (20,)))
+                if writer.slots == 4:
+                    return []
+        raise AssertionError("the slots never grew again")
+
+    run(work())
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("memory allows") == 1  # not with every prompt
 
 
 def test_leaving_stops_what_is_being_written_within_a_step(model: LanguageModel) -> None:

@@ -201,6 +201,18 @@ def test_a_server_that_is_missing_is_said_before_a_run_starts_to_train(tmp_path:
     assert not (tmp_path / "run" / "corpus").exists()
 
 
+def test_a_server_that_only_answers_validation_problems_is_looked_for_before_a_run_too(tmp_path: Path) -> None:
+    recipe = write_tiny_recipe(tmp_path / "tiny.toml", student(tmp_path / "base"))
+    text = recipe.read_text(encoding="utf-8")
+    chat = "[corpus.chat]\ntrain = 6\nheldout = 4\nmax_new_tokens = 12\n"
+    assert chat in text  # for which the base model would be asked before
+    recipe.write_text(text.replace(chat, ""), encoding="utf-8")
+    nowhere = settings("servers.base.base_url=http://127.0.0.1:9/v1", "servers.base.model=m")
+    stopped = limbeck("run", recipe, "--out", tmp_path / "run", *nowhere, *settings("evaluate.on=validation"))
+    assert stopped.complaint.startswith("servers.base: no server answers at http://127.0.0.1:9/v1")
+    assert stopped.ran == []
+
+
 def test_a_served_models_replies_are_the_servers_and_its_chat_retention_is_of_its_weights(
     fake: FakeServer, url: str, tmp_path: Path
 ) -> None:

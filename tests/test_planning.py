@@ -13,7 +13,7 @@ from limbeck.api.prices import Price
 from limbeck.lm import speed
 from limbeck.lm.shape import Part, Shape
 from limbeck.lm.speed import Speed, part_to_time, share_timed
-from limbeck.planning.asking import Asked, over_budget
+from limbeck.planning.asking import Asked, judge_requests, over_budget
 from limbeck.planning.lengths import ByCharacters, Lengths, lengths_of
 from limbeck.planning.machine import Machine
 from limbeck.planning.pairs import Texts
@@ -203,6 +203,29 @@ def test_models_judged_on_validation_problems_are_asked_these_and_not_the_test(t
     assert (works.judged_prompts(), found.rows) == (exact(30), exact(30))
     assert (found.scored.likely, found.sampled.likely) == (30 * 15, 30 * 4)
     assert Works(two_arms.recipe, {**two_arms.rows, **asked}, measured).judged_prompts() == exact(1200)
+
+
+def test_a_prompt_is_computed_once_for_all_of_its_samples(two_arms: Works) -> None:
+    mine = two_arms.recipe.mine.model_copy(update={"samples_per_prompt": 4, "max_prompts": 50, "temperature": 1.0})
+    found = Works(two_arms.recipe.model_copy(update={"mine": mine}), two_arms.rows, two_arms.measured).of(
+        Unit("mine", {}, {})
+    )
+    assert (found.rows, found.scored) == (exact(4 * 50), exact(50 * 10))
+    assert found.sampled.likely == 4 * 50 * 20
+
+
+def test_follow_ups_are_replied_to_and_judged_but_compared_at_their_first_turn(two_arms: Works) -> None:
+    rows = [PromptRow(id=str(n), prompt=user_prompt("p" * 10), source="own", follow_ups=("q",) * n) for n in (0, 2)]
+    talks = lengths_of(Table(exact(2), tuple(rows)), Letters(), Model())
+    assert (talks.turns, lengths_of(Table(exact(2)), Letters(), Model()).turns) == (2, 1)
+    asked = {"test": exact(30), "transfer": exact(8), "chat_heldout": ZERO}
+    judged = two_arms.recipe.model_copy(
+        update={"evaluate": two_arms.recipe.evaluate.model_copy(update={"judges": ("nemotron", "pairwise")})}
+    )
+    works = Works(judged, {**two_arms.rows, **asked}, {**two_arms.measured, "test": talks})
+    assert works.of(Unit("evaluate/few", {}, {}, argument="few")).rows == exact(2 * 30 + 8)
+    requests = {one.stage: one.requests.likely for one in judge_requests(judged, works, {"evaluate": 3, "compare": 1})}
+    assert requests == {"evaluate": 3 * (2 * 30 + 8), "compare": 2 * (30 + 8)}
 
 
 def test_a_plan_reads_the_validation_problems_of_a_recipe_and_of_a_run(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ def test_in_a_single_line_steps_are_sentences_and_the_space_belongs_to_the_next(
     assert [text[:end] for end in step_ends(text)] == ["First this.", "First this. Then 3.5 of that!"]
 
 
+@pytest.mark.parametrize("text", ["First this. So 7\n", "\nFirst this. So 7", "\n\nFirst this. So 7\n"])
+def test_a_line_break_at_the_end_of_a_single_line_hides_none_of_its_sentences(text: str) -> None:
+    assert [text[:end].strip() for end in step_ends(text)] == ["First this."]
+
+
 @given(st.text("ab.\n ", max_size=40))
 def test_every_step_end_leaves_words_on_both_sides(text: str) -> None:
     assert all(text[:end].strip() and text[end:].strip() for end in step_ends(text))
@@ -134,6 +139,23 @@ def test_the_stage_counts_what_has_no_divergence_and_resumes(tmp_path: Path) -> 
         "no whole failing reply, or no problem": 1, "no step before the mistake": 1,
         "more than branch.most_prompts": 1, "no right continuation": 1,
     }  # fmt: skip
+
+
+def test_every_step_of_a_reply_is_gone_on_from_with_draws_of_its_own(tmp_path: Path) -> None:
+    """From a nearly even distribution the same draws give the same text, whatever stands before it."""
+    tiny_folder(tmp_path / "model", "qwen2", initializer_range=1e-4)
+    text = "a\nb\n#### wrong"
+    write_records(tmp_path / "weak.jsonl", [weak(PROBLEMS[0], text)])
+    settings = {"max_new_tokens": 24, "samples_per_step": 2, "temperature": 5.0}
+    recipe = Recipe.model_validate({"name": "x", "model": {"dtype": "fp32"}, "branch": settings})
+    (tmp_path / "out").mkdir()
+    branch.run(recipe, {"student": tmp_path / "model", "weak": tmp_path / "weak.jsonl"}, tmp_path / "out")
+    last, first = (
+        [reply.text.removeprefix(begun)[:8] for reply in read_records(tmp_path / "out" / f"replies_{n}.jsonl", Reply)]
+        for n, begun in enumerate(("a\nb\n", "a\n"))
+    )
+    assert len(last) == len(first) == 2
+    assert not set(last) & set(first)
 
 
 def test_of_several_failing_replies_one_that_can_be_gone_on_from_is_taken() -> None:

@@ -119,3 +119,14 @@ def test_an_empty_pool_is_said_to_be_empty_not_too_easy(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"name": "x", "corpus": {"tasks": {}}, "arms": {"a": {"zero_shot": 4}}})
     with pytest.raises(InputError, match=r"the pool holds no prompt.* the drops of corpus/manifest\.json"):
         mine.run(recipe, {"student": tmp_path, "pool": tmp_path / "pool.jsonl"}, tmp_path / "out")
+
+
+def test_prompts_none_of_which_could_be_asked_are_not_said_to_be_too_easy(tmp_path: Path) -> None:
+    write_records(tmp_path / "pool.jsonl", tasks.draw_splits({"pool": 5}, ("chain_sum",), 1)["pool"])
+    recipe = Recipe.model_validate(
+        {"name": "x", "model": CPU.model_dump() | {"max_prompt_tokens": 2}, "corpus": {"tasks": {}},
+         "arms": {"a": {"zero_shot": 4}}}
+    )  # fmt: skip
+    said = r"none of the 5 pool prompts could be asked: 5 x prompt over 2 tokens"
+    with pytest.raises(InputError, match=said):
+        mine.run(recipe, {"student": student(tmp_path / "base"), "pool": tmp_path / "pool.jsonl"}, tmp_path / "out")

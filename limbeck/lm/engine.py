@@ -30,6 +30,7 @@ from limbeck.records import FinishReason
 _SLOTS_A_FREE_ONE = 16
 # Tasks that arrive later may be longer than those the cache is made for, by one in so many tokens.
 _LATER_ARE_LONGER = 4
+_NO_CHARACTER = "\ufffd"  # what bytes that are no whole character are decoded to
 
 
 class Task(NamedTuple):
@@ -189,11 +190,21 @@ class Engine:
     def _finish_reason(self, slot: _Slot) -> FinishReason | None:
         if slot.ids[-1] in self.stops:
             return "stop"
-        # A few tokens' text may begin otherwise than the same tokens do within the whole: the whole decides.
-        windows = (slot.ids[-self.tail :], slot.ids) if self.tail else ()
-        if windows and all(_first_stop(self.model.chat.text(ids), self.sampling.stop) is not None for ids in windows):
+        if self._holds_stop(slot.ids):
             return "stop_string"
         return "length" if len(slot.ids) >= slot.task.most else None
+
+    def _holds_stop(self, ids: Sequence[int]) -> bool:
+        """Whether the text of these tokens holds a stop string; the last few are looked at first, which is cheaper.
+
+        Their text may be otherwise than that of the same tokens within the whole, so the whole decides; where they
+        begin inside a character, a byte-fallback tokenizer makes marks of the whole run of bytes, stop and all.
+        """
+        if not self.tail:
+            return False
+        last = self.model.chat.text(ids[-self.tail :])
+        may = _NO_CHARACTER in last or _first_stop(last, self.sampling.stop) is not None
+        return may and _first_stop(self.model.chat.text(ids), self.sampling.stop) is not None
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:

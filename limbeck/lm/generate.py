@@ -94,21 +94,26 @@ def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes
 
 
 def within_memory(
-    model: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, reserved_bytes: int = 0
+    model: LanguageModel,
+    prompts: Sequence[PromptIds],
+    sampling: Sampling,
+    reserved_bytes: int = 0,
+    last_slots: int | None = None,
 ) -> Sampling:
-    """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer.
+    """The sampling with as many slots, of those it has, as half of the free memory holds; says where that is fewer, or
+    fewer than the last time.
 
     `reserved_bytes`: of what is free now, for what will be there when samples are written.
     """
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + sampling.max_new_tokens
+    if model.context_tokens is not None:
+        longest = min(longest, model.context_tokens)
     # Weights in 8 bits are a second copy, a byte each.
     rounded = model.network.num_parameters() if rounds_weights(model, sampling) else 0
     budget_bytes = (device_memory(model.device).free - rounded - reserved_bytes) // 2
     slots = slots_for(model, longest, sampling.slots, budget_bytes)
-    if slots < sampling.slots:
-        if slots > STEP:
-            slots -= (
-                slots % STEP
-            )  # else they would be rounded up, as fewer are on a CPU, where room is not taken at once
+    if STEP < slots < sampling.slots:
+        slots -= slots % STEP  # else they would be rounded up, as fewer are on a CPU, where room is not taken at once
+    if slots < (sampling.slots if last_slots is None else last_slots):
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
     return replace(sampling, slots=slots)

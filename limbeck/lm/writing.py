@@ -30,7 +30,7 @@ class Writer:
 
     def __init__(self, model: LanguageModel, sampling: Sampling) -> None:
         self.tally = Tally()
-        self._model, self._sampling = model, sampling
+        self._model, self._wanted, self._sampling = model, sampling, sampling
         self._asked: queue.SimpleQueue[PromptIds | None] = queue.SimpleQueue()  # None: stop
         self._held: list[PromptIds] = []  # for the next cache: too long for this one
         self._waiting: dict[str, list[asyncio.Future[Sample]]] = {}
@@ -85,7 +85,8 @@ class Writer:
         with suppress(_StopError):
             while True:
                 prompts = self._first()
-                self._sampling = within_memory(self._model, prompts, self._sampling)
+                last = self._sampling.slots
+                self._sampling = within_memory(self._model, prompts, self._wanted, last_slots=last)
                 for sample in generate(self._model, prompts, self._sampling, self.tally, self._later):
                     self._loop.call_soon_threadsafe(self._deliver, sample)
 

@@ -214,13 +214,13 @@ def judge_requests(recipe: Recipe, works: Works, units: Mapping[str, int]) -> li
         if recipe.mining().rule == "gap":
             asked += works.mined_prompts()
         found.append(_reward_requests(recipe, works, "mine", "mined replies", asked))
-    judged = works.judged_prompts()
+    judged, turns = works.judged_prompts(), works.judged_turns()
     models = units.get("evaluate", 0)
-    if models and judged is not None and "nemotron" in recipe.judged_by():
-        asked = judged * (models * recipe.evaluate.samples_per_prompt)
+    if models and turns is not None and "nemotron" in recipe.judged_by():
+        asked = turns * (models * recipe.evaluate.samples_per_prompt)
         found.append(_reward_requests(recipe, works, "evaluate", f"replies of {models} models", asked))
     if judged is not None and (matches := units.get("compare", 0)):
-        found.append(_comparisons(recipe, works, judged * (2 * matches)))  # in both orders
+        found.append(_comparisons(recipe, works, judged * (2 * matches)))  # of first turns, in both orders
     return found
 
 

@@ -55,7 +55,8 @@ class Lengths:
     """Mean tokens of a table's rows: the prompt, the (reference, chosen) response, the rejected one. `longest_prompt`,
     `longest`: of the rows seen, the longest prompt and the longest row. `fit`: the share of rows that is within
     the limits; means are of those. `variation`: standard deviation of a row's tokens, over their mean. `seen`: rows
-    that were looked at; none: all is assumed.
+    that were looked at; none: all is assumed. `turns`: replies that a row asks for, one to its prompt and
+    one to every follow-up.
     """
 
     prompt: Range
@@ -66,6 +67,7 @@ class Lengths:
     fit: float
     variation: float
     seen: int
+    turns: float = 1.0
 
 
 class _Row(NamedTuple):
@@ -89,7 +91,8 @@ def lengths_of(table: Table, counter: Counter, limits: Model) -> Lengths:
     totals = [sum(row) for row in fit]
     variation = stdev(totals) / max(fmean(totals), 1) if len(totals) > 1 else 1.0
     longest_prompt, share = max(row.prompt for row in fit), len(fit) / len(rows)
-    return Lengths(prompt, response, rejected, longest_prompt, max(totals), share, variation, len(rows))
+    turns = fmean(1 + len(row.follow_ups) for row in table.samples)
+    return Lengths(prompt, response, rejected, longest_prompt, max(totals), share, variation, len(rows), turns)
 
 
 def _counted(row: PromptRow, counter: Counter) -> _Row | None:

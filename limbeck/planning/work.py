@@ -124,6 +124,13 @@ class Works:
         known = [self.rows[table] for table in tables]
         return total(part for part in known if part is not None) if None not in known else None
 
+    def judged_turns(self) -> Range | None:
+        """Held-out prompts and what the user says after replies to them, each of which a model replies to."""
+        prompts, known = self.judged_prompts(), self.rows[self.judged_table]
+        if prompts is None or known is None:
+            return None
+        return prompts + known * (self.measured[self.judged_table].turns - 1)
+
     def retained(self) -> Range:
         """Chat replies of the base model that are trained on: nobody knows beforehand how many are cut off."""
         asked = self.rows["chat_train"] or ZERO
@@ -141,9 +148,10 @@ class Works:
         most = self.recipe.corpus.chat.max_new_tokens if self.recipe.corpus.chat else 0
         return Range(most * 0.3, most * 0.8, most)
 
-    def _sampling(self, rows: Range, table: str, reply: Range, most: int) -> Work:
-        found = self.measured[table]
-        return Work(rows, scored=rows * found.prompt, sampled=rows * reply, longest=found.longest_prompt + most)
+    def _sampling(self, prompts: Range, table: str, reply: Range, most: int, samples: int = 1) -> Work:
+        """Replies to prompts; a prompt is computed once for all of its samples."""
+        found, rows = self.measured[table], prompts * samples
+        return Work(rows, scored=prompts * found.prompt, sampled=rows * reply, longest=found.longest_prompt + most)
 
     def _demonstrations(self) -> tuple[Range, Range] | None:
         """Rows that the plain SFT trains on, and mean tokens of one. None: unknown."""
@@ -244,13 +252,13 @@ class Works:
 
     def _mine(self) -> Work:
         mine = self.recipe.mine
-        asked = self.mined_prompts() * mine.samples_per_prompt
-        work = self._sampling(asked, "pool", self.texts.student(mine.max_new_tokens), mine.max_new_tokens)
+        prompts, reply = self.mined_prompts(), self.texts.student(mine.max_new_tokens)
+        work = self._sampling(prompts, "pool", reply, mine.max_new_tokens, mine.samples_per_prompt)
         if self.recipe.mining().judge != "local":
             return work
-        references = ZERO if self.recipe.mining().rule == "bottom_quantile" else self.mined_prompts()
+        references = ZERO if self.recipe.mining().rule == "bottom_quantile" else prompts
         found = self.measured["pool"]
-        judged = asked * (found.prompt + self.texts.student(mine.max_new_tokens))
+        judged = prompts * mine.samples_per_prompt * (found.prompt + reply)
         return replace(work, scored=work.scored + judged + references * (found.prompt + found.response))
 
     def _branch(self) -> Work:
@@ -258,17 +266,17 @@ class Works:
         failed = self.mined_prompts().capped(branch.most_prompts)
         most = branch.most_steps
         steps = Range(1, max(1.0, most * _DEEPENING), most)
-        rows = Range(0, failed.likely, failed.high) * steps * branch.samples_per_step
-        return self._sampling(rows, "pool", self.texts.student(branch.max_new_tokens), branch.max_new_tokens)
+        begun, reply = Range(0, failed.likely, failed.high) * steps, self.texts.student(branch.max_new_tokens)
+        return self._sampling(begun, "pool", reply, branch.max_new_tokens, branch.samples_per_step)
 
     def _evaluate(self, unit: Unit) -> Work:
-        judged = self.judged_prompts()
+        judged = self.judged_turns()
         if judged is None:
             return Work(unknown="evaluation prompts")
         evaluate, chat, table = self.recipe.evaluate, self.recipe.corpus.chat, self.judged_table
         replies = judged * evaluate.samples_per_prompt
         reply = self.texts.student(evaluate.max_new_tokens, table)
-        work = self._sampling(replies, table, reply, evaluate.max_new_tokens)
+        work = self._sampling(judged, table, reply, evaluate.max_new_tokens, evaluate.samples_per_prompt)
         scored, sampled = work.scored, work.sampled
         if chat is not None:
             talk = self.rows["chat_heldout"] or ZERO

@@ -9,7 +9,7 @@ Start reading at: `run`, then `find_divergences`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,11 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
         raise InputError("no weak prompt is a problem with a verifier, so no continuation can be called right; "
                          "divergence pairs need [corpus.tasks]")  # fmt: skip
     student = student_for(model, recipe, inputs.get("student"))
-    sampling = Sampling.of(recipe.branch, seeds.derive(recipe.seed, "branch"))
     asked: list[Replies] = []
 
     def go_on(rows: Sequence[WeakPrompt], begun: Mapping[str, str], attempt: int) -> Sequence[Reply]:
+        # A stream of its own for every step, else all steps of a reply would draw the same.
+        sampling = Sampling.of(recipe.branch, seeds.derive(recipe.seed, "branch", attempt))
         label, path = f"branching: step {attempt + 1} from the end", out / f"replies_{attempt}.jsonl"
         found = student.ask(rows, sampling, recipe.model, path, label, recipe.branch.samples_per_step, begun)
         asked.append(found)
@@ -103,10 +104,13 @@ def step_ends(text: str) -> tuple[int, ...]:
 
     The last step has no end of its own: nothing is left to be written after it.
     """
-    lines = [match.end() for match in _LINE_END.finditer(text)]
+
+    def between_words(ends: Iterable[int]) -> tuple[int, ...]:
+        return tuple(end for end in ends if text[end:].strip() and text[:end].strip())
+
+    lines = between_words(match.end() for match in _LINE_END.finditer(text))
     # A sentence ends before the space: to a tokenizer that belongs to the next word.
-    ends = lines or [match.start() for match in _SENTENCE_END.finditer(text)]
-    return tuple(end for end in ends if text[end:].strip() and text[:end].strip())
+    return lines or between_words(match.start() for match in _SENTENCE_END.finditer(text))
 
 
 def find_divergences(failed: Sequence[_Failed], go_on: Continue, settings: Branch, seed: int) -> list[Divergence]:

@@ -23,6 +23,7 @@ from limbeck.judges.protocol import unscored
 from limbeck.likeness import opening
 from limbeck.lm.generate import Sampling
 from limbeck.lm.machine import release
+from limbeck.lm.replies import Replies
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.mine import Mine
@@ -49,14 +50,13 @@ class _Judged(NamedTuple):
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft") -> StageResult:
     """Ask the student every pool prompt `mine.samples_per_prompt` times, judge, and order what it fails at random.
 
-    The control is a uniform draw from the whole pool, weak or not, of the same size (or what the arms may need, if
-    more). Both keep whole failing replies, and those that a verifier calls right. `model` is the student's name, by
-    which it may have a server.
+    The control is a uniform draw from the whole pool, of the same size (or what the arms may need, if more). Both keep
+    whole failing replies, and those that a verifier calls right. `model`: the student's name, for its server.
 
     Raises:
         TeacherError: where the student's server or the judge is out of reach.
-        InputError: where the pool is empty, or the judge can judge none. NothingFailsError: where the student fails
-            none, so that there is nothing to mine.
+        InputError: where the pool is empty, or none of it can be asked or judged.
+        NothingFailsError: where the student fails none, so that there is nothing to mine.
     """
     pool = read_records(inputs["pool"], PromptRow)
     _see_pool(pool, recipe)
@@ -71,6 +71,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str = "sft
     sampling = Sampling.of(recipe.mine, seeds.derive(recipe.seed, "mine replies"))
     label, samples = "mining: student's replies", recipe.mine.samples_per_prompt
     asked = student.ask(rows, sampling, recipe.model, out / "replies.jsonl", label, samples)
+    _see_asked(rows, asked)
     by_id = {row.id: row for row in rows}
     answered = [(by_id[reply.prompt_id], reply) for reply in asked.replies]
     facts = student.facts()
@@ -116,6 +117,13 @@ def _see_pool(pool: Sequence[PromptRow], recipe: Recipe) -> None:
     if not pool and recipe.pair_kinds().keys() & (ON_WEAK_PROMPTS | {"random"}):
         raise InputError("the pool holds no prompt, so there is nothing to mine: what was left out of corpus.prompts, "
                          "and why, stands in the drops of corpus/manifest.json")  # fmt: skip
+
+
+def _see_asked(rows: Sequence[PromptRow], asked: Replies) -> None:
+    """Refuse prompts of which the student could be asked none: that it fails none would be untrue."""
+    if rows and not asked.replies:
+        why = ", ".join(f"{count} x {reason}" for reason, count in sorted(asked.drops.items()))
+        raise InputError(f"none of the {len(rows):,} pool prompts could be asked: {why or 'no reply came'}")
 
 
 def _without_the_judges(pool: list[PromptRow], inputs: Mapping[str, Path]) -> list[PromptRow]:

@@ -15,6 +15,7 @@ from limbeck.units.reward import local_judge
 from limbeck.units.unit import SFT, Unit, files, judges_part, part_of
 
 _RIGHT = {"right": "without a false equation"}  # what a right reply of the student's is: the rule decides the pairs
+_STEPS = {"steps": "each drawn anew, those of a single line too"}  # how a reply's steps are gone on from
 _HELD_OUT = ("validation", "test", "transfer", "chat_heldout")
 
 
@@ -23,7 +24,7 @@ def teaching_units(recipe: Recipe, corpus: Path, taught: Sequence[MadeKind]) -> 
     branches = []
     if "divergence" in taught:
         student = {"student": Path("sft/model"), **files(Path("mine"), "weak")}
-        branches = [Unit("branch", student, part_of(recipe, "model", "branch") | _RIGHT, argument=SFT)]
+        branches = [Unit("branch", student, part_of(recipe, "model", "branch") | _RIGHT | _STEPS, argument=SFT)]
         asked |= {"divergences": Path("branch/divergences.jsonl")}
     return [
         Unit(
