@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from street import SMALL, limbeck, outputs, settings, student, write_lines, write_tiny_recipe
 
-from limbeck import tasks
+from limbeck import conductor, tasks
 from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.manifest import Manifest, read_manifest
 from limbeck.recipe import Evaluate, Model, Recipe, Server
@@ -201,16 +202,13 @@ def test_a_server_that_is_missing_is_said_before_a_run_starts_to_train(tmp_path:
     assert not (tmp_path / "run" / "corpus").exists()
 
 
-def test_a_server_that_only_answers_validation_problems_is_looked_for_before_a_run_too(tmp_path: Path) -> None:
-    recipe = write_tiny_recipe(tmp_path / "tiny.toml", student(tmp_path / "base"))
-    text = recipe.read_text(encoding="utf-8")
-    chat = "[corpus.chat]\ntrain = 6\nheldout = 4\nmax_new_tokens = 12\n"
-    assert chat in text  # for which the base model would be asked before
-    recipe.write_text(text.replace(chat, ""), encoding="utf-8")
-    nowhere = settings("servers.base.base_url=http://127.0.0.1:9/v1", "servers.base.model=m")
-    stopped = limbeck("run", recipe, "--out", tmp_path / "run", *nowhere, *settings("evaluate.on=validation"))
-    assert stopped.complaint.startswith("servers.base: no server answers at http://127.0.0.1:9/v1")
-    assert stopped.ran == []
+def test_a_server_that_only_answers_validation_problems_is_looked_for_beforehand_too(tmp_path: Path) -> None:
+    server = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    evaluate_on = {"evaluate": {"on": "validation"}, "servers": {"base": server}}
+    recipe = Recipe.model_validate({"name": "x", "corpus": {"tasks": {}}, "arms": {"a": {"random": 4}}} | evaluate_on)
+    needed = partial(conductor._servers_needed, recipe, tmp_path / "base", tmp_path / "run")
+    assert list(needed(["sft", "validate"])) == ["base"]
+    assert list(needed(["sft", "mine"])) == []
 
 
 def test_a_served_models_replies_are_the_servers_and_its_chat_retention_is_of_its_weights(
