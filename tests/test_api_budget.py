@@ -77,6 +77,15 @@ def test_the_tokens_spent_never_exceed_the_limit_and_asking_goes_on_while_there_
         assert store.states().get("done", 0) == asked.answered
 
 
+def test_a_budget_that_ends_leaves_the_first_calls_answered_without_a_hole(store: ReplyStore) -> None:
+    asked = Asked([(20, 10)] * 60)
+    with pytest.raises(BudgetError):
+        ask_all(calls(60), asked.session, store, concurrency=16, budget=Budget(tokens=900))  # room for 6 at once
+    answered = [store.get(call.key) is not None for call in calls(60)]
+    assert 20 < sum(answered) < 60
+    assert answered == sorted(answered, reverse=True)
+
+
 def test_money_is_set_aside_by_the_worst_case_and_settled_by_the_cost(store: ReplyStore) -> None:
     budget = Budget(usd=1.0, price=PRICE)
 

@@ -45,6 +45,7 @@ class Purse:
         self._store, self._budget = store, budget
         self._open = 0
         self._settled = asyncio.Event()
+        self._turn = asyncio.Lock()  # whoever waits for room has it before whoever comes later
         self._broken: BudgetError | None = None
 
     def account(self, key: str, kind: str, request: str) -> "Booked":
@@ -52,19 +53,21 @@ class Purse:
         return Booked(self, key, kind, request)
 
     async def set_aside(self, account: "Booked", tokens_in: int, tokens_out: int) -> int:
-        """Journal an attempt of a call and set its worst case aside, once there is room for it.
+        """Journal an attempt of a call and set its worst case aside, once there is room for it: first come, first
+        served, so that a budget that ends leaves the first calls answered.
 
         Raises:
             BudgetError: there is not, and nothing in flight here can make any; or the server took more than it may.
         """
-        while True:
-            attempt = self.set_aside_at_once(account, tokens_in, tokens_out)
-            if attempt is not None:
-                return attempt
-            if not self._open:
-                raise self.used_up(tokens_in, tokens_out)
-            self._settled.clear()
-            await self._settled.wait()
+        async with self._turn:
+            while True:
+                attempt = self.set_aside_at_once(account, tokens_in, tokens_out)
+                if attempt is not None:
+                    return attempt
+                if not self._open:
+                    raise self.used_up(tokens_in, tokens_out)
+                self._settled.clear()
+                await self._settled.wait()
 
     def set_aside_at_once(self, account: "Booked", tokens_in: int, tokens_out: int) -> int | None:
         """The same without waiting: None where there is no room for it now.
