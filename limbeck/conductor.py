@@ -70,11 +70,20 @@ def _standing(unit: Unit, recipe: Recipe, folder: Path, stale: dict[Path, str], 
         stale[folder / unit.name] = named.name
         reason = f"waits for {', '.join(waits)}" if waits else f"{missing[0]} is missing"
         return Standing(named, reason, "waiting")
-    digests = {name: digest_path(path) for name, path in inputs.items()}
-    why = why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
+    why = why_due(unit, recipe, folder)
     if why:
         stale[folder / unit.name] = named.name
     return Standing(named, why, "stale" if why else "fresh")
+
+
+def why_due(unit: Unit, recipe: Recipe, folder: Path) -> str | None:
+    """Why a unit, whose inputs are all there, has to run in `folder`; None where it is fresh.
+
+    Raises:
+        InputError: where an input is missing.
+    """
+    digests = {name: digest_path(path) for name, path in _inputs(unit, folder).items()}
+    return why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
 
 
 def _inputs(unit: Unit, folder: Path) -> dict[str, Path]:
@@ -206,9 +215,7 @@ def _judges_by_step(recipe: Recipe) -> dict[str, frozenset[JudgeName]]:
 def run_unit(unit: Unit, recipe: Recipe, folder: Path, prefix: str = "") -> None:
     """Run one unit in `folder` unless it is fresh; `prefix`: what its name has before it on the console."""
     inputs, called = _inputs(unit, folder), f"{prefix}{unit.name}"
-    place = folder / unit.name
-    digests = {name: digest_path(path) for name, path in inputs.items()}
-    why = why_stale(place, unit_key(unit.name, unit.part, recipe.seed, digests))
+    why = why_due(unit, recipe, folder)
     if why is None:
         say(f"{called}: fresh", style="dim")
         return
@@ -216,7 +223,7 @@ def run_unit(unit: Unit, recipe: Recipe, folder: Path, prefix: str = "") -> None
     given = {"run": folder} if unit.stage == "report" else inputs
     manifest = carry_out(
         unit=unit.name,
-        folder=place,
+        folder=folder / unit.name,
         inputs=inputs,
         recipe_part=unit.part,
         seed=recipe.seed,

@@ -63,3 +63,8 @@ class BudgetError(LimbeckError):
 
 class DiskFullError(LimbeckError):
     """The disk is full."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of an error, as far as it goes into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

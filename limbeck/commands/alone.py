@@ -15,13 +15,12 @@ from limbeck.api import reply_store
 from limbeck.errors import InputError, RecipeError
 from limbeck.judges import check_judge, preflight
 from limbeck.lm import lora
-from limbeck.manifest import unit_key, why_stale
 from limbeck.recipe import Recipe
 from limbeck.recipe.file import parse_recipe
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
-from limbeck.store import digest_path, each_record, read_json_lines
+from limbeck.store import each_record, read_json_lines
 from limbeck.students import served
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import Unit
@@ -72,11 +71,8 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
 
 
 def _is_fresh(unit: Unit, recipe: Recipe, out: Path) -> bool:
-    inputs = {name: out / path for name, path in unit.inputs.items()}
-    if not all(path.exists() for path in inputs.values()):
-        return False
-    digests = {name: digest_path(path) for name, path in inputs.items()}
-    return why_stale(out / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests)) is None
+    there = all((out / path).exists() for path in unit.inputs.values())
+    return there and conductor.why_due(unit, recipe, out) is None
 
 
 def _judges_asked(recipe: Recipe, stage: str) -> tuple[JudgeName, ...]:

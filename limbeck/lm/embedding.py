@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ModelError, RecipeError
+from limbeck.errors import ModelError, RecipeError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class TextEncoder:
             )
             self._network = network.eval()
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:  # the last: sizes do not match
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ModelError(f"the sentence encoder {folder} cannot be loaded: {reason}") from error
         # A pooler makes no part of the last states, and encoders trained without one are saved without.
         refuse_missing_weights(f"the sentence encoder {folder}", info, unused="pooler.")

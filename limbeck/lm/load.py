@@ -20,12 +20,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from limbeck.errors import LimbeckError, ModelError
+from limbeck.errors import LimbeckError, ModelError, first_line
 from limbeck.lm import attention
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
-from limbeck.lm.trial import first_line, refuse_unknown_tokens, try_packed, without_packed_attention
+from limbeck.lm.trial import refuse_unknown_tokens, try_packed, without_packed_attention
 from limbeck.records import Message
 from limbeck.store import atomic_folder, disk_errors
 

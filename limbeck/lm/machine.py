@@ -7,7 +7,7 @@ import time
 import torch
 
 from limbeck.console import say
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, first_line
 from limbeck.lm.free_memory import is_out_of_memory
 from limbeck.recipe import Model
 
@@ -42,7 +42,7 @@ def _computes(name: str) -> bool:
         torch.ones(1, device=name).add_(1).item()
         return True
     except RuntimeError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if is_out_of_memory(error) or "busy" in reason:
             raise ModelError(f"the {name} device cannot be used now ({reason}); wait for it, or say model.device = "
                              '"cpu"') from error  # fmt: skip

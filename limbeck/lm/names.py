@@ -5,7 +5,7 @@ Knows no torch: a run that is fresh must not wait for it.
 
 from pathlib import Path
 
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, first_line
 from limbeck.lm.pull import KNOWN_MODELS, cache_folder, pull
 
 # No second copy of the weights in other formats.
@@ -38,7 +38,7 @@ def _hub_snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"the model {name} is no local folder and could not be fetched from the hub: {reason}"
         ) from error

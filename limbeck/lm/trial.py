@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from limbeck.errors import LimbeckError, ModelError
+from limbeck.errors import LimbeckError, ModelError, first_line
 from limbeck.lm import attention
 from limbeck.lm.attention import Layout
 from limbeck.lm.free_memory import is_out_of_memory
@@ -99,8 +99,3 @@ def without_packed_attention(name: str, reason: str) -> ModelError:
     """The refusal of an architecture that fails in its own code."""
     return ModelError(f"{name} does not run under the packed engine's attention ({reason}); this architecture is not "
                       "supported")  # fmt: skip
-
-
-def first_line(error: Exception) -> str:
-    """What a library says of an error, as far as it goes into a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,6 +9,7 @@ Start reading at: `run`.
 from collections.abc import Mapping
 from pathlib import Path
 
+from limbeck.console import say
 from limbeck.lm.items import demonstration_items
 from limbeck.lm.load import load_model
 from limbeck.lm.lora import attach
@@ -30,7 +31,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     `arm`: where the demonstrations are an arm's mixture; unless that is uniform, every epoch keeps the file's order.
 
     Raises:
-        TrainingError: where nothing is left to train on, or nothing of what was held out; or a loss is not finite.
+        TrainingError: where nothing is left to train on, or a loss is not finite.
     """
     demonstrations = read_records(inputs["demonstrations"], Demonstration)
     chat = read_records(inputs["chat"], Demonstration) if "chat" in inputs else []
@@ -43,7 +44,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     validation = demonstration_items(model.chat, heldout, recipe.model)
     label = f"SFT {arm}" if arm else "SFT"
     train.see_some(label)
-    validation.see_some(label, "held-out")
+    if heldout and not validation.items:  # a share of few rows, which nobody chose: no reason not to train
+        say(f"  {label}: nothing is validated, no held-out row is left: {validation.reasons}")
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     quiz = quiz_of(objective, model, settings, recipe, inputs, label)
