@@ -14,6 +14,8 @@ LimbeckError                 exit code 2, shown as one sentence, never as a trac
 └── DiskFullError            nothing more can be written; what was finished before is kept
 """
 
+from collections.abc import Mapping
+
 
 class LimbeckError(Exception):
     """Base of every error that a user can put right. `str(error)` is the sentence shown to the user."""
@@ -68,3 +70,8 @@ class DiskFullError(LimbeckError):
 def first_line(error: Exception) -> str:
     """What a library says of an error, as far as it goes into a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def in_words(drops: Mapping[str, int]) -> str:
+    """What was dropped, and how often each."""
+    return ", ".join(f"{count} x {reason}" for reason, count in sorted(drops.items()))

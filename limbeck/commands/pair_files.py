@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from limbeck.console import say
-from limbeck.errors import InputError
+from limbeck.errors import InputError, in_words
 from limbeck.recipe.corpus import Dataset
 from limbeck.records import Pair
 from limbeck.stages.corpus.formats import OWN, read_example
@@ -27,7 +27,7 @@ def pairs_in(paths: Sequence[str]) -> list[Pair]:
         dropped: Counter[str] = Counter()
         before = len(found)
         found += _pairs(sources, path, dropped)
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(dropped.items()))
+        reasons = in_words(dropped)
         if len(found) == before:
             raise InputError(f"none of the rows of {path} can be used ({reasons})")
         if reasons:

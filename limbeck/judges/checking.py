@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from limbeck import seeds
-from limbeck.errors import InputError
+from limbeck.errors import InputError, in_words
 from limbeck.judges.card import judge_card
 from limbeck.judges.local import LocalJudge, Scored
 from limbeck.records import Pair
@@ -27,7 +27,7 @@ def measured_card(judge: LocalJudge, model: str, pairs: Sequence[Pair], seed: in
             continue
         measured.append(pair)
         margins.append(chosen.score - rejected.score)
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items()))
+    reasons = in_words(left_out)
     if not measured:
         raise InputError(f"none of the {len(pairs)} pairs can be scored ({reasons})")
     return judge_card(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from limbeck.errors import ModelError, TrainingError
+from limbeck.errors import ModelError, TrainingError, in_words
 from limbeck.lm.chat import Chat
 from limbeck.lm.packing import Item
 from limbeck.lm.scope import first_step
@@ -25,7 +25,7 @@ class Items(NamedTuple):
     @property
     def reasons(self) -> str:
         """What was dropped, in words."""
-        return ", ".join(f"{count} x {reason}" for reason, count in sorted(self.drops.items()))
+        return in_words(self.drops)
 
     def see_some(self, label: str, use: Literal["training", "held-out"] = "training") -> None:
         """See that where there are rows, some of them can be used.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from limbeck import seeds
 from limbeck.console import say
-from limbeck.errors import InputError, NothingFailsError
+from limbeck.errors import InputError, NothingFailsError, in_words
 from limbeck.judges import Exchange, Judge, judge_store, make_judge
 from limbeck.judges.protocol import unscored
 from limbeck.likeness import opening
@@ -122,7 +122,7 @@ def _see_pool(pool: Sequence[PromptRow], recipe: Recipe) -> None:
 def _see_asked(rows: Sequence[PromptRow], asked: Replies) -> None:
     """Refuse prompts of which the student could be asked none: that it fails none would be untrue."""
     if rows and not asked.replies:
-        why = ", ".join(f"{count} x {reason}" for reason, count in sorted(asked.drops.items()))
+        why = in_words(asked.drops)
         raise InputError(f"none of the {len(rows):,} pool prompts could be asked: {why or 'no reply came'}")
 
 

@@ -11,7 +11,7 @@ from limbeck.apart import of_the_judge, part
 from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import say
-from limbeck.errors import InputError, RecipeError, TeacherError, TooFewPairsError
+from limbeck.errors import InputError, RecipeError, TeacherError, TooFewPairsError, in_words
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
@@ -206,7 +206,7 @@ def _check_yield(kind: MadeKind, found: Collected, accept: int, tally: Tally) ->
     if not found.pairs and tally.unanswered[kind]:
         raise _unanswered(kind, found, accept, tally)
     if not found.pairs:
-        reasons = ", ".join(f"{count} x {why}" for why, count in sorted(tally.drops.get(kind, Counter()).items()))
+        reasons = in_words(tally.drops.get(kind, Counter()))
         raise TooFewPairsError(f"not one {kind} pair could be made ({reasons or 'there is nothing to ask about'})")
 
 
