@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from limbeck.errors import ModelError
+from limbeck.lm.machine import on_device
 from limbeck.lm.span_attention import Plan, Span, attend_spans
 
 NAME = "limbeck"
@@ -43,6 +44,10 @@ class Cache:
             self.layers[index] = (like.new_zeros(shape), like.new_zeros(shape))
         return self.layers[index]
 
+    def seen(self, length: int) -> int:
+        """How many positions are read where the longest slot holds `length`: few distinct numbers."""
+        return min(-(-length // _SEEN_MULTIPLE) * _SEEN_MULTIPLE, self.capacity)
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of slot `source` to slot `target`."""
         for keys, values in self.layers.values():
@@ -51,13 +56,13 @@ class Cache:
 
 
 class Decoding:
-    """One token for each of the cache's first n slots; `positions[i]` is where it stands in slot i."""
+    """One token for each of the cache's first n slots; `positions[i]` is where it stands in slot i.
 
-    def __init__(self, cache: Cache, positions: Tensor) -> None:
-        self.cache, self.positions = cache, positions  # positions: [n] int64
-        # The longest slot decides how much is read; rounded up so that kernels meet few distinct shapes.
-        longest = -(-(int(positions.max()) + 1) // _SEEN_MULTIPLE) * _SEEN_MULTIPLE
-        self.seen = min(longest, cache.capacity)
+    `seen`: how many positions of a slot are read, of `Cache.seen`.
+    """
+
+    def __init__(self, cache: Cache, positions: Tensor, seen: int) -> None:
+        self.cache, self.positions, self.seen = cache, positions, seen  # positions: [n] int64
         self.slots = torch.arange(len(positions), device=positions.device)
         self._masks: dict[int | None, Tensor] = {}
 
@@ -83,6 +88,19 @@ class Layout:
     ) -> None:
         self.spans, self.cache, self.decoding = spans, cache, decoding
         self.plan = Plan(spans)
+        self._kept: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def kept(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """What goes into the cache: tokens of the row, and the slot and the position of each; a token in each slot that
+        receives its span. Made once a pass, for all layers.
+        """
+        if self._kept is None:
+            into = [(span, slot) for span in self.spans for slot in span.slots]
+            tokens = torch.cat([torch.arange(span.start, span.start + span.length) for span, _ in into])
+            slots = torch.cat([torch.full((span.length,), slot) for span, slot in into])
+            places = torch.cat([torch.arange(span.length) for span, _ in into])
+            self._kept = (on_device(tokens, device), on_device(slots, device), on_device(places, device))
+        return self._kept
 
 
 class _States(NamedTuple):
@@ -119,19 +137,17 @@ def attend(
     if layout.decoding is not None:
         return _decode(module, layout.decoding, states, sliding_window).transpose(1, 2), None
     if layout.cache is not None:
-        _store(module, layout.cache, layout.spans, states)
+        _store(module, layout.cache, layout, states)
     out = attend_spans(query[0], key[0], value[0], layout.plan, states.scaling, sliding_window)[None]
     return out.transpose(1, 2), None
 
 
-def _store(module: nn.Module, cache: Cache, spans: Sequence[Span], states: _States) -> None:
+def _store(module: nn.Module, cache: Cache, layout: Layout, states: _States) -> None:
     """Write prompts' keys and values into their cache slots."""
     keys, values = cache.layer(_layer_index(module), states.key)
-    for span in spans:
-        own = slice(span.start, span.start + span.length)
-        for slot in span.slots:
-            keys[slot, :, : span.length] = states.key[0, :, own]
-            values[slot, :, : span.length] = states.value[0, :, own]
+    tokens, slots, places = layout.kept(states.key.device)
+    keys[slots, :, places] = states.key[0].transpose(0, 1)[tokens]  # [kept, key/value heads, size]
+    values[slots, :, places] = states.value[0].transpose(0, 1)[tokens]
 
 
 def _decode(module: nn.Module, decoding: Decoding, states: _States, window: int | None) -> Tensor:

@@ -17,11 +17,12 @@ from limbeck.lm.machine import on_device
 from limbeck.recipe.fields import Sampled
 
 NUCLEUS_CANDIDATES = 256
+_ROWS_SORTED = 32  # whole rows at once: of 150,000 words each takes megabytes in fp64
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. `temperature` 0 is greedy; `slots` samples are written at once.
+    """How to sample. `temperature` 0 is greedy; `slots` samples are written at once, None: as many as suit the device.
 
     `top_k` 0: all tokens. `repetition_penalty`: Keskar et al. 2019, over prompt and response. `stop`: strings that end
     a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": rounded to
@@ -35,7 +36,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
-    slots: int = 96
+    slots: int | None = None
     prefill_tokens: int = 1024
     ignore_end_of_turn: bool = False
     weights: Literal["own", "int8", "auto"] = "own"
@@ -107,17 +108,31 @@ def _only(logits: Tensor, allowed: Tensor) -> Tensor:
 
 def _draw(scaled: Tensor, uniforms: Sequence[float], sampling: Sampling) -> list[int]:
     """One token a row of tempered logits [R, V]."""
-    top_k = sampling.top_k or scaled.shape[1]
     number = min(max(NUCLEUS_CANDIDATES, sampling.top_k), scaled.shape[1])
     candidates = _likeliest(scaled, number)
     values = scaled.gather(1, candidates)
     shares = (values - torch.logsumexp(scaled, dim=-1, keepdim=True)).exp()
     # One transfer a step; the draws below are made on the CPU, in fp64, which not every device has.
-    probabilities, candidates = shares.cpu().double().cumsum(-1), candidates.cpu()
-    return [
-        _inverse_cdf(scaled[row], probabilities[row][:top_k], candidates[row], uniform, sampling)
-        for row, uniform in enumerate(uniforms)
-    ]
+    cumulative, candidates = shares.cpu().double().cumsum(-1), candidates.cpu()
+    if sampling.top_k:
+        cumulative, candidates = cumulative[:, : sampling.top_k].contiguous(), candidates[:, : sampling.top_k]
+    drawn = torch.tensor(uniforms, dtype=torch.float64)
+    tokens = _inverse_cdf(cumulative, candidates, drawn, sampling)
+    if not sampling.top_k and number < scaled.shape[1]:
+        # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
+        held = cumulative[:, -1]
+        beyond = drawn >= held if sampling.top_p == 1 else held < sampling.top_p
+        for rows in beyond.nonzero()[:, 0].split(_ROWS_SORTED):
+            tokens[rows] = _inverse_cdf(*_in_order(scaled[rows.to(scaled.device)]), drawn[rows], sampling)
+    found: list[int] = tokens.tolist()
+    return found
+
+
+def _in_order(scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Running sums of the probabilities of all tokens of some rows [R, V], likeliest first, and their ids."""
+    wide = scaled if scaled.is_cuda else scaled.cpu()  # not every device has fp64; the CPU sorts on one thread
+    ordered = wide.double().softmax(-1).sort(descending=True, stable=True)
+    return ordered.values.cpu().cumsum(-1), ordered.indices.cpu()
 
 
 def _likeliest(scaled: Tensor, number: int) -> Tensor:
@@ -133,23 +148,17 @@ def _likeliest(scaled: Tensor, number: int) -> Tensor:
     return ids.gather(1, scaled.gather(1, ids).sort(dim=-1, descending=True, stable=True).indices)
 
 
-def _inverse_cdf(scaled: Tensor, cumulative: Tensor, candidates: Tensor, uniform: float, sampling: Sampling) -> int:
-    """The token at which the cumulative probability of the nucleus passes `uniform` of the nucleus' mass.
+def _inverse_cdf(cumulative: Tensor, candidates: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
+    """The tokens [R] at which the running sums of each nucleus pass `uniforms` [R] of its mass.
 
-    `cumulative`: of the likeliest candidates, sorted. The nucleus is the smallest set whose mass reaches `top_p`
-    (Holtzman et al. 2020); where the candidates do not hold it, the whole vocabulary is sorted: exact, only slower.
+    `cumulative` [R, C]: of the likeliest candidates, sorted. The nucleus is the smallest set whose mass reaches `top_p`
+    (Holtzman et al. 2020).
     """
-    top_p = sampling.top_p
-    whole = float(cumulative[-1]) if sampling.top_k else 1.0  # what top-k leaves
-    held = float(cumulative[-1])
-    # With top_p 1 the nucleus is everything and its mass 1: the candidates do, unless the number falls beyond them.
-    beyond = uniform >= held if top_p == 1 else top_p > held
-    if not sampling.top_k and beyond and len(candidates) < len(scaled):
-        wide = scaled if scaled.is_cuda else scaled.cpu()  # not every device has fp64; the CPU sorts on one thread
-        ordered = wide.double().softmax(-1).sort(descending=True, stable=True)
-        cumulative, candidates = ordered.values.cpu().cumsum(-1), ordered.indices.cpu()
-    size = min(int(torch.searchsorted(cumulative, top_p * whole)) + 1, len(cumulative))
-    mass = whole if top_p == 1 else float(cumulative[size - 1])
-    place = int(torch.searchsorted(cumulative[:size], uniform * mass, right=True))
-    last = int(torch.searchsorted(cumulative[:size], cumulative[size - 1]))  # what comes later has no share
-    return int(candidates[min(place, last, size - 1)].item())
+    rows, most = cumulative.shape
+    whole = cumulative[:, -1:] if sampling.top_k else cumulative.new_ones(rows, 1)  # what top-k leaves
+    size = (torch.searchsorted(cumulative, sampling.top_p * whole) + 1).clamp(max=most)  # [R, 1], as all below
+    end = cumulative.gather(1, size - 1)
+    mass = whole if sampling.top_p == 1 else end
+    place = torch.searchsorted(cumulative, uniforms[:, None] * mass, right=True)
+    last = torch.searchsorted(cumulative, end)  # what comes later has no share
+    return candidates.gather(1, torch.minimum(place, torch.minimum(last, size - 1)))[:, 0]

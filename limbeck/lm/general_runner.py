@@ -1,6 +1,7 @@
 """Any decoder on any device: transformers' own modules, limbeck's attention, a static cache."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from limbeck.lm.attention import Cache, Decoding, Layout
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.machine import on_device
+from limbeck.lm.recorded_steps import RecordedSteps
 from limbeck.lm.row_counts import RowCounts
 from limbeck.lm.runner import Computed, Prefill
 from limbeck.lm.span_attention import Span
@@ -19,6 +21,10 @@ class GeneralRunner:
     def __init__(self, model: LanguageModel, slots: int, capacity: int) -> None:
         self._model = model
         self._cache = Cache(slots, capacity)
+        compute = partial(_logits, model, self._cache)
+        self._compute: Callable[[Tensor, int], Tensor] = (
+            RecordedSteps(compute) if model.device.type == "cuda" else compute
+        )
 
     def prefill(self, prompts: list[Prefill], counts: RowCounts) -> Computed:
         """Packed rows of whole prompts; one that is longer than usual has a row for itself."""
@@ -40,16 +46,15 @@ class GeneralRunner:
                 spans.append(Span(len(ids), len(prompt.ids), slots=prompt.slots))
                 ids += prompt.ids
                 positions += range(len(prompt.ids))
-        self._hidden(ids, torch.tensor(positions), Layout(spans, cache=self._cache))
+        rows = on_device(torch.tensor([ids, positions]), self._model.device)
+        self._model.hidden(rows[:1], rows[1:], Layout(spans, cache=self._cache))
 
     def decode(self, ids: list[int], positions: list[int], num_rows: int) -> Tensor:
         """One token a slot; rows beyond the slots write at the beginning of free ones."""
-        idle = num_rows - len(ids)
-        places = torch.tensor(positions + [0] * idle)
-        decoding = Decoding(self._cache, on_device(places, self._model.device))
-        hidden = self._hidden(ids + [0] * idle, places, Layout(decoding=decoding))
-        logits: Tensor = self._model.head(hidden).float()
-        return logits
+        idle = [0] * (num_rows - len(ids))
+        rows = torch.tensor([ids + idle, positions + idle])
+        # The longest slot decides how much is read.
+        return self._compute(on_device(rows, self._model.device), self._cache.seen(max(positions) + 1))
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy one slot to another."""
@@ -58,11 +63,12 @@ class GeneralRunner:
     def release(self, slot: int) -> None:
         """Nothing to do: what a slot holds is written over."""
 
-    def _hidden(self, ids: list[int], positions: Tensor, layout: Layout) -> Tensor:
-        device = self._model.device
-        return self._model.hidden(
-            on_device(torch.tensor(ids), device)[None], on_device(positions, device)[None], layout
-        )
+
+def _logits(model: LanguageModel, cache: Cache, rows: Tensor, seen: int) -> Tensor:
+    """Of ids and positions, [2, R] -> [R, V] in fp32."""
+    layout = Layout(decoding=Decoding(cache, rows[1], seen))
+    logits: Tensor = model.head(model.hidden(rows[:1], rows[1:], layout)).float()
+    return logits
 
 
 def _rows(prompts: list[Prefill], most_tokens: int) -> Iterator[list[Prefill]]:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from limbeck.console import say
 from limbeck.errors import ModelError
 from limbeck.lm.choosing import Sampling
@@ -18,7 +20,9 @@ from limbeck.lm.row_counts import STEP
 from limbeck.lm.runners import rounds_weights
 from limbeck.lm.samples import Arriving, PromptIds, Sample, Tally
 
-__all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for", "within_memory"]
+# Samples at once, where nobody says how many: a step of many takes a GPU hardly longer.
+_SLOTS, _SLOTS_CUDA = 96, 512
+__all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for", "usual_slots", "within_memory"]
 
 
 def generate(
@@ -39,7 +43,7 @@ def generate(
     """
     tally = Tally() if tally is None else tally
     done: set[tuple[str, int]] = set()
-    slots = sampling.slots
+    slots = usual_slots(model.device) if sampling.slots is None else sampling.slots
     asked = list(prompts)
 
     def arrive(capacity: int) -> deque[Task]:
@@ -84,6 +88,11 @@ def _tasks(
     return deque(sorted(tasks, key=lambda task: -task.most))
 
 
+def usual_slots(device: torch.device) -> int:
+    """How many samples are written at once where nobody says."""
+    return _SLOTS_CUDA if device.type == "cuda" else _SLOTS
+
+
 def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes: int) -> int:
     """How many samples of `longest_tokens` have room for keys and values in `budget_bytes`: from one to `most`."""
     config = model.network.config.get_text_config()
@@ -111,9 +120,10 @@ def within_memory(
     # Weights in 8 bits are a second copy, a byte each.
     rounded = model.network.num_parameters() if rounds_weights(model, sampling) else 0
     budget_bytes = (device_memory(model.device).free - rounded - reserved_bytes) // 2
-    slots = slots_for(model, longest, sampling.slots, budget_bytes)
-    if STEP < slots < sampling.slots:
+    wanted = usual_slots(model.device) if sampling.slots is None else sampling.slots
+    slots = slots_for(model, longest, wanted, budget_bytes)
+    if STEP < slots < wanted:
         slots -= slots % STEP  # else they would be rounded up, as fewer are on a CPU, where room is not taken at once
-    if slots < (sampling.slots if last_slots is None else last_slots):
+    if slots < (wanted if last_slots is None else last_slots):
         say(f"  memory allows {slots} samples at once, of {longest} tokens at most")
     return replace(sampling, slots=slots)

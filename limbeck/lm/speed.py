@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from limbeck.lm.choosing import Sampling
 from limbeck.lm.free_memory import device_memory
-from limbeck.lm.generate import generate
+from limbeck.lm.generate import generate, usual_slots
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps import token_logps
 from limbeck.lm.machine import describe, matmul_flops_per_second
@@ -100,7 +100,7 @@ def _measure(config: PretrainedConfig, device: torch.device, dtype: torch.dtype)
 
 def _slots(shape: Shape, device: torch.device, dtype: torch.dtype) -> int:
     room = device_memory(device).free // 2 // (shape.cached_numbers * dtype.itemsize * 512)
-    return int(max(1, min(Sampling(1).slots, room)))
+    return int(max(1, min(usual_slots(device), room)))
 
 
 def _seconds(model: LanguageModel, tokens: int, *, backward: bool) -> float:

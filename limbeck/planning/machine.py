@@ -77,9 +77,9 @@ class Machine:
 
 def machine_for(recipe: Recipe, student: Path | None, said: Callable[[str], None]) -> Machine:
     """Look at the machine, and time it where that has not been done before. `said` is told what is missing."""
-    from limbeck.lm.choosing import Sampling
     from limbeck.lm.footprint import footprint_of
     from limbeck.lm.free_memory import device_memory
+    from limbeck.lm.generate import usual_slots
     from limbeck.lm.machine import describe, place
     from limbeck.lm.pull import cache_folder
     from limbeck.lm.shape import read_config, shape_of
@@ -105,4 +105,4 @@ def machine_for(recipe: Recipe, student: Path | None, said: Callable[[str], None
         return known[key]
 
     cached = shape.cached_numbers * dtype.itemsize
-    return Machine(words, free, speed, shape.layers, Sampling(1).slots, cached, footprint)
+    return Machine(words, free, speed, shape.layers, usual_slots(device), cached, footprint)

@@ -1,0 +1,123 @@
+"""What a GPU computes is what the CPU does, recorded or not. All but the last need one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_lm_generate import by_key, prompts, stopping_at, transformers_greedy
+from tiny_models import plain_model, random_ids, tiny_folder, tiny_model
+
+from limbeck.lm import general_runner
+from limbeck.lm.choosing import Sampling, choose
+from limbeck.lm.generate import Sample, generate, usual_slots
+from limbeck.lm.load import LanguageModel, load_model
+from limbeck.lm.objectives import pair_logps
+from limbeck.lm.packing import Item
+from limbeck.lm.recorded_steps import RecordedSteps
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("cuda"), head_dim=16)
+
+
+def sampled(model: LanguageModel, sampling: Sampling, number: int = 3) -> dict[tuple[str, int], Sample]:
+    return by_key(list(generate(model, prompts(num_samples=number), sampling)))
+
+
+@needs_cuda
+def test_greedy_on_cuda_in_fp32_equals_transformers_on_the_cpu(folder: Path) -> None:
+    plain, stop = plain_model(folder), 3
+    model = stopping_at(load_model(str(folder), CUDA, torch.float32), stop)
+    got = sampled(model, Sampling(max_new_tokens=60), number=1)
+    for prompt in prompts():
+        assert got[prompt.id, 0].ids == transformers_greedy(plain, prompt, stop, 60)
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_recorded_steps_give_the_bits_of_steps_that_are_launched_anew(
+    folder: Path, dtype: torch.dtype, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(str(folder), CUDA, dtype)
+    settings = Sampling(max_new_tokens=90, temperature=temperature, seed=5, slots=16, ignore_end_of_turn=True)
+    replayed: list[Any] = []
+
+    class Watched(RecordedSteps):
+        def __init__(self, compute: Any) -> None:
+            super().__init__(compute)
+            replayed.append(self._steps)
+
+    monkeypatch.setattr(general_runner, "RecordedSteps", Watched)
+    recorded = sampled(model, settings)
+    assert len(replayed[0]) >= 2  # several shapes were recorded
+    monkeypatch.setattr(general_runner, "RecordedSteps", lambda compute: compute)
+    assert sampled(model, settings) == recorded
+
+
+@needs_cuda
+def test_a_sample_on_cuda_does_not_depend_on_what_is_asked_for_beside_it(folder: Path) -> None:
+    model = load_model(str(folder), CUDA, torch.bfloat16)
+    settings = Sampling(max_new_tokens=50, temperature=1.0, seed=5, slots=16, ignore_end_of_turn=True)
+    together = sampled(model, settings)
+    for prompt in prompts(num_samples=3)[:3]:
+        alone = by_key(list(generate(model, [prompt], settings)))
+        assert alone == {key: together[key] for key in alone}
+
+
+@needs_cuda
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.9, 0), (1.0, 7), (0.8, 20)])
+def test_the_same_logits_and_numbers_give_the_same_tokens_on_cuda(top_p: float, top_k: int) -> None:
+    import random
+
+    logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(2)) * 2
+    settings = Sampling(1, temperature=0.9, top_p=top_p, top_k=top_k)
+    here, there = (choose(each, [random.Random(n) for n in range(64)], settings) for each in (logits, logits.to(CUDA)))
+    assert here.tokens == there.tokens
+    assert there.logps == pytest.approx(here.logps, abs=1e-4)
+
+
+@needs_cuda
+def test_pair_log_probabilities_on_cuda_in_fp32_are_those_of_the_cpu(folder: Path) -> None:
+    draw = torch.Generator().manual_seed(4)
+    items = [Item(f"i/{n}", random_ids(draw, 9), (random_ids(draw, 5 + n), random_ids(draw, 12))) for n in range(6)]
+    here, there = (
+        pair_logps(tiny_model(folder), items, 64),
+        pair_logps(load_model(str(folder), CUDA, torch.float32), items, 64),
+    )
+    for name, values in here.items():
+        assert there[name] == pytest.approx(values, abs=1e-3)
+
+
+def test_without_a_gpu_as_many_samples_are_written_at_once_as_before_and_with_one_more() -> None:
+    assert (usual_slots(torch.device("cpu")), usual_slots(CUDA)) == (96, 512)
+
+
+def test_steps_that_cannot_be_recorded_are_computed_and_that_is_said_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", refused)
+    steps = RecordedSteps(lambda rows, seen: rows[0].float() + seen)
+    found = [steps(torch.tensor([[n, 2], [0, 1]]), 32).tolist() for n in range(9)]
+    assert found == [[n + 32.0, 34.0] for n in range(9)]
+    told = capsys.readouterr().err
+    assert told.count("cannot be recorded as CUDA graphs (operation not permitted when stream is capturing)") == 1
+
+
+def test_memory_that_runs_out_while_a_step_is_recorded_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", full)
+    steps = RecordedSteps(lambda rows, seen: rows[0].float() + seen)
+    with pytest.raises(torch.OutOfMemoryError):
+        for _ in range(9):
+            steps(torch.zeros(2, 3, dtype=torch.int64), 32)
