@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -203,6 +204,17 @@ def test_a_low_loss_of_sft_hangs_on_few_tokens_and_its_small_swing_is_no_alarm(
     points = [Metric(step=0, split="validation", values=began)]
     points += [sft(at, (low, high)[at % 2], "train") for at in range(1, 31)]
     assert ("max_loss_swing" in [field for field, _ in fields(points)]) == is_alarm
+
+
+@pytest.mark.parametrize(("batch_size", "is_alarm"), [(64, True), (16, True), (4, False), (2, False)])
+def test_of_fewer_rows_a_step_a_low_loss_of_sft_varies_more_and_that_is_no_alarm(
+    batch_size: int, *, is_alarm: bool
+) -> None:
+    # 0.147 nats from step to step: more than the 0.1 of 16 rows, less than the 0.2 of 4
+    points = [Metric(step=0, split="validation", values={"loss": 0.1})]
+    points += [sft(at, (0.03, 0.17)[at % 2], "train") for at in range(1, 31)]
+    run = replace(RUN, batch_size=batch_size)
+    assert ("max_loss_swing" in [field for field, _ in fields(points, run)]) == is_alarm
 
 
 def test_a_training_loss_that_swings_and_does_not_fall_oscillates() -> None:
