@@ -33,7 +33,8 @@ _LEAST_LAYERS, _LEAST_WORDS = 2, 32_768
 _EXPECTED_SHARE = 0.4  # of the matrix-product rate; decides how much is timed, and no figure
 _KEPT_SECONDS = 86_400  # a machine may have been busy when it was timed
 _TOP_K = 50
-_WRITTEN = 2  # tokens of a reply, beside its first
+_WRITTEN, _WRITTEN_CUDA = 2, 64  # tokens of a reply, beside its first; CUDA records steps, which a few do not repay
+_REPEATS = 2
 
 
 class Speed(NamedTuple):
@@ -118,9 +119,15 @@ def _seconds(model: LanguageModel, tokens: int, *, backward: bool) -> float:
 
 def _sampled(model: LanguageModel, slots: int) -> float:
     """Tokens a second, from the difference between long and short replies: what begins a run is in both."""
+    written = _WRITTEN_CUDA if model.device.type == "cuda" else _WRITTEN
     _sampling_seconds(model, slots, 1)  # the first call prepares kernels, and tries numbers of rows
-    long, short = (_sampling_seconds(model, slots, number) for number in (1 + _WRITTEN, 1))
-    return slots * _WRITTEN / max(long - short, 1e-9)
+    short, long = (min(_sampling_seconds(model, slots, number) for _ in range(_REPEATS)) for number in (1, 1 + written))
+    return slots * written / _beyond(short, long)
+
+
+def _beyond(short: float, long: float) -> float:
+    """Seconds that the long takes beyond the short; all of its own where the machine was too busy to tell."""
+    return long - short if long > short else long
 
 
 def _sampling_seconds(model: LanguageModel, slots: int, number: int) -> float:
