@@ -145,7 +145,7 @@ def test_on_policy_sets_the_reference_against_a_failure_and_counts_what_has_neit
 
 
 def test_what_a_model_gets_wrong_is_counted_by_reason_with_its_tokens(inputs: dict[str, Path], tmp_path: Path) -> None:
-    said = iter([completion("I'm sorry"), completion(f"```json\n{GOOD}\n```"), completion(GOOD, "length"),
+    said = iter([completion("I'm sorry"), completion(f"```json\n{GOOD}{GOOD}\n```"), completion(GOOD, "length"),
                  completion('{"preferred": "a", "dispreferred": "b", "c": "d"}'), error(400, "too long")])  # fmt: skip
     _, result = with_server(lambda _: next(said, completion(GOOD)), inputs, tmp_path / "out", zero_shot=9)
     assert result.drops == {

@@ -22,8 +22,8 @@ from limbeck.teachers import OpenAITeacher
 WEAK = [WeakPrompt(id=f"w{n}", prompt=user_prompt(f"Weak prompt {n}"), source="s") for n in range(40)]
 GOOD = json.dumps({"preferred": "good", "dispreferred": "bad"})
 MALFORMED = {
-    "parse: not JSON": "Sure! Here is the JSON object: " + GOOD,
-    "parse: markdown": f"```json\n{GOOD}\n```",
+    "parse: not JSON": "Sure! Here are two JSON objects: " + GOOD + GOOD,
+    "parse: markdown": f"```json\n{GOOD}\n{GOOD}\n```",
     "parse: not an object": f"[{GOOD}]",
     "parse: missing key": '{"preferred": "good"}',
     "parse: extra key": '{"preferred": "good", "dispreferred": "bad", "why": "so"}',
@@ -72,6 +72,13 @@ def test_a_malformed_reply_is_asked_for_again_and_the_second_counts(tmp_path: Pa
     assert [len(body["messages"]) for body in server.bodies] == [2, 2, 4, 4]
     assert server.bodies[2]["messages"][2]["content"] == text
     assert len({pair.request_key for pair in pairs}) == 2
+
+
+@pytest.mark.parametrize("text", [f"```json\n{GOOD}\n```", f"<think>Hm.</think>\n{GOOD}", f"Here it is: {GOOD}"])
+def test_a_reply_with_something_around_its_object_is_not_paid_for_twice(tmp_path: Path, text: str) -> None:
+    server, result, pairs = taught(lambda _: completion(text), tmp_path, count=2)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("good", "bad")] * 2
+    assert (result.facts["reasks"], len(server.bodies)) == (0, 2)
 
 
 @pytest.mark.parametrize(("reason", "text"), MALFORMED.items(), ids=MALFORMED)

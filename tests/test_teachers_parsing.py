@@ -1,4 +1,4 @@
-"""The strict parser: exactly what was asked for, or a reason."""
+"""The parser: exactly what was asked for, whatever a model puts around it, or a reason."""
 
 import json
 from typing import get_args
@@ -28,9 +28,9 @@ def test_white_space_around_the_object_is_allowed() -> None:
     ("text", "reason"),
     [
         ("", "empty reply"),
-        (f"```json\n{GOOD}\n```", "markdown"),
-        (f"Here you are: {GOOD}", "not JSON"),
-        (f"{GOOD} I hope this helps", "not JSON"),
+        (f"```json\n{GOOD}\n{GOOD}\n```", "markdown"),
+        ('```json\n{"preferred": "4"}\n```', "markdown"),
+        ('```json\n{"preferred": "4", "dispreferred": "5"\n```', "markdown"),
         ('{"preferred": "4", "dispreferred": "5"', "not JSON"),
         ('{"preferred": "4", "dispreferred": NaN}', "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -53,6 +53,53 @@ def test_what_was_not_asked_for_is_a_reason(text: str, reason: ParseReason) -> N
     assert parse_pair(text) == ParseFailure(reason)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{GOOD}\n```",
+        f"```\n{GOOD}```",
+        f"Here you are: {GOOD}",
+        f"{GOOD} I hope this helps",
+        f"Here you are:\n\n```json\n{GOOD}\n```\nI hope this helps.",
+        f"<think>Perhaps {GOOD}? {{No</think>\n{GOOD}",
+        f"<think>\n\n</think>\n\n```json\n{GOOD}\n```",
+        f"<think>After that I write </think> and answer.</think>{GOOD}",
+        f"Perhaps {{4}} and {GOOD}?\n</think>\n\n{GOOD}",  # the template wrote the first tag
+        f"Let me see. <think>Two and two.</think> {GOOD}",
+    ],
+)
+def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(text: str) -> None:
+    assert parse_pair(text) == ParsedPair("4", "5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"First {GOOD}, or better {GOOD}",
+        f'{GOOD} Or shorter: {{"preferred": "4',
+        f"}} {GOOD}",
+        f"As a set {{4, 5}}: {GOOD}",
+        f"Here is the list: [{GOOD}]",
+        f'["one", {GOOD}',
+        f'{{"pair": {GOOD}',
+        f"<think>Perhaps {GOOD}",
+        f"<think>Perhaps {GOOD}</think> I cannot say.",
+        f"<think>I end with </think>, so {GOOD}</think> I cannot say.",
+        f"Perhaps {GOOD}</think> I cannot say.",
+        f"{GOOD} <think>is that right",
+        'Here: {"preferred": "4"}',
+        'Here: {"preferred": "4", "dispreferred": "5", "why": "x"}',
+        'Here: {"preferred": "4", "preferred": "6", "dispreferred": "5"}',
+        'Here: {"preferred": "4", "dispreferred": NaN}',
+        "Here: {" + '"a": {' * 30_000,
+        "{ } " * 40_000,
+        "</think>" * 20_000,
+    ],
+)
+def test_an_object_that_may_be_a_draft_a_part_or_one_of_several_is_not_taken(text: str) -> None:
+    assert parse_pair(text) == ParseFailure("not JSON")
+
+
 @pytest.mark.parametrize(("one", "other"), [("2² = 4", "22 = 4"), ("IT", "it"), ("½", "1⁄2")])
 def test_answers_that_differ_in_case_or_in_a_sign_are_a_pair(one: str, other: str) -> None:
     assert parse_pair(json.dumps({"preferred": one, "dispreferred": other})) == ParsedPair(one, other)
@@ -68,6 +115,26 @@ def test_no_text_makes_the_parser_raise(text: str) -> None:
 def test_what_json_writes_is_read_back_unchanged(text: str, ascii_only: bool) -> None:
     reply = json.dumps({"preferred": f"a{text}", "dispreferred": "b"}, ensure_ascii=ascii_only)
     assert parse_pair(reply) == ParsedPair(f"a{text}", "b")
+
+
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+SENTENCE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}[],<>"), max_size=40)
+THOUGHTS = UNICODE.filter(lambda text: "</think>" not in text)
+
+
+@given(UNICODE, SENTENCE, SENTENCE, THOUGHTS, st.sampled_from(["", "```json\n", "```\n"]), st.booleans(), st.booleans())
+def test_what_json_writes_is_read_back_unchanged_whatever_stands_around_it(
+    text: str, before: str, after: str, thoughts: str, fence: str, thinks: bool, ascii_only: bool
+) -> None:
+    reply = json.dumps({"preferred": f"a{text}</think>{{}}", "dispreferred": "b"}, ensure_ascii=ascii_only)
+    around = f"{before}\n{fence}{reply}\n{fence[:3]}{after}"
+    wrapped = f"<think>{thoughts}</think>{around}" if thinks else around
+    assert parse_pair(wrapped) == ParsedPair(f"a{text}</think>{{}}", "b")
+
+
+@given(st.text('{}[]":,ab` \n<>/think'), st.text('{}[]":,ab` \n<>/think'))
+def test_around_two_objects_nothing_makes_one_of_them_the_reply(before: str, after: str) -> None:
+    assert isinstance(parse_pair(f"{before}{GOOD}{after}{GOOD}"), ParseFailure) or "</think>" in f"{before}{after}"
 
 
 def test_a_prompt_is_read_from_its_one_key_and_from_no_other() -> None:

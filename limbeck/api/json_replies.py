@@ -1,12 +1,16 @@
-"""A model's reply read as strict JSON: one object and nothing around it, or the reason why it is none. Pure."""
+"""A model's reply read as one JSON object of exactly the keys that were asked for, or the reason why it is none. Pure.
+
+What a model puts around it (a code fence, its thoughts, a sentence) is left away where that is no guess.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from limbeck.recipe.pairs import Structured
 
 MAX_REPLY_CHARACTERS = 200_000  # a reply of 2,048 tokens has some 10,000; what is far beyond is not an answer
+_THOUGHTS_BEGIN, _THOUGHTS_END = "<think>", "</think>"  # as reasoning models write them, where no server parts them off
 
 ParseReason = Literal[
     "empty reply", "reply too long", "markdown", "not JSON", "duplicate key", "not an object", "missing key",
@@ -58,22 +62,70 @@ def string_problem(value: object, max_characters: int) -> ParseReason | None:
     return "not Unicode text" if any("\ud800" <= sign <= "\udfff" for sign in value) else None
 
 
-def json_object(text: str) -> dict[str, Any] | ParseFailure:
-    """Read the one JSON object that a reply is; only white space may stand around it."""
+def json_object(text: str, keys: Collection[str], *, bare: bool = False) -> dict[str, Any] | ParseFailure:
+    """Read the one JSON object that a reply is, of exactly `keys`; its values are not looked at.
+
+    `bare`: only white space may stand around it, as must be where a reply was cut: what is there of it may be a draft.
+    """
     stripped = text.strip(" \t\r\n")
     if not stripped:
         return ParseFailure("empty reply")
     if len(stripped) > MAX_REPLY_CHARACTERS:
         return ParseFailure("reply too long")
-    if stripped.startswith("```"):
-        return ParseFailure("markdown")
+    value = ParseFailure("markdown") if stripped.startswith("```") else _decoded(stripped)
+    if isinstance(value, ParseFailure):
+        around = None if bare or value.reason not in ("markdown", "not JSON") else _taken_out(stripped, keys)
+        return value if around is None else around
+    if not isinstance(value, dict):
+        return ParseFailure("not an object")
+    if set(keys) - set(value):
+        return ParseFailure("missing key")
+    return ParseFailure("extra key") if set(value) - set(keys) else value
+
+
+def _taken_out(text: str, keys: Collection[str]) -> dict[str, Any] | None:
+    """The object of exactly `keys` around which other text stands; None where there is none, or may be another."""
+    for body in _bodies(text):
+        value = _only_object(body)
+        if value is not None and set(value) == set(keys):
+            return value
+    return None
+
+
+def _bodies(text: str) -> Iterator[str]:
+    """What an object may be taken out of: a reply without the thoughts that it begins with.
+
+    Chat templates that end in <think> leave a reply that has only the other tag.
+    """
+    if not text.startswith(_THOUGHTS_BEGIN):
+        yield text
+    if text.startswith(_THOUGHTS_BEGIN) or text.count(_THOUGHTS_END) == 1:
+        yield text.partition(_THOUGHTS_END)[2]
+
+
+def _only_object(text: str) -> dict[str, Any] | None:
+    """What stands from the first brace to the last, decoded once: so a second object, whole or broken, is a refusal."""
+    start, end = text.find("{"), text.rfind("}") + 1
+    before, after = text[: max(start, 0)].rstrip(), text[end:].lstrip()
+    if start < 0 or "}" in before or "{" in after:
+        return None
+    if before.endswith(("[", ",")) or after.startswith(("]", ",")):
+        return None  # one of a list's
+    thinks_before = before.rfind(_THOUGHTS_BEGIN) > before.rfind(_THOUGHTS_END)
+    if thinks_before or _THOUGHTS_BEGIN in after or _THOUGHTS_END in after:
+        return None  # a draft among the thoughts
+    value = _decoded(text[start:end])
+    return value if isinstance(value, dict) else None
+
+
+def _decoded(text: str) -> object:
+    """The value that `text` is as strict JSON, or a `ParseFailure`."""
     try:
-        value = json.loads(stripped, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except _RefusedError as error:
         return ParseFailure(error.reason)
     except (ValueError, RecursionError):
         return ParseFailure("not JSON")
-    return value if isinstance(value, dict) else ParseFailure("not an object")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _read(answer: Answer) -> Better | ParseFailure | Unsaid:
     """A verdict is one although its answer was cut at a limit, as a guided reason may be."""
     if isinstance(answer, Answered):
         return parse_verdict(answer.text)
-    read = parse_verdict(answer.text) if answer.reason == "truncated" else None
+    read = parse_verdict(answer.text, bare=True) if answer.reason == "truncated" else None
     return read if isinstance(read, str) else Unsaid(failure_words(answer), answer.text)
 
 

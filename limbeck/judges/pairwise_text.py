@@ -54,15 +54,14 @@ def bounded_schema() -> dict[str, Any]:
     return bounded
 
 
-def parse_verdict(text: str) -> Better | ParseFailure:
-    """Read `{"reason": ..., "better": "A" | "B" | "tie"}`: both keys, no other, and a reason of some words."""
-    value = json_object(text)
+def parse_verdict(text: str, *, bare: bool = False) -> Better | ParseFailure:
+    """Read `{"reason": ..., "better": "A" | "B" | "tie"}`: both keys, no other, and a reason of some words.
+
+    `bare`: nothing may stand around it.
+    """
+    value = json_object(text, KEYS, bare=bare)
     if isinstance(value, ParseFailure):
         return value
-    if set(KEYS) - set(value):
-        return ParseFailure("missing key")
-    if set(value) - set(KEYS):
-        return ParseFailure("extra key")
     if reason := string_problem(value["reason"], MAX_REASON_CHARACTERS):
         return ParseFailure(reason)
     if not isinstance(value["better"], str):

@@ -1,4 +1,4 @@
-"""Raw replies to pairs, strictly: exactly the JSON that was asked for, or a reason. Pure; guesses nothing.
+"""Raw replies to pairs: exactly the JSON object that was asked for, or a reason. Pure; guesses nothing.
 
 The one exception is `plain`: an answer to a prompt as it is, which is no JSON.
 """
@@ -55,13 +55,9 @@ def parse_plain(text: str) -> str | ParseFailure:
 
 
 def _strings(text: str, keys: tuple[str, ...], max_characters: int) -> list[str] | ParseFailure:
-    value = json_object(text)
+    value = json_object(text, keys)
     if isinstance(value, ParseFailure):
         return value
-    if set(keys) - set(value):
-        return ParseFailure("missing key")
-    if set(value) - set(keys):
-        return ParseFailure("extra key")
     strings = [value[key] for key in keys]
     for string in strings:
         if reason := string_problem(string, max_characters):
