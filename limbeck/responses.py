@@ -16,6 +16,7 @@ Conversation = tuple[Message, ...]
 MISSING = "held-out prompt without a given response"
 REPEATED = "another given response to the same prompt"
 EXTRA = "given response to a prompt that is not held out"
+LATER = "later turn of a conversation, which a given response does not answer"
 _RIGHT = "a text, or a list of turns with `role` and `content`"
 
 
@@ -28,14 +29,19 @@ class Given(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Responses by the id of the prompt row. `missing`: ids of rows without one. `repeated`: lines of further responses
-    to a prompt (the first counts). `extra`: lines of prompts that no row has.
+    """Responses by the id of the prompt row, in the order of the rows and of the lines. `missing`: ids of rows without
+    one. `repeated`: lines of further responses to a prompt. `extra`: lines of prompts that no row has, once each.
     """
 
-    by_id: dict[str, str]
+    every: dict[str, list[Given]]
     missing: list[str]
     repeated: list[int]
     extra: list[int]
+
+    @property
+    def by_id(self) -> dict[str, str]:
+        """The first response of each, where one counts."""
+        return {id_: found[0].response for id_, found in self.every.items()}
 
 
 def read_responses(path: Path) -> list[Given]:
@@ -81,22 +87,22 @@ def match(rows: Sequence[PromptRow], given: Sequence[Given]) -> Matched:
 
     Where no response has the exact text, white space may differ, if that leaves one prompt on either side.
     """
-    exact: dict[Conversation, Given] = {}
+    exact: dict[Conversation, list[Given]] = {}
     repeated = []
     for each in given:
         if each.prompt in exact:
             repeated.append(each.line)
-        exact.setdefault(each.prompt, each)
+        exact.setdefault(each.prompt, []).append(each)
     loose = _loose_matches({row.prompt for row in rows} - exact.keys(), exact.keys() - {row.prompt for row in rows})
-    by_id: dict[str, str] = {}
+    every: dict[str, list[Given]] = {}
     used: set[int] = set()
     for row in rows:
         found = exact.get(loose.get(row.prompt, row.prompt))
         if found is not None:
-            by_id[row.id] = found.response
-            used.add(found.line)
-    missing = [row.id for row in rows if row.id not in by_id]
-    return Matched(by_id, missing, repeated, [each.line for each in exact.values() if each.line not in used])
+            every[row.id] = found
+            used.add(found[0].line)
+    missing = [row.id for row in rows if row.id not in every]
+    return Matched(every, missing, repeated, [first.line for first, *_ in exact.values() if first.line not in used])
 
 
 def _loose_matches(asked: set[Conversation], answered: set[Conversation]) -> dict[Conversation, Conversation]:

@@ -76,6 +76,9 @@ def _side_of_file(path: Path) -> Side:
     exact = _says_solved([line for _, line in lines])
     for number, line in lines:
         where = f"{path}, line {number}"
+        if "prompt_id" not in line:
+            raise InputError(f"{where}: prompt_id should be a text, found None; of replies that nobody has judged, "
+                             "`limbeck evaluate --replies FILE` makes a folder to compare")  # fmt: skip
         key = (_text(line, "prompt_id", where), _index(line, where))
         if key in scores:
             raise InputError(f"{where}: prompt {key[0]!r} has a sample {key[1]} already; number them by sample_index")

@@ -1,4 +1,4 @@
-"""The command that evaluates one model on the user's own prompts or on other people's tests. Parse, call, print."""
+"""The command that evaluates one model, or replies, on own prompts or on other people's tests. Parse, call, print."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +8,10 @@ import typer
 from limbeck.commands import suites
 from limbeck.commands.alone import MODEL, own_file, prompts_input, recipe_for, run_alone
 from limbeck.commands.evaluated import judges_of, show_judgements, show_win_rate
-from limbeck.commands.options import AskedName, Out, Seed, Set, asked_model, done, only_tasks
-from limbeck.errors import RecipeError
+from limbeck.commands.options import AskedName, Out, Seed, Set, done, only_tasks
+from limbeck.errors import InputError, RecipeError
 from limbeck.lm.names import model_folder
+from limbeck.recipe import Recipe
 from limbeck.recipe.verdict import AGAINST
 
 PAIRWISE = "pairwise"
@@ -24,6 +25,11 @@ def evaluate(
         str, typer.Option(help="verifier (problems with an exact answer), nemotron or local.")
     ] = "verifier",
     *,
+    replies: Annotated[
+        Path | None,
+        typer.Option(help="Replies that are there, in place of a model: `prompt` and `response` a line; several lines "
+                     "of a prompt are samples."),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Somebody's responses to the prompts, `prompt` and `response` a line, to win against."),
@@ -42,11 +48,12 @@ def evaluate(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:  # fmt: skip
-    """Sample a reply a prompt and let a judge score it."""
-    settings = suites.Settings(model, judge, out, seed, tuple(overrides or ()))
+    """Sample a reply a prompt, or take --replies, and let a judge score it."""
+    settings = suites.Settings(model, replies, judge, out, seed, tuple(overrides or ()))
     if judge == PAIRWISE:
         raise RecipeError("--judge pairwise compares two replies, and this is one model's: name verifier, nemotron or "
                           "local; in a run, evaluate.judges takes pairwise too")  # fmt: skip
+    _see_replies(settings, harness)
     if suite or harness:
         if prompts is not None or tasks or against is not None or ties != "half":
             raise RecipeError("limbeck evaluate: --suite and --harness bring their own prompts; leave out --prompts, "
@@ -63,14 +70,30 @@ def evaluate(
         inputs = {"test": Path("corpus/test.jsonl")}
     else:
         inputs = prompts_input(data, prompts, "test")
-    recipe = recipe_for("evaluate", data, settings.overrides)
+    _judge(settings, recipe_for("evaluate", data, settings.overrides), inputs)
+
+
+def _see_replies(settings: suites.Settings, harness: str | None) -> None:
+    """Refuse what does not go with a file of replies, and a file that is not there."""
+    if settings.replies is None:
+        return
+    for option, given in {"--model": settings.model, "--harness": harness}.items():
+        if given is not None:
+            raise RecipeError("limbeck evaluate: --replies FILE judges replies that are there and no model is asked; "
+                              f"leave out {option}")  # fmt: skip
+    if not settings.replies.expanduser().is_file():
+        raise InputError(f"--replies: {settings.replies} is no file; name one with `prompt` and `response` a line")
+
+
+def _judge(settings: suites.Settings, recipe: Recipe, inputs: dict[str, Path]) -> None:
+    """Evaluate on own prompts or built-in problems, and print."""
     judges = judges_of(recipe)
     theirs = recipe.evaluate.against  # of --against, or of --set
     given = {} if theirs is None else {**inputs, "responses": own_file(Path(theirs))}
-    asked = {**asked_model("model", model, recipe), **inputs}
+    asked = {**settings.judged(recipe), **inputs}
     if given:  # first: a mistake in the file shows before anything is sampled
-        run_alone(recipe, "evaluate", given, out, AGAINST)
-    folder = run_alone(recipe, "evaluate", asked, out, MODEL)
+        run_alone(recipe, "evaluate", given, settings.out, AGAINST)
+    folder = run_alone(recipe, "evaluate", asked, settings.out, MODEL)
     for name in judges:
         show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
         if given:

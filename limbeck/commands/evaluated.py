@@ -10,7 +10,7 @@ from limbeck.manifest import read_manifest
 from limbeck.recipe import Recipe
 from limbeck.records import Estimate, Judgement, Reply
 from limbeck.records.verdict import PairLogps
-from limbeck.responses import EXTRA, MISSING, REPEATED
+from limbeck.responses import EXTRA, LATER, MISSING, REPEATED
 from limbeck.statistics import clustered_proportion, paired_difference, win_rate
 from limbeck.store import read_records
 from limbeck.turns import conversation_of, turn_number
@@ -61,6 +61,8 @@ def scored(judgements: Sequence[Judgement]) -> Scored:
 def show_judgements(path: Path, confidence: float) -> None:
     """Print what a judge says of one model: accuracy where it is exact, else the mean reward; unscored are counted.
 
+    Of given responses in a model's place, those that could not be matched are counted too.
+
     Raises:
         InputError: where there is nothing to say.
     """
@@ -78,17 +80,24 @@ def show_judgements(path: Path, confidence: float) -> None:
             mean = part.estimate(confidence)
             shown = percent(mean) if part.exact else f"{mean.estimate:.3f} {_range(mean)}"
             show(f"  turn {turn}: {shown}, n = {mean.n}")
+    _show_unmatched(path.parent)
 
 
 def show_failures(folder: Path, judge: str, confidence: float) -> None:
-    """Print how many replies hold no answer at all, and how many were cut."""
+    """Print how many replies hold no answer at all, and how many were cut: not known of given ones."""
     judgements = [j for j in read_records(folder / f"judgements_{judge}.jsonl", Judgement) if j.score is not None]
     replies = read_records(folder / "replies.jsonl", Reply)
     failed = _clustered(
         [not j.parsed for j in judgements], [conversation_of(j.prompt_id) for j in judgements], confidence
     )
     cut = sum(reply.finish_reason == "length" for reply in replies)
-    show(f"no answer found in {percent(failed)} of the replies; {cut} of {len(replies)} cut at the limit")
+    told = "" if _is_given(folder) else f"; {cut} of {len(replies)} cut at the limit"
+    show(f"no answer found in {percent(failed)} of the replies{told}")
+
+
+def _is_given(folder: Path) -> bool:
+    manifest = read_manifest(folder)
+    return manifest is not None and "responses" in manifest.inputs
 
 
 def show_win_rate(model: Path, given: Path, judge: str, recipe: Recipe) -> None:
@@ -128,6 +137,8 @@ def _show_unmatched(given: Path) -> None:
             more = ", ..." if number > len(places) else ""
             what = "ids" if reason == MISSING else "lines"
             show(f"  {number} times: {reason} ({what} {', '.join(map(str, places))}{more})")
+    if later := manifest.result.drops.get(LATER, 0):
+        show(f"  {later} times: {LATER}")
 
 
 def show_pairs(path: Path, confidence: float) -> None:

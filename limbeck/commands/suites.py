@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.commands.alone import MODEL, pairs_input, prompts_input, recipe_for, run_alone
+from limbeck.commands.alone import MODEL, own_file, pairs_input, prompts_input, recipe_for, run_alone
 from limbeck.commands.evaluated import judges_of, show_failures, show_judgements, show_pairs
 from limbeck.commands.options import asked_model, done
 from limbeck.console import show
@@ -13,13 +13,27 @@ from limbeck.recipe import Recipe
 
 
 class Settings(NamedTuple):
-    """What all suites of a command share."""
+    """What all suites of a command share. `replies`: a file of them, judged in place of a model's."""
 
     model: str | None
+    replies: Path | None
     judge: str
     out: Path
     seed: int
     overrides: tuple[str, ...]
+
+    def judged(self, recipe: Recipe) -> dict[str, Path]:
+        """The input whose replies are judged: a model to ask, or a file of replies.
+
+        Raises:
+            RecipeError: where there is no model and no file, or a server beside the file.
+        """
+        if self.replies is None:
+            return asked_model("model", self.model, recipe)
+        if recipe.servers:
+            raise RecipeError(f"limbeck evaluate: --replies FILE judges replies that are there and no model is asked; "
+                              f"leave out servers.{next(iter(recipe.servers))}")  # fmt: skip
+        return {"responses": own_file(self.replies)}
 
 
 class Suite(NamedTuple):
@@ -66,6 +80,9 @@ def run_suites(suites: Sequence[Suite], settings: Settings) -> None:
     for suite in suites:
         if suite.name == "mt_bench" and settings.judge == "verifier":
             raise RecipeError("--suite mt_bench: its prompts have no exact answer; give --judge nemotron or local")
+        if suite.name == "pairs" and settings.replies is not None:
+            raise RecipeError("--suite pairs asks for log-probabilities, which replies do not have; give --model in "
+                              "place of --replies")  # fmt: skip
         if suite.name == "pairs" and settings.model is None:
             raise RecipeError("--suite pairs: log-probabilities need the model's weights; give --model")
     for suite in suites:
@@ -81,12 +98,12 @@ class _Asked(NamedTuple):
 
 
 def _ask(suite: Suite, settings: Settings, judge: str) -> _Asked:
-    """Sample, judge and print."""
+    """Sample, unless replies are given, judge and print."""
     data: dict[str, Any] = {"seed": settings.seed, "evaluate": {"judges": [judge]}}
     inputs = prompts_input(data, suite.path, "test")
     recipe = recipe_for("evaluate", data, settings.overrides)
     judges = judges_of(recipe)
-    asked: Mapping[str, Path] = {**asked_model("model", settings.model, recipe), **inputs}
+    asked: Mapping[str, Path] = {**settings.judged(recipe), **inputs}
     folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
     for name in judges:
         show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)

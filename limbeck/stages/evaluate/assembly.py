@@ -24,7 +24,7 @@ from limbeck.turns import every_turn
 def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> StageResult:
     """Sample, judge, and measure chat retention of one model, called `model`.
 
-    The model called `against`, where there are `responses`, is asked nothing: these are its replies.
+    Where there are `responses`, nobody is asked: these are its replies, of one called `against` one a prompt.
 
     Raises:
         InputError: where the only judge can judge none of the prompts.
@@ -35,8 +35,8 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
         raise InputError("no held-out prompt is a built-in problem or has a number as its answer, so the verifier can "
                          "judge none; name another judge")  # fmt: skip
     refuse_repeated([turn.row.id for turn in every_turn(rows)], "prompt")
-    if model == AGAINST and "responses" in inputs:
-        return _run_given(recipe, inputs, out, rows)
+    if "responses" in inputs:
+        return _run_given(recipe, inputs, out, rows, every=model != AGAINST)
     student = student_for(model, recipe, inputs.get("model"))
     student.check()
     sampling = Sampling.of(recipe.evaluate, seeds.derive(recipe.seed, "evaluate"))
@@ -57,8 +57,10 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     )
 
 
-def _run_given(recipe: Recipe, inputs: Mapping[str, Path], out: Path, rows: Sequence[PromptRow]) -> StageResult:
-    given = given_replies(rows, inputs["responses"], out / "replies.jsonl")
+def _run_given(
+    recipe: Recipe, inputs: Mapping[str, Path], out: Path, rows: Sequence[PromptRow], *, every: bool
+) -> StageResult:
+    given = given_replies(rows, inputs["responses"], out / "replies.jsonl", every=every)
     unscored = _judge(recipe, given.exchanges, inputs, out)
     write_json(out / "retention.json", NOTHING)
     return given.result.model_copy(update={"drops": given.result.drops | unscored})
