@@ -104,6 +104,7 @@ class OpenAIChat:
         wanted = schema_format("verdict", schema(), "auto")
         settings = self._settings
         return {
+            **settings.endpoint.extra,
             "temperature": settings.temperature,
             "max_tokens": settings.max_tokens,
             "response_format": wanted,

@@ -125,7 +125,7 @@ class NemotronJudge:
         return self._made(reward_messages(row.prompt, reply.text), {"preflight": number})
 
     def _made(self, messages: tuple[Message, ...], more: Mapping[str, int]) -> Call[ChatRequest]:
-        request = ChatRequest(self._model, messages, reply_tokens=REPLY_TOKENS)
+        request = ChatRequest(self._model, messages, self._settings.endpoint.extra, reply_tokens=REPLY_TOKENS)
         identity = {"kind": "reward", "endpoint": self._client.base_url, **request.body(), **more}
         return Call(reply_key(identity), "reward", json.dumps(identity, sort_keys=True), request)
 

@@ -1,10 +1,11 @@
 """What every section of the recipe is built from: its base, the kinds of its values, and how replies are sampled."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Positive = Annotated[int, Field(gt=0, le=10_000_000)]
@@ -40,6 +41,40 @@ def names_a_variable(name: str) -> str:
 
 
 VariableName = Annotated[str, AfterValidator(names_a_variable)]
+
+# What limbeck says of a request itself, and what would bring more replies than one, or one in pieces.
+_SET_BY_LIMBECK = frozenset({"model", "messages", "temperature", "max_tokens", "max_completion_tokens",
+                             "response_format", "stream", "stream_options", "n", "best_of"})  # fmt: skip
+_NAMES_A_SECRET = re.compile(
+    r"(?:.*[_-])?(?:api_?key|secret|password|authorization|credentials?|(?:access|auth|bearer)_?token)|key|token", re.I
+)
+_IS_A_SECRET = re.compile(r"\b(?:sk|nvapi|gsk|hf|xai)[-_][\w.-]{12,}|\bAIza[\w-]{20,}|^\s*bearer\s", re.I)
+
+
+def may_be_added(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Fields of a request's body as they are, unless limbeck sets one of them itself, or one looks like a key."""
+    if own := sorted(_SET_BY_LIMBECK & set(fields)):
+        raise ValueError(f"must not name {own[0]!r}, which limbeck decides itself; it is for other fields, such as "
+                         "top_p or reasoning_effort")  # fmt: skip
+    for name, value in _within(fields):
+        if _NAMES_A_SECRET.fullmatch(name) or (isinstance(value, str) and _IS_A_SECRET.search(value)):
+            raise ValueError(f"holds in {name!r} what looks like a key: put it into the environment variable that "
+                             "api_key_env names; recipes are kept and shown")  # fmt: skip
+    return fields
+
+
+def _within(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Every value at any depth, with the name that it stands under."""
+    yield name, value
+    if isinstance(value, dict):
+        for inner, part in value.items():
+            yield from _within(part, inner)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _within(part, name)
+
+
+RequestFields = Annotated[dict[str, JsonValue], AfterValidator(may_be_added)]
 
 
 def see_samples_differ(samples_per_prompt: int, temperature: float) -> None:

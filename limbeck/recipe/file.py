@@ -66,7 +66,8 @@ def parse_recipe(data: dict[str, Any], where: str, overrides: tuple[str, ...] = 
             raise RecipeError(f"{where}: unknown key {'.'.join(location)!r}{_nearest(location)}") from None
         if not location:
             raise RecipeError(f"{where}: {detail['msg'].removeprefix('Value error, ')}") from None
-        secret = location[-1] in {"base_url", "api_key_env"}  # what is refused of them may be a password or a key
+        # What is refused of these may be a password or a key.
+        secret = location[-1] in {"base_url", "api_key_env", "extra"}
         found = "" if detail["type"] == "missing" or secret else f" (found {detail['input']!r:.80})"
         raise RecipeError(f"{where}: {first_problem(error).replace('value error, ', '')}{found}") from None
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from limbeck.recipe.fields import Count, Positive, Rate, Section, Share, VariableName, without_secrets
+from limbeck.recipe.fields import Count, Positive, Rate, RequestFields, Section, Share, VariableName, without_secrets
 
 PairKind = Literal[
     "human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence",
@@ -44,6 +44,10 @@ class Endpoint(Section):
     tokens_per_minute: Positive | None = Field(
         None, description="The account's limit, prompts and replies together, in any 60 seconds."
     )
+    extra: RequestFields = Field(
+        {}, description="Fields added to every request's body as they are, as in `extra = { reasoning_effort = "
+        '"low" }`. A reply asked for with others is another reply.'
+    )  # fmt: skip
 
 
 class Budget(Section):

@@ -101,6 +101,7 @@ class OpenAITeacher:
 
     def _parameters(self, request: Request) -> dict[str, Any]:
         parameters: dict[str, Any] = {
+            **self._settings.endpoint.extra,
             "temperature": self._settings.temperature,
             "max_tokens": self._settings.max_tokens,
         }
