@@ -16,6 +16,7 @@ from limbeck.judges import preflight
 from limbeck.manifest import BEST_STEP, StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
+from limbeck.recipe.part import spending_limits
 from limbeck.recipe.verdict import Judge as JudgeName
 from limbeck.records.rounds import Stopped
 from limbeck.round_folders import ROUNDS, round_folder
@@ -83,7 +84,8 @@ def why_due(unit: Unit, recipe: Recipe, folder: Path) -> str | None:
         InputError: where an input is missing.
     """
     digests = {name: digest_path(path) for name, path in _inputs(unit, folder).items()}
-    return why_stale(folder / unit.name, unit_key(unit.name, unit.part, recipe.seed, digests))
+    key = unit_key(unit.name, unit.part, recipe.seed, digests)
+    return why_stale(folder / unit.name, key, spending_limits(recipe))
 
 
 def _inputs(unit: Unit, folder: Path) -> dict[str, Path]:
@@ -229,6 +231,7 @@ def run_unit(unit: Unit, recipe: Recipe, folder: Path, prefix: str = "") -> None
         seed=recipe.seed,
         keep=unit.keep,
         work=lambda out: _work(unit, recipe, folder, given, out),
+        limits=spending_limits(recipe),
     )
     say(f"{called}: done in {clock(manifest.seconds)}{_summary(manifest.result)}")
 

@@ -10,6 +10,7 @@ LimbeckError                 exit code 2, shown as one sentence, never as a trac
 ├── AuditError               pairs raised an alarm, and the recipe says to stop there
 ├── TrainingError            training cannot go on: a loss that is not finite, nothing left to train on
 ├── BudgetError              the money or the tokens that the recipe allows are used up; what was paid for is kept
+│   └── UsedUpError          so they are because they were spent, and not because a server keeps no limit
 ├── TeacherError             a teacher, judge or student's server cannot be reached, refused the key, or has gone
 └── DiskFullError            nothing more can be written; what was finished before is kept
 """
@@ -61,6 +62,10 @@ class TeacherError(LimbeckError):
 
 class BudgetError(LimbeckError):
     """Nothing more may be spent, or a server makes a budget impossible to keep."""
+
+
+class UsedUpError(BudgetError):
+    """There is no room in the budget for another request."""
 
 
 class DiskFullError(LimbeckError):

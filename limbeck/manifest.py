@@ -24,11 +24,16 @@ BEST_STEP = "best_step"  # a count of a training unit: after how many steps its 
 KEPT_STEP = "kept_step"  # the fact of a training unit: how many steps its model has seen
 IN_PROGRESS = ".in_progress"
 RESUMED_FROM = ".*.pt"  # checkpoints, of use to an interrupted run alone
+_NO_LIMITS: Mapping[str, Any] = {}
 _LIBRARIES = ("limbeck", "torch", "transformers", "reasoning-gym")
 
 
 class StageResult(Record):
-    """What a stage reports of its work: counts, drops by reason, tokens, money (None: unknown), named facts."""
+    """What a stage reports of its work: counts, drops by reason, tokens, money (None: unknown), named facts.
+
+    `ended_by`: where it ended short of its goal, the settings that it would go on with were they others, by field.
+    They are no part of its key, for where it reached its goal they changed nothing.
+    """
 
     counts_in: dict[str, int] = {}
     counts_out: dict[str, int] = {}
@@ -36,6 +41,7 @@ class StageResult(Record):
     tokens: dict[str, int] = {}
     money_usd: float | None = None
     facts: dict[str, Any] = {}
+    ended_by: dict[str, Any] = {}
 
 
 class Manifest(Record):
@@ -74,16 +80,19 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise RunFolderError(f"{path} is damaged ({problem}); delete the folder {folder} and run again") from error
 
 
-def why_stale(folder: Path, key: str) -> str | None:
+def why_stale(folder: Path, key: str, limits: Mapping[str, Any] = _NO_LIMITS) -> str | None:
     """Say why the unit in `folder` has to run, or None where it is fresh.
 
-    Fresh: the same key, and its outputs are as it left them.
+    Fresh: the same key, its outputs are as it left them, and what ended it early, if anything, stands so in `limits`.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         return "unfinished" if (folder / IN_PROGRESS).exists() else "not run yet"
     if manifest.key != key:
         return "the recipe or an input changed"
+    for name, value in manifest.result.ended_by.items():
+        if limits.get(name) != value:
+            return f"it ended early, and {name} changed"
     for name, digest in manifest.outputs.items():
         path = folder / name
         if not path.exists():
@@ -102,6 +111,7 @@ def carry_out(
     seed: int,
     keep: tuple[str, ...],
     work: Callable[[Path], StageResult],
+    limits: Mapping[str, Any] = _NO_LIMITS,
 ) -> Manifest:
     """Run `work(folder)` as one unit and leave its manifest, unless a fresh one is there already.
 
@@ -113,7 +123,7 @@ def carry_out(
     """
     digests = {name: digest_path(path) for name, path in inputs.items()}
     key = unit_key(unit, recipe_part, seed, digests)
-    if why_stale(folder, key) is None:
+    if why_stale(folder, key, limits) is None:
         manifest = read_manifest(folder)
         if manifest is not None:
             return manifest

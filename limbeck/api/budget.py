@@ -11,7 +11,7 @@ from typing import Protocol
 
 from limbeck.api.prices import NANO, Price
 from limbeck.api.reply_store import Cost, Limits, ReplyStore
-from limbeck.errors import BudgetError
+from limbeck.errors import BudgetError, UsedUpError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Purse:
         served, so that a budget that ends leaves the first calls answered.
 
         Raises:
-            BudgetError: there is not, and nothing in flight here can make any; or the server took more than it may.
+            UsedUpError: there is not, and nothing in flight here can make any.
+            BudgetError: the server took more than it may.
         """
         async with self._turn:
             while True:
@@ -104,7 +105,7 @@ class Purse:
         self._open -= 1
         self._settled.set()
 
-    def used_up(self, tokens_in: int, tokens_out: int) -> BudgetError:
+    def used_up(self, tokens_in: int, tokens_out: int) -> UsedUpError:
         """What to say where there is no room for such a request, and none to be had."""
         worst = self._budget.cost(tokens_in, tokens_out)
         spent = self._store.spent()
@@ -120,9 +121,9 @@ class Purse:
                 f"{spent.tokens:,} of {limits.tokens:,} tokens are spent or set aside, and the next request may take "
                 f"{worst.tokens:,}"
             )
-        return BudgetError(
-            f"the budget is used up: {'; '.join(parts)}. What was answered is kept: raise {self._budget.field} "
-            "and run the same command again"
+        return UsedUpError(
+            f"the budget is used up: {'; '.join(parts)}. What was answered is kept and not paid for again: raise "
+            f"{self._budget.field} and run the same command again"
         )
 
 

@@ -26,6 +26,15 @@ _CHANGES_NOTHING: Any = {
 }
 
 
+def spending_limits(recipe: Recipe) -> dict[str, Any]:
+    """How far teaching goes, by field: what changes nothing where it reached its goal, and all where these ended it."""
+    return {
+        "teach.budget": recipe.teach.budget.model_dump(mode="json"),
+        "teach.prices": recipe.teach.prices,
+        "mix.take_fewer": recipe.mix.take_fewer,
+    }
+
+
 # What runs of several seeds may differ in. A further round's recipe holds the seed of its run.
 _SEEDED: Any = {"name": True, "seed": True, "rounds": {"first_seed"}, "published": True}
 

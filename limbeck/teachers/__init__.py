@@ -11,7 +11,7 @@ from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import Teach
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.openai import OpenAITeacher
-from limbeck.teachers.protocol import NewPromptRow, Replied, Request, RequestKind, Teacher, ask
+from limbeck.teachers.protocol import NewPromptRow, Replied, Request, RequestKind, Teacher, answered_before, ask
 from limbeck.teachers.worked import WorkedTeacher
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RequestKind",
     "Teacher",
     "WorkedTeacher",
+    "answered_before",
     "ask",
     "check_kinds",
     "contrast_teacher_for",

@@ -108,7 +108,7 @@ def ask(
     Raises:
         TeacherError: the teacher gives no service at all; what it answered before is stored. Or the requests are to go
             one by one, and some are in a batch that is under way.
-        BudgetError: the budget is used up; so is that.
+        BudgetError: the budget is used up, or cannot be kept with this server; so is that.
     """
     calls = [_call(teacher, request) for request in requests]
     batching = teacher.batching() if isinstance(teacher, TakesBatches) else None
@@ -126,6 +126,12 @@ def ask(
             budget=teacher.budget,
         )
     return [Replied(call.key, answers[call.key]) for call in calls]
+
+
+def answered_before(teacher: Teacher, requests: Sequence[Request], store: ReplyStore) -> list[Replied | None]:
+    """The replies that the store holds, in the order of `requests`; None where it holds none. Nothing is sent."""
+    found = ((call.key, store.get(call.key)) for call in (_call(teacher, request) for request in requests))
+    return [None if answer is None else Replied(key, answer) for key, answer in found]
 
 
 def _not_in_batches(calls: Sequence[Call[Request]], store: ReplyStore) -> None:

@@ -13,6 +13,7 @@ from limbeck.screening import Screening
 
 OUT_OF_PROMPTS = "no prompt left"
 OUT_OF_CANDIDATES = "max_candidates tried"
+OUT_OF_BUDGET = "budget used up"
 
 
 class Maker(Protocol):
@@ -57,7 +58,8 @@ def collect(
     """Try candidates until screening would keep `accept` pairs, `max_candidates` were tried, or none is left.
 
     Each round tries as many as are missing, so that no candidate is paid for which is not needed. Candidates come in
-    one order, whatever the goal: a higher goal or cap only adds to them. `after_round` may end it by raising.
+    one order, whatever the goal: a higher goal or cap only adds to them. `after_round` may end it, by raising or by
+    saying in `exhausted` why.
     """
     found = Collected()
     while len(found.accepted) < accept and found.exhausted is None:
@@ -69,6 +71,6 @@ def collect(
         found.candidates += len(made)
         found.take([pair for pair in made if pair is not None], screening)
         after_round(found)
-        if len(made) < wanted and len(found.accepted) < accept:
+        if found.exhausted is None and len(made) < wanted and len(found.accepted) < accept:
             found.exhausted = OUT_OF_PROMPTS
     return found

@@ -8,10 +8,12 @@ from limbeck.api.answers import Failed
 from limbeck.api.json_replies import ParseFailure
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import meter
+from limbeck.errors import UsedUpError
 from limbeck.recipe.pairs import MadeKind
+from limbeck.stages.teach.accepting import OUT_OF_BUDGET
 from limbeck.stages.teach.spending import Cost
 from limbeck.stages.teach.tally import Tally
-from limbeck.teachers import Replied, Request, Teacher, ask
+from limbeck.teachers import Replied, Request, Teacher, answered_before, ask
 from limbeck.teachers.rendering import ask_again
 
 Parsed = TypeVar("Parsed")
@@ -43,7 +45,8 @@ class Desk:
         """Return what was heard, in the order of the questions; None where there is nothing, which is tallied.
 
         A reply that does not parse is shown to the teacher with what was wrong, up to `reasks` times. Other failures
-        (refused, filtered, truncated, no reply) are final: the same words would bring the same.
+        (refused, filtered, truncated, no reply) are final: the same words would bring the same. Where the budget ends,
+        what was answered is heard all the same.
         """
         heard: list[Heard[Parsed] | None] = [None] * len(questions)
         waiting = list(enumerate(questions))
@@ -51,6 +54,9 @@ class Desk:
             again: list[tuple[int, Question[Parsed]]] = []
             replies = self._replies(kind, [question.request for _, question in waiting], what)
             for (place, question), reply in zip(waiting, replies, strict=True):
+                if reply is None:
+                    self.tally.drop(kind, OUT_OF_BUDGET)
+                    continue
                 value = self._read(kind, question, reply)
                 if isinstance(value, ParseFailure) and attempt < self._reasks:
                     request = ask_again(question.request, reply.answer.text, value)
@@ -66,8 +72,18 @@ class Desk:
                 break
         return heard
 
-    def _replies(self, kind: MadeKind, requests: Sequence[Request], what: str) -> list[Replied]:
-        self.tally.requests += len(requests)
+    def _replies(self, kind: MadeKind, requests: Sequence[Request], what: str) -> list[Replied | None]:
+        """None where the budget had no room for the request."""
+        replies: list[Replied | None]
+        try:
+            replies = [*self._ask(kind, requests, what)]
+        except UsedUpError as end:
+            self.tally.used_up[kind] = end
+            replies = answered_before(self.teacher, requests, self._store)
+        self.tally.requests += sum(reply is not None for reply in replies)
+        return replies
+
+    def _ask(self, kind: MadeKind, requests: Sequence[Request], what: str) -> list[Replied]:
         with meter(f"{kind}: {what}", len(requests), what) as progress:
             cost = Cost(self._store, self.teacher.budget, len(requests))
 

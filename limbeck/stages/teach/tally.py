@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from limbeck.api.answers import WORTH_ASKING_AGAIN, Answer, Failed
+from limbeck.errors import UsedUpError
 
 
 class _Tokens(NamedTuple):
@@ -20,6 +21,7 @@ class Tally:
 
     drops: dict[str, Counter[str]] = field(default_factory=dict)  # by kind, then reason
     unanswered: Counter[str] = field(default_factory=Counter)
+    used_up: dict[str, UsedUpError] = field(default_factory=dict)  # by kind: what its last request had no room in
     requests: int = 0
     sent: Counter[str] = field(default_factory=Counter)  # by key
     reasks: int = 0

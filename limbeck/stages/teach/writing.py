@@ -11,14 +11,15 @@ from limbeck.apart import of_the_judge, part
 from limbeck.api.answers import MOST_UNANSWERED, WORTH_ASKING_AGAIN
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import say
-from limbeck.errors import InputError, RecipeError, TeacherError, TooFewPairsError, in_words
+from limbeck.errors import BudgetError, InputError, RecipeError, TeacherError, TooFewPairsError, in_words
 from limbeck.likeness import prompt_identity
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import MadeKind
+from limbeck.recipe.part import spending_limits
 from limbeck.records import Divergence, Pair, PromptRow, WeakPrompt
 from limbeck.screening import Screener
-from limbeck.stages.teach.accepting import Collected, Maker, collect
+from limbeck.stages.teach.accepting import OUT_OF_BUDGET, OUT_OF_CANDIDATES, Collected, Maker, collect
 from limbeck.stages.teach.desk import Desk
 from limbeck.stages.teach.makers import Contrasted, Diverging, OnPolicy, OnPrompts, Revised, few_shot, rolling
 from limbeck.stages.teach.spending import store_for, usd_spent, usd_spent_on
@@ -52,10 +53,14 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     Raises:
         RecipeError: the teacher cannot write a kind that an arm asks for.
         TeacherError: the teacher gives no service, or left too few replies for want of an answer; run again to resume.
+        BudgetError: it ended before there were enough pairs, and fewer will not do (`mix.take_fewer`) or there is none.
         InputError: an input file or a template is not what it should be, or of a kind no pair could be made.
     """
     check_kinds(recipe)
-    return teach_pairs(recipe, teacher_for(recipe), inputs, out, weaker=contrast_teacher_for(recipe))
+    result = teach_pairs(recipe, teacher_for(recipe), inputs, out, weaker=contrast_teacher_for(recipe))
+    for kind in result.facts["exhausted"]:
+        _say_fewer(kind, result.facts)
+    return result
 
 
 def teach_pairs(
@@ -111,14 +116,18 @@ class _Office:
         """Make the pairs of a kind, up to what is to be accepted.
 
         Raises:
-            TeacherError, InputError: as `run` says.
+            TeacherError, BudgetError, InputError: as `run` says.
         """
         accept, tally = self._recipe.accept(kind), self._desk.tally
 
         def see(so_far: Collected) -> None:
             _check_outage(kind, so_far, accept, tally)
+            if kind in tally.used_up and len(so_far.accepted) < accept:
+                so_far.exhausted = OUT_OF_BUDGET
 
         found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._screener.start(), see)
+        if found.exhausted == OUT_OF_BUDGET:
+            _take_what_is_paid_for(kind, found, accept, tally, self._recipe.mix.take_fewer)
         _check_yield(kind, found, accept, tally)
         self.made[kind] = found
         return found
@@ -201,6 +210,31 @@ def _check_outage(kind: MadeKind, found: Collected, accept: int, tally: Tally) -
         raise TeacherError(f"the server refused the requests for {kind} pairs{tally.example(kind, {'bad_request'})}")
 
 
+def _take_what_is_paid_for(kind: MadeKind, found: Collected, accept: int, tally: Tally, take_fewer: bool) -> None:
+    """Go on with it, and say so, where fewer pairs will do; else stop, and say how many they are."""
+    there, end = len(found.accepted), tally.used_up[kind]
+    if take_fewer and there:
+        say(f"  {there} of the {accept} {kind} pairs asked for, and no more: {end}")
+        return
+    if not there:
+        raise BudgetError(f"{end}; no usable {kind} pair is paid for yet")
+    raise BudgetError(f"{end}, or take the {there} usable {kind} pairs, of {accept} asked for, that are paid for "
+                      "already: mix.take_fewer = true in the recipe, or --set mix.take_fewer=true")  # fmt: skip
+
+
+def _say_fewer(kind: str, facts: Mapping[str, Any]) -> None:
+    """Say that there are fewer pairs than were asked for, and why; of an ended budget it was said when it ended."""
+    reason, (there, accept) = next(iter(facts["exhausted"][kind])), (facts[of][kind] for of in ("accepted", "accept"))
+    if reason == OUT_OF_BUDGET:
+        return
+    tried = facts["candidates"][kind]
+    why = f"{tried} were tried, and no prompt is left"
+    if reason == OUT_OF_CANDIDATES:
+        why = f"{tried} were tried, the most that teach.max_candidates.{kind} allows"
+    lost = facts["not_accepted"].get(kind)
+    say(f"  {there} of the {accept} {kind} pairs asked for: {why}{f' ({in_words(lost)})' if lost else ''}")
+
+
 def _check_yield(kind: MadeKind, found: Collected, accept: int, tally: Tally) -> None:
     """Stop where there is nothing at all, and say whether it can still be had."""
     if not found.pairs and tally.unanswered[kind]:
@@ -257,4 +291,5 @@ def _result(
         drops=tally.all_drops(),
         tokens=tally.tokens(),
         facts=facts,
+        ended_by=spending_limits(recipe) if any(found.exhausted == OUT_OF_BUDGET for found in made.values()) else {},
     )
