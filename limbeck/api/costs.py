@@ -36,8 +36,9 @@ def budget_of(model: str, terms: Terms, paid: bool) -> Budget:
     if asked.usd is not None and listed is None:
         where = f"in {own}" if own else ("in the packaged list" if own_address else "of a server of your own")
         raise RecipeError(
-            f"{terms.field}.usd: no price for {model!r} is known {where}: name a list that has it with teach.prices, "
-            f"or limit the tokens with {terms.field}.tokens instead"
+            f"{terms.field}.usd: no price for {model!r} is known {where}: name a price list with teach.prices that has "
+            f'models."{model}" = {{ input = ..., output = ... }}, in dollars for a million tokens, or limit the tokens '
+            f"with {terms.field}.tokens instead"
         )
     if paid and asked.usd is None and asked.tokens is None:
         unit = f"{terms.field}.usd or {terms.field}.tokens" if listed else f"{terms.field}.tokens"
