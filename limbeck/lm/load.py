@@ -25,6 +25,7 @@ from limbeck.lm import attention
 from limbeck.lm.chat import Chat, chat_of
 from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
+from limbeck.lm.saving import save_pretrained
 from limbeck.lm.trial import refuse_unknown_tokens, try_packed, without_packed_attention
 from limbeck.records import Message
 from limbeck.store import atomic_folder, disk_errors
@@ -46,8 +47,7 @@ class LanguageModel(PackedModel):
         if self.network.generation_config is not None:
             self.network.generation_config = _saveable(self.network.generation_config, self.chat)
         with atomic_folder(folder) as temporary, disk_errors(folder):
-            self.network.save_pretrained(temporary)
-            self.chat.tokenizer.save_pretrained(temporary)
+            save_pretrained(self.network, self.chat.tokenizer, temporary)
 
 
 def _saveable(config: GenerationConfig, chat: Chat) -> GenerationConfig:

@@ -20,6 +20,7 @@ import platformdirs
 
 from limbeck.console import say
 from limbeck.errors import ModelError
+from limbeck.lm.saving import save_pretrained
 from limbeck.store import atomic_folder, atomic_path, digest_path, is_unfinished
 
 
@@ -170,5 +171,4 @@ def _convert(gguf: Path, folder: Path) -> None:
         dtype=torch.float32,
     )
     network.to(torch.bfloat16)  # dequantised 4-bit weights: bf16 keeps what there is, at half the size
-    network.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    save_pretrained(network, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), folder)

@@ -37,6 +37,7 @@ from limbeck.lm.names import model_folder
 from limbeck.lm.packed_model import PackedModel, context_of
 from limbeck.lm.packing import under_budget
 from limbeck.lm.rewards import alone, packed_rewards
+from limbeck.lm.saving import save_pretrained
 from limbeck.lm.trial import refuse_unknown_tokens
 from limbeck.records import user_prompt
 from limbeck.store import atomic_folder, disk_errors
@@ -65,8 +66,7 @@ class RewardModel(PackedModel):
     def save(self, folder: Path) -> None:
         """Write a folder that transformers' `from_pretrained` opens, chat template included, whole or not at all."""
         with atomic_folder(folder) as temporary, disk_errors(folder):
-            self.network.save_pretrained(temporary)
-            self.conversations.tokenizer.save_pretrained(temporary)
+            save_pretrained(self.network, self.conversations.tokenizer, temporary)
 
 
 class Loaded(NamedTuple):
