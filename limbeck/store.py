@@ -10,9 +10,10 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -69,14 +70,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no file, and would be replaced by one; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
+    temporary.touch(exist_ok=False)  # with the mode that the umask gives; mkstemp would make it private
+    mode = _mode(temporary)
     try:
         with disk_errors(path):
             yield temporary
             _flush(temporary)
-            temporary.chmod(0o644)  # mkstemp makes files private; a run folder is meant to be shared
+            temporary.chmod(mode)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -84,16 +85,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, whole."""
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, whole.
+
+    All in it has the mode that the umask gives: safetensors writes files that nobody else can read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent))
+    temporary = _beside(path)
+    temporary.mkdir()
+    mode = _mode(temporary)
     try:
         with disk_errors(path):
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
+                    file.chmod(mode & 0o666)
                     _flush(file)
-            temporary.chmod(0o755)
             if path.exists():
                 shutil.rmtree(path)
             temporary.replace(path)
@@ -104,6 +110,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def is_unfinished(path: Path) -> bool:
     """Whether `path` is a temporary of `atomic_path` or `atomic_folder`; left behind only by a killed process."""
     return path.name.startswith(".") and path.name.endswith(_UNFINISHED)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}"
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _flush(path: Path) -> None:
@@ -302,8 +316,8 @@ def digest_path(path: Path) -> str:
         return digest_json([[file.relative_to(path).as_posix(), digest_path(file)] for file in files])
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    stat = path.stat()
-    return _digest_file(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    state = path.stat()
+    return _digest_file(path, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @functools.cache

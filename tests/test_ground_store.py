@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from limbeck.errors import DiskFullError, InputError
 from limbeck.records import Metric, Reply
@@ -82,6 +83,24 @@ def test_files_of_a_run_can_be_read_by_others(tmp_path: Path) -> None:
         pass
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0, 0o666, 0o777)])
+def test_what_is_written_has_the_mode_that_the_umask_gives_also_where_a_library_made_the_file_private(
+    umask: int, file: int, folder: int, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "file", "x")
+        with atomic_folder(tmp_path / "model") as temporary:
+            save_file({"weight": torch.zeros(2)}, temporary / "model.safetensors")
+            (temporary / "deeper").mkdir()
+            (temporary / "deeper" / "private").touch(0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    of_files = dict.fromkeys(("file", "model.safetensors", "private"), file)
+    assert modes == {**of_files, "model": folder, "deeper": folder}
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
