@@ -32,6 +32,7 @@ def read(values: Values) -> Example:
 
 Q = turn("user", "2+2?")
 A = turn("assistant", "4")
+WORDS = {"type": "text", "text": "2+2"}
 QUESTION = conversation(("user", "2+2?"))
 LONGER = conversation(("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "2+2?"))
 
@@ -209,12 +210,33 @@ def test_a_malformed_row_is_refused_by_field(values: Values, words: str) -> None
         ({"prompt": [Q, A]}, "prompt does not end with a user turn"),
         ({"turns": []}, "no user turn"),
         ({"prompt": "half a pair: \ud83d"}, "no valid Unicode"),
+        ({"messages": [Q, {**A, "content": None}]}, "empty response"),
+        ({"messages": [Q, {**A, "content": []}]}, "empty response"),
+        ({"conversations": [said("human", "2+2?"), {"from": "gpt", "value": None}]}, "empty response"),
+        ({"messages": [Q, {**A, "content": None, "tool_calls": [{}]}, Q, A]}, "empty turn"),
+        ({"prompt": [{**Q, "content": None}]}, "empty turn"),
+        ({"prompt": [{**Q, "content": [WORDS, {"type": "image", "url": "a.png"}]}]}, "parts that are no text"),
+        ({"chosen": [Q, A], "rejected": [Q, {**A, "content": ["5"]}]}, "parts that are no text"),
+        ({"messages": [Q, {**A, "content": [{**WORDS, "text": None}]}]}, "parts that are no text"),
+        ({"messages": [Q, {**A, "content": [{**WORDS, "text": "\ud83d"}]}]}, "no valid Unicode"),
         ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "history"),
     ],
 )
 def test_a_well_formed_row_of_no_use_has_a_reason(values: Values, reason: str) -> None:
     with pytest.raises(UnusableRowError, match=reason):
         read(values)
+
+
+@pytest.mark.parametrize("field", ["messages", "prompt", "conversations"])
+def test_a_turn_in_parts_of_text_is_read_as_the_text_that_they_make(field: str) -> None:
+    question = {"role": "user", "content": [WORDS, {**WORDS, "text": "?", "image": None}]}
+    assert read({field: [question]}) == Example(QUESTION)
+    assert read({field: [{"role": "system", "content": None}, question]}) == Example(QUESTION)
+
+
+def test_a_reply_without_text_is_no_fault_where_prompts_alone_are_asked_for() -> None:
+    values = {"messages": [Q, {**A, "content": None}]}
+    assert read_example(detect([values], "file.json"), values, "prompts") == Example(QUESTION)
 
 
 def test_a_conversation_that_ends_with_the_user_is_a_prompt_and_its_last_answer_a_demonstration() -> None:

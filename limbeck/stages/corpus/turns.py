@@ -58,7 +58,23 @@ def message(row: Any, place: str | int, *, within: str = "") -> Message:
     role = _ROLES.get(text(value, keys[0], within=f"{where}."))
     if role is None:
         raise UnusableRowError("a turn of another role than system, user or assistant")
-    return Message(role=role, content=text(value, keys[1], within=f"{where}."))
+    return Message(role=role, content=_content(value, keys[1], within=f"{where}."))
+
+
+def _content(turn: Mapping[str, Any], field: str, *, within: str) -> str:
+    """A turn's text: as it stands, or joined from parts as chat templates join them; null is none."""
+    value = turn[field]
+    if value is None:  # so the turns that call a tool are written
+        return ""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return text(turn, field, within=within)
+    if not all(isinstance(part, Mapping) and _is_text(part) for part in value):
+        raise UnusableRowError("a turn with parts that are no text")
+    return "".join(text(part, "text", within=f"{within}{field}.{place}.") for place, part in enumerate(value))
+
+
+def _is_text(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def hh_messages(row: Mapping[str, Any], field: str) -> tuple[Message, ...]:
