@@ -77,6 +77,9 @@ def test_a_saved_tokenizer_has_a_class_and_extra_tokens_that_transformers_4_know
     assert saved["additional_special_tokens"] == ["<|im_start|>"]
     before, after = (AutoTokenizer.from_pretrained(path) for path in (folder, tmp_path / "saved"))
     assert type(before) is type(after)
+    if saved["tokenizer_class"] == "PreTrainedTokenizerFast":  # of which transformers 4 expects token_type_ids as well
+        assert saved["model_input_names"] == ["input_ids", "attention_mask"]
+    assert before.model_input_names == after.model_input_names
     assert before.special_tokens_map == after.special_tokens_map
     assert (before.all_special_ids, before.chat_template) == (after.all_special_ids, after.chat_template)
     text = "<|im_start|>user\nWhat is two plus three?<|im_end|>\n"

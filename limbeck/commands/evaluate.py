@@ -48,7 +48,7 @@ def evaluate(
     seed: Seed = 1,
     overrides: Set = None,
 ) -> None:  # fmt: skip
-    """Sample a reply a prompt, or take --replies, and let a judge score it."""
+    """Sample a reply a prompt, or take those given; a judge scores them."""
     settings = suites.Settings(model, replies, judge, out, seed, tuple(overrides or ()))
     if judge == PAIRWISE:
         raise RecipeError("--judge pairwise compares two replies, and this is one model's: name verifier, nemotron or "

@@ -5,7 +5,7 @@ What reads only the older names takes another base without a word, or refuses th
 transformers 5 reads either and makes the same of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,15 @@ def save_pretrained(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerB
     """Write both into `folder`, which is there."""
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for name, older in (("config.json", _older_rope), ("tokenizer_config.json", _older_tokenizer)):
-        values = read_json(folder / name)
-        changed = older(values)
-        if changed != values:
-            write_json(folder / name, changed)
+    _rewrite(folder / "config.json", _older_rope)
+    _rewrite(folder / "tokenizer_config.json", lambda config: _older_tokenizer(config, tokenizer.model_input_names))
+
+
+def _rewrite(path: Path, older: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    values = read_json(path)
+    changed = older(values)
+    if changed != values:
+        write_json(path, changed)
 
 
 def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,11 +47,12 @@ def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **config}
 
 
-def _older_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizer's config under the older names."""
+def _older_tokenizer(config: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
+    """The tokenizer's config under the older names; `inputs`: what it makes for a model."""
     changed = dict(config)
     if changed.get("tokenizer_class") == "TokenizersBackend":
         changed["tokenizer_class"] = "PreTrainedTokenizerFast"
+        changed.setdefault("model_input_names", list(inputs))  # its older default has one that decoders refuse
     if isinstance(changed.get("extra_special_tokens"), list):  # once a mapping of names to tokens
         changed["additional_special_tokens"] = changed.pop("extra_special_tokens")
     return changed
