@@ -1,5 +1,6 @@
 """What a GPU computes is what the CPU does, recorded or not. All but the last need one."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_steps_that_cannot_be_recorded_are_computed_and_that_is_said_once(
     assert found == [[n + 32.0, 34.0] for n in range(9)]
     told = capsys.readouterr().err
     assert told.count("cannot be recorded as CUDA graphs (operation not permitted when stream is capturing)") == 1
+
+
+def test_recorded_steps_of_all_shapes_write_their_logits_into_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Graph:  # records by carrying out, and replays nothing: what is looked at is where the logits lie
+        def pool(self) -> None:
+            return None
+
+        def replay(self) -> None:
+            return None
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    steps = RecordedSteps(lambda rows, seen: rows[0].float()[:, None].expand(-1, 7) + seen)
+    rows = {number: torch.arange(number).expand(2, -1) for number in (16, 8)}
+    found = {
+        (number, seen): [steps(rows[number], seen) for _ in range(6)][-1] for number in (16, 8) for seen in (32, 64)
+    }
+    assert {key: tuple(logits.shape) for key, logits in found.items()} == {key: (key[0], 7) for key in found}
+    assert len({logits.data_ptr() for logits in found.values()}) == 1
+    assert found[8, 64][3].tolist() == [67.0] * 7  # the last that was recorded
 
 
 def test_memory_that_runs_out_while_a_step_is_recorded_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ class RecordedSteps:
         self._steps: dict[tuple[int, int], _Step] = {}
         self._uses = Counter[tuple[int, int]]()
         self._records = True
+        self._out = torch.empty(0)  # the logits of all steps: of a large vocabulary each has hundreds of megabytes
 
     def __call__(self, rows: Tensor, seen: int) -> Tensor:
         """One step."""
@@ -46,19 +47,26 @@ class RecordedSteps:
             self._record(key, rows)
         step = self._steps.get(key)
         if step is None:
-            return self._compute(rows, seen)
+            logits = self._compute(rows, seen)
+            self._room(logits)
+            return logits
         step.rows.copy_(rows)
         step.graph.replay()
         return step.logits
 
+    def _room(self, logits: Tensor) -> None:
+        """Have a place for logits of this shape before it is recorded; steps recorded before keep theirs."""
+        if self._records and len(self._out) < len(logits):
+            self._out = torch.empty_like(logits)
+
     def _record(self, key: tuple[int, int], rows: Tensor) -> None:
         # The steps share their memory: only one is replayed at a time, and its logits are read before the next.
         pool = next((step.graph.pool() for step in self._steps.values()), None)
-        held = rows.clone()
+        held, logits = rows.clone(), self._out[: key[0]]
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                logits = self._compute(held, key[1])
+                logits.copy_(self._compute(held, key[1]))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
