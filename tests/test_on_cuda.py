@@ -1,5 +1,6 @@
-"""What a GPU computes is what the CPU does, recorded or not. All but the last need one."""
+"""What a GPU computes is what the CPU does, recorded or not; without one, what is said and kept there."""
 
+import random
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,6 @@ def test_a_sample_on_cuda_does_not_depend_on_what_is_asked_for_beside_it(folder:
 @needs_cuda
 @pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.9, 0), (1.0, 7), (0.8, 20)])
 def test_the_same_logits_and_numbers_give_the_same_tokens_on_cuda(top_p: float, top_k: int) -> None:
-    import random
-
     logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(2)) * 2
     settings = Sampling(1, temperature=0.9, top_p=top_p, top_k=top_k)
     here, there = (choose(each, [random.Random(n) for n in range(64)], settings) for each in (logits, logits.to(CUDA)))

@@ -79,8 +79,7 @@ def _see_replies(settings: suites.Settings, harness: str | None) -> None:
         return
     for option, given in {"--model": settings.model, "--harness": harness}.items():
         if given is not None:
-            raise RecipeError("limbeck evaluate: --replies FILE judges replies that are there and no model is asked; "
-                              f"leave out {option}")  # fmt: skip
+            raise suites.beside_replies(option)
     if not settings.replies.expanduser().is_file():
         raise InputError(f"--replies: {settings.replies} is no file; name one with `prompt` and `response` a line")
 

@@ -12,6 +12,12 @@ from limbeck.errors import InputError, RecipeError
 from limbeck.recipe import Recipe
 
 
+def beside_replies(what: str) -> RecipeError:
+    """What to say of something that needs a model, where replies are given."""
+    return RecipeError("limbeck evaluate: --replies FILE judges replies that are there and no model is asked; leave "
+                       f"out {what}")  # fmt: skip
+
+
 class Settings(NamedTuple):
     """What all suites of a command share. `replies`: a file of them, judged in place of a model's."""
 
@@ -31,8 +37,7 @@ class Settings(NamedTuple):
         if self.replies is None:
             return asked_model("model", self.model, recipe)
         if recipe.servers:
-            raise RecipeError(f"limbeck evaluate: --replies FILE judges replies that are there and no model is asked; "
-                              f"leave out servers.{next(iter(recipe.servers))}")  # fmt: skip
+            raise beside_replies(f"servers.{next(iter(recipe.servers))}")
         return {"responses": own_file(self.replies)}
 
 

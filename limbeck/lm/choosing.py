@@ -22,7 +22,7 @@ _ROWS_SORTED = 32  # whole rows at once: of 150,000 words each takes megabytes i
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. `temperature` 0 is greedy; `slots` samples are written at once, None: as many as suit the device.
+    """How to sample. `temperature` 0 is greedy; `slots` samples are written at once, 0: as many as suit the device.
 
     `top_k` 0: all tokens. `repetition_penalty`: Keskar et al. 2019, over prompt and response. `stop`: strings that end
     a sample. `ignore_end_of_turn`: write on to `max_new_tokens`, for measurements. `weights` "int8": rounded to
@@ -36,7 +36,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
-    slots: int | None = None
+    slots: int = 0
     prefill_tokens: int = 1024
     ignore_end_of_turn: bool = False
     weights: Literal["own", "int8", "auto"] = "own"

@@ -22,7 +22,17 @@ from limbeck.lm.samples import Arriving, PromptIds, Sample, Tally
 
 # Samples at once, where nobody says how many: a step of many takes a GPU hardly longer.
 _SLOTS, _SLOTS_CUDA = 96, 512
-__all__ = ["PromptIds", "Sample", "Sampling", "Tally", "generate", "slots_for", "usual_slots", "within_memory"]
+__all__ = [
+    "PromptIds",
+    "Sample",
+    "Sampling",
+    "Tally",
+    "generate",
+    "slots_for",
+    "usual_slots",
+    "wanted_slots",
+    "within_memory",
+]
 
 
 def generate(
@@ -43,7 +53,7 @@ def generate(
     """
     tally = Tally() if tally is None else tally
     done: set[tuple[str, int]] = set()
-    slots = usual_slots(model.device) if sampling.slots is None else sampling.slots
+    slots = wanted_slots(model, sampling)
     asked = list(prompts)
 
     def arrive(capacity: int) -> deque[Task]:
@@ -93,6 +103,11 @@ def usual_slots(device: torch.device) -> int:
     return _SLOTS_CUDA if device.type == "cuda" else _SLOTS
 
 
+def wanted_slots(model: LanguageModel, sampling: Sampling) -> int:
+    """How many samples are to be written at once, memory allowing."""
+    return sampling.slots or usual_slots(model.device)
+
+
 def slots_for(model: LanguageModel, longest_tokens: int, most: int, budget_bytes: int) -> int:
     """How many samples of `longest_tokens` have room for keys and values in `budget_bytes`: from one to `most`."""
     config = model.network.config.get_text_config()
@@ -120,7 +135,7 @@ def within_memory(
     # Weights in 8 bits are a second copy, a byte each.
     rounded = model.network.num_parameters() if rounds_weights(model, sampling) else 0
     budget_bytes = (device_memory(model.device).free - rounded - reserved_bytes) // 2
-    wanted = usual_slots(model.device) if sampling.slots is None else sampling.slots
+    wanted = wanted_slots(model, sampling)
     slots = slots_for(model, longest, wanted, budget_bytes)
     if STEP < slots < wanted:
         slots -= slots % STEP  # else they would be rounded up, as fewer are on a CPU, where room is not taken at once

@@ -8,10 +8,11 @@ import asyncio
 import queue
 import time
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, usual_slots, within_memory
+from limbeck.lm.generate import PromptIds, Sample, Sampling, Tally, generate, wanted_slots, within_memory
 from limbeck.lm.load import LanguageModel
 
 # How long the first request waits for others: those of one run are asked for within a millisecond.
@@ -30,8 +31,8 @@ class Writer:
 
     def __init__(self, model: LanguageModel, sampling: Sampling) -> None:
         self.tally = Tally()
-        self._model, self._wanted = model, sampling
-        self._slots = usual_slots(model.device) if sampling.slots is None else sampling.slots
+        self._model, self._wanted = model, replace(sampling, slots=wanted_slots(model, sampling))
+        self._sampling = self._wanted
         self._asked: queue.SimpleQueue[PromptIds | None] = queue.SimpleQueue()  # None: stop
         self._held: list[PromptIds] = []  # for the next cache: too long for this one
         self._waiting: dict[str, list[asyncio.Future[Sample]]] = {}
@@ -52,7 +53,7 @@ class Writer:
     @property
     def slots(self) -> int:
         """Samples written at once, as far as memory allowed."""
-        return self._slots
+        return self._sampling.slots
 
     async def write(self, prompt: PromptIds) -> Sample:
         """Sample 0 of `prompt`; who asks for the same id while it is being written gets the same sample.
@@ -86,9 +87,9 @@ class Writer:
         with suppress(_StopError):
             while True:
                 prompts = self._first()
-                sampling = within_memory(self._model, prompts, self._wanted, last_slots=self._slots)
-                self._slots = sampling.slots or self._slots
-                for sample in generate(self._model, prompts, sampling, self.tally, self._later):
+                last = self._sampling.slots
+                self._sampling = within_memory(self._model, prompts, self._wanted, last_slots=last)
+                for sample in generate(self._model, prompts, self._sampling, self.tally, self._later):
                     self._loop.call_soon_threadsafe(self._deliver, sample)
 
     def _first(self) -> list[PromptIds]:
@@ -113,7 +114,7 @@ class Writer:
         return come
 
     def _tokens(self, prompt: PromptIds) -> int:
-        return len(prompt.ids) + (prompt.max_new_tokens or self._wanted.max_new_tokens)
+        return len(prompt.ids) + (prompt.max_new_tokens or self._sampling.max_new_tokens)
 
 
 def _not_the_end(prompt: PromptIds | None) -> PromptIds:

@@ -224,10 +224,10 @@ def _take_what_is_paid_for(kind: MadeKind, found: Collected, accept: int, tally:
 
 def _say_fewer(kind: str, facts: Mapping[str, Any]) -> None:
     """Say that there are fewer pairs than were asked for, and why; of an ended budget it was said when it ended."""
-    reason, (there, accept) = next(iter(facts["exhausted"][kind])), (facts[of][kind] for of in ("accepted", "accept"))
+    reason = next(iter(facts["exhausted"][kind]))
     if reason == OUT_OF_BUDGET:
         return
-    tried = facts["candidates"][kind]
+    there, accept, tried = (facts[of][kind] for of in ("accepted", "accept", "candidates"))
     why = f"{tried} were tried, and no prompt is left"
     if reason == OUT_OF_CANDIDATES:
         why = f"{tried} were tried, the most that teach.max_candidates.{kind} allows"
