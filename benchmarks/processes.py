@@ -12,7 +12,7 @@ from benchmarks.results import ROOT
 
 # No progress bars in the log, and no look at the network: everything is on disk by then.
 _ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     "TQDM_DISABLE": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",

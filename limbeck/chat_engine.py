@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from limbeck.lm.load import LanguageModel
 
 _SPOKEN = ("*token*", "*.jinja", "chat_template*", "vocab*", "merges*")  # what makes tokens of messages
-SLOTS = 96  # replies written at once, where memory allows
+AT_ONCE = 512  # conversations under way at most: as many as any device writes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class ChatEngine:
         from limbeck.lm.writing import Writer
 
         model = self._weights()
-        sampling = Sampling(self._max_tokens, temperature=self._temperature, seed=self._seed, slots=SLOTS)
+        sampling = Sampling(self._max_tokens, temperature=self._temperature, seed=self._seed)
         async with Writer(model, sampling) as writer:
 
             async def write(asked: Conversation, account: Account) -> Answer:

@@ -98,8 +98,31 @@ def test_without_a_gpu_as_many_samples_are_written_at_once_as_before_and_with_on
     assert (usual_slots(torch.device("cpu")), usual_slots(CUDA)) == (96, 512)
 
 
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams that were set, without a GPU; the current one is always called "its own"."""
+    found: list[str] = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: "its own")
+    monkeypatch.setattr(torch.cuda, "set_stream", found.append)
+    return found
+
+
+@needs_cuda
+def test_after_a_step_that_cannot_be_recorded_all_go_on_where_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    def compute(rows: torch.Tensor, seen: int) -> torch.Tensor:
+        return rows[0].float()[:, None] + float(rows.sum().item() >= 0) + seen  # waits for the GPU: no graph can
+
+    before = torch.cuda.current_stream()
+    steps = RecordedSteps(compute)
+    rows = torch.arange(6, device=CUDA).expand(2, -1)
+    found = [steps(rows, 32).tolist() for _ in range(8)]
+    assert found == [[[n + 33.0] for n in range(6)]] * 8
+    assert torch.cuda.current_stream() == before
+    assert "cannot be recorded" in capsys.readouterr().err
+
+
 def test_steps_that_cannot_be_recorded_are_computed_and_that_is_said_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, streams: list[str]
 ) -> None:
     def refused() -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -110,8 +133,10 @@ def test_steps_that_cannot_be_recorded_are_computed_and_that_is_said_once(
     assert found == [[n + 32.0, 34.0] for n in range(9)]
     told = capsys.readouterr().err
     assert told.count("cannot be recorded as CUDA graphs (operation not permitted when stream is capturing)") == 1
+    assert streams == ["its own"]  # the one that a broken recording may have left
 
 
+@pytest.mark.usefixtures("streams")
 def test_recorded_steps_of_all_shapes_write_their_logits_into_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     class Graph:  # records by carrying out, and replays nothing: what is looked at is where the logits lie
         def pool(self) -> None:
@@ -132,6 +157,7 @@ def test_recorded_steps_of_all_shapes_write_their_logits_into_one_place(monkeypa
     assert found[8, 64][3].tolist() == [67.0] * 7  # the last that was recorded
 
 
+@pytest.mark.usefixtures("streams")
 def test_memory_that_runs_out_while_a_step_is_recorded_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -13,7 +13,7 @@ from limbeck.api.asking import Send
 from limbeck.api.budget import UNLIMITED, Account, Budget
 from limbeck.api.costs import Terms, budget_of
 from limbeck.api.json_replies import schema_format
-from limbeck.chat_engine import SLOTS, ChatEngine, Conversation
+from limbeck.chat_engine import AT_ONCE, ChatEngine, Conversation
 from limbeck.errors import RecipeError
 from limbeck.judges.pairwise_text import bounded_schema, schema
 from limbeck.recipe import Recipe
@@ -129,7 +129,7 @@ class LocalChat:
 
     is_remote = False
     budget = UNLIMITED
-    concurrency = SLOTS
+    concurrency = AT_ONCE
 
     def __init__(self, model: str, settings: Pairwise, recipe: Recipe) -> None:
         self._engine = ChatEngine(

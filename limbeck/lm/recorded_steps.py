@@ -63,11 +63,13 @@ class RecordedSteps:
         # The steps share their memory: only one is replayed at a time, and its logits are read before the next.
         pool = next((step.graph.pool() for step in self._steps.values()), None)
         held, logits = rows.clone(), self._out[: key[0]]
+        stream = torch.cuda.current_stream(rows.device)
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 logits.copy_(self._compute(held, key[1]))
         except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # a recording that fails at its end leaves its own stream in place
             if is_out_of_memory(error):
                 raise
             self._records = False

@@ -10,7 +10,7 @@ from typing import Any
 from limbeck.api.answers import Answer
 from limbeck.api.asking import Send
 from limbeck.api.budget import UNLIMITED, Account
-from limbeck.chat_engine import SLOTS, ChatEngine, Conversation
+from limbeck.chat_engine import AT_ONCE, ChatEngine, Conversation
 from limbeck.recipe import Model
 from limbeck.recipe.pairs import Teach
 from limbeck.store import digest_json
@@ -28,7 +28,7 @@ class LocalTeacher:
 
     invents_prompts = True
     budget = UNLIMITED
-    concurrency = SLOTS
+    concurrency = AT_ONCE
 
     def __init__(self, model: str, settings: Teach, machine: Model, seed: int) -> None:
         self._engine = ChatEngine(
