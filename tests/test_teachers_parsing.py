@@ -4,7 +4,7 @@ import json
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from limbeck.api.json_replies import SENTENCES, ParseFailure, ParseReason
@@ -66,6 +66,10 @@ def test_what_was_not_asked_for_is_a_reason(text: str, reason: ParseReason) -> N
         f"<think>After that I write </think> and answer.</think>{GOOD}",
         f"Perhaps {{4}} and {GOOD}?\n</think>\n\n{GOOD}",  # the template wrote the first tag
         f"Let me see. <think>Two and two.</think> {GOOD}",
+        f"Let me see. <Thinking>Perhaps {GOOD}?</Thinking> {GOOD}",
+        f"<|channel|>analysis<|message|>{GOOD}?<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}<|return|>",
+        f"<|channel|>final <|constrain|>json<|message|>{GOOD}",
+        f"analysisPerhaps {GOOD}?assistantfinal{GOOD}",  # the same without special tokens
     ],
 )
 def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(text: str) -> None:
@@ -87,6 +91,11 @@ def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(tex
         f"<think>I end with </think>, so {GOOD}</think> I cannot say.",
         f"Perhaps {GOOD}</think> I cannot say.",
         f"{GOOD} <think>is that right",
+        f"<think>Perhaps {GOOD}</thinking>{GOOD}",
+        f"Hm. <think>Perhaps </thinking>{GOOD}",
+        f"<|channel|>analysis<|message|>Perhaps {GOOD}<|end|>",
+        f"<|channel|>analysis<|message|>Perhaps {GOOD}<|end|><|start|>assistant<|channel|>final<|message|>I cannot.",
+        f"analysisPerhaps {GOOD}assistantfinalI cannot.",
         'Here: {"preferred": "4"}',
         'Here: {"preferred": "4", "dispreferred": "5", "why": "x"}',
         'Here: {"preferred": "4", "preferred": "6", "dispreferred": "5"}',
@@ -94,6 +103,10 @@ def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(tex
         "Here: {" + '"a": {' * 30_000,
         "{ } " * 40_000,
         "</think>" * 20_000,
+        "<think>" * 20_000,
+        "<think></thinking>" * 10_000,
+        "<|channel|>" * 10_000 + " " * 80_000,
+        "<think> </think>" * 10_000 + "{",
     ],
 )
 def test_an_object_that_may_be_a_draft_a_part_or_one_of_several_is_not_taken(text: str) -> None:
@@ -135,6 +148,44 @@ def test_what_json_writes_is_read_back_unchanged_whatever_stands_around_it(
 @given(st.text('{}[]":,ab` \n<>/think'), st.text('{}[]":,ab` \n<>/think'))
 def test_around_two_objects_nothing_makes_one_of_them_the_reply(before: str, after: str) -> None:
     assert isinstance(parse_pair(f"{before}{GOOD}{after}{GOOD}"), ParseFailure) or "</think>" in f"{before}{after}"
+
+
+MARKS = [
+    ("<think>", "</think>"),
+    ("<Think>", "</THINK>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel|>analysis", "<|channel|> final <|constrain|>json<|message|>"),
+]
+PIECES = [*(mark for pair in MARKS for mark in pair), GOOD, '{"preferred": "6", "dispreferred": "7"}', "{", "}", "```",
+          '"', "\\", ",", "[", "]", " ", "\n", "Perhaps", "final", "assistantfinal"]  # fmt: skip
+DRAFTS = st.lists(st.one_of(st.sampled_from(PIECES), UNICODE), max_size=8).map("".join)
+
+
+@given(st.sampled_from(MARKS), DRAFTS, st.one_of(st.just(GOOD), DRAFTS))
+def test_thoughts_before_a_reply_never_change_what_is_read_however_they_are_marked(
+    marks: tuple[str, str], thoughts: str, reply: str
+) -> None:
+    begin, end = marks
+    way = "final" if "channel" in begin else end
+    assume(way.lower() not in thoughts.lower())
+    assume(not reply.lstrip().startswith("<|constrain|>"))
+    assert parse_pair(f"\n{begin}{thoughts}{end}{reply}") == parse_pair(reply)
+
+
+@given(st.sampled_from(MARKS), DRAFTS, SENTENCE, SENTENCE)
+def test_no_draft_among_thoughts_is_taken_where_no_object_follows(
+    marks: tuple[str, str], thoughts: str, before: str, after: str
+) -> None:
+    begin, end = marks
+    assume((end if "channel" not in begin else "final") not in thoughts)
+    assert isinstance(parse_pair(f"{before}{begin}{thoughts}{end}{after}"), ParseFailure)
+    assert isinstance(parse_pair(f"{before}{begin}{thoughts}"), ParseFailure)
 
 
 def test_a_prompt_is_read_from_its_one_key_and_from_no_other() -> None:

@@ -4,13 +4,22 @@ What a model puts around it (a code fence, its thoughts, a sentence) is left awa
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from limbeck.recipe.pairs import Structured
 
 MAX_REPLY_CHARACTERS = 200_000  # a reply of 2,048 tokens has some 10,000; what is far beyond is not an answer
-_THOUGHTS_BEGIN, _THOUGHTS_END = "<think>", "</think>"  # as reasoning models write them, where no server parts them off
+_SPACE = " \t\r\n"
+# Where models say that their thoughts begin and end, as it comes where no server parts them off: in tags, in brackets
+# (Mistral's), in channels (gpt-oss's; the last is `final`, or `assistantfinal` where special tokens are left out).
+_MARK = re.compile(
+    r"</?(?:(?:seed:)?think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad)>"
+    r"|\[/?think(?:ing)?\]|◁/?think▷"
+    r"|(?:<\|channel\|>\s*|assistant)final\s*(?:<\|constrain\|>\s*\w+\s*)?(?:<\|message\|>)?|<\|channel\|>",
+    re.IGNORECASE | re.ASCII,
+)
 
 ParseReason = Literal[
     "empty reply", "reply too long", "markdown", "not JSON", "duplicate key", "not an object", "missing key",
@@ -67,11 +76,12 @@ def json_object(text: str, keys: Collection[str], *, bare: bool = False) -> dict
 
     `bare`: only white space may stand around it, as must be where a reply was cut: what is there of it may be a draft.
     """
-    stripped = text.strip(" \t\r\n")
-    if not stripped:
-        return ParseFailure("empty reply")
+    stripped = text.strip(_SPACE)
     if len(stripped) > MAX_REPLY_CHARACTERS:
         return ParseFailure("reply too long")
+    stripped = stripped if bare else _after_thoughts(stripped).strip(_SPACE)
+    if not stripped:
+        return ParseFailure("empty reply")
     value = ParseFailure("markdown") if stripped.startswith("```") else _decoded(stripped)
     if isinstance(value, ParseFailure):
         around = None if bare or value.reason not in ("markdown", "not JSON") else _taken_out(stripped, keys)
@@ -92,15 +102,50 @@ def _taken_out(text: str, keys: Collection[str]) -> dict[str, Any] | None:
     return None
 
 
+class _Mark(NamedTuple):
+    """Where thoughts begin or end, in which way of marking them, and what part of the text says so."""
+
+    way: str
+    ends: bool
+    start: int
+    stop: int
+
+
+def _marks(text: str) -> Iterator[_Mark]:
+    for found in _MARK.finditer(text):
+        mark = found.group().lower()
+        channel = "channel" in mark or "final" in mark
+        ends = "final" in mark if channel else "/" in mark
+        yield _Mark("channel" if channel else mark.replace("/", ""), ends, found.start(), found.end())
+
+
+def _all_end(text: str) -> bool:
+    """Whether no thoughts that begin in `text` go on after it, in any way of marking them."""
+    return all({mark.way: mark.ends for mark in _marks(text)}.values())
+
+
+def _after_thoughts(text: str) -> str:
+    """A reply without the thoughts that it begins with, unless they never end."""
+    answer, begun = 0, None
+    for mark in _marks(text):
+        if begun is None:
+            if mark.ends or text[answer : mark.start].strip():
+                break
+            begun = mark.way
+        elif mark.ends and mark.way == begun:
+            answer, begun = mark.stop, None
+    return text[answer:]
+
+
 def _bodies(text: str) -> Iterator[str]:
-    """What an object may be taken out of: a reply without the thoughts that it begins with.
+    """What an object may be taken out of: a reply, or what follows the one end of thoughts in it.
 
     Chat templates that end in <think> leave a reply that has only the other tag.
     """
-    if not text.startswith(_THOUGHTS_BEGIN):
-        yield text
-    if text.startswith(_THOUGHTS_BEGIN) or text.count(_THOUGHTS_END) == 1:
-        yield text.partition(_THOUGHTS_END)[2]
+    yield text
+    ends = [mark for mark in _marks(text) if mark.ends]
+    if len(ends) == 1 and _all_end(text[: ends[0].stop]):
+        yield text[ends[0].stop :]
 
 
 def _only_object(text: str) -> dict[str, Any] | None:
@@ -111,8 +156,7 @@ def _only_object(text: str) -> dict[str, Any] | None:
         return None
     if before.endswith(("[", ",")) or after.startswith(("]", ",")):
         return None  # one of a list's
-    thinks_before = before.rfind(_THOUGHTS_BEGIN) > before.rfind(_THOUGHTS_END)
-    if thinks_before or _THOUGHTS_BEGIN in after or _THOUGHTS_END in after:
+    if not _all_end(before) or _MARK.search(after):
         return None  # a draft among the thoughts
     value = _decoded(text[start:end])
     return value if isinstance(value, dict) else None
