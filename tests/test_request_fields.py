@@ -38,7 +38,9 @@ def reply(text: str) -> Reply:
 
 
 @pytest.mark.parametrize("name", ["model", "messages", "temperature", "max_tokens", "max_completion_tokens", "n",
-                                  "response_format", "stream"])  # fmt: skip
+                                  "response_format", "stream", "tools", "tool_choice", "functions", "function_call",
+                                  "modalities", "audio", "models", "plugins", "service_tier", "web_search_options",
+                                  "Service-Tier", "maxTokens", "TOOLS"])  # fmt: skip
 def test_a_field_that_limbeck_decides_itself_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"^r\.toml: teach\.endpoint\.extra: must not name '{name}', which limbeck"):
         recipe({"top_p": 0.9, name: 1})
@@ -50,6 +52,23 @@ def test_a_field_that_limbeck_decides_itself_is_refused(name: str) -> None:
         ({"api_key": "topsecret"}, "api_key"),
         ({"headers": {"Authorization": "topsecret"}}, "Authorization"),
         ({"x": [{"hf_token": "fine"}, {"access_token": "topsecret"}]}, "access_token"),
+        *(
+            ({"headers": [{name: "topsecret"}]}, name)
+            for name in (
+                "api-key",
+                "x-api-key",
+                "apiKey",
+                "access_key",
+                "X-Private-Key",
+                "Ocp-Apim-Subscription-Key",
+                "AWS_SECRET_ACCESS_KEY",
+                "client_secret",
+                "session-token",
+                "Credentials",
+                "api_keys",
+                "KEY",
+            )
+        ),
         ({"user": "sk-proj-topsecret-0123"}, "user"),
         ({"user": ["Bearer topsecret"]}, "user"),
     ],
@@ -67,7 +86,7 @@ def test_a_value_that_json_cannot_say_is_refused(value: float) -> None:
 
 
 def test_a_written_recipe_keeps_them_and_an_override_adds_one(tmp_path: Path) -> None:
-    fields = EXTRA | {"prompt_cache_key": "mine", "min_tokens": 1}
+    fields = EXTRA | {"prompt_cache_key": "mine", "min_tokens": 1, "eos_token": "</s>", "provider": {"sort": "price"}}
     write_recipe(tmp_path / "r.toml", recipe(fields))
     assert load_recipe(tmp_path / "r.toml") == recipe(fields)
     more = load_recipe(tmp_path / "r.toml", ("teach.endpoint.extra.reasoning_effort=low",))

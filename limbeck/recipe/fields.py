@@ -42,25 +42,43 @@ def names_a_variable(name: str) -> str:
 
 VariableName = Annotated[str, AfterValidator(names_a_variable)]
 
-# What limbeck says of a request itself, and what would bring more replies than one, or one in pieces.
-_SET_BY_LIMBECK = frozenset({"model", "messages", "temperature", "max_tokens", "max_completion_tokens",
-                             "response_format", "stream", "stream_options", "n", "best_of"})  # fmt: skip
-_NAMES_A_SECRET = re.compile(
-    r"(?:.*[_-])?(?:api_?key|secret|password|authorization|credentials?|(?:access|auth|bearer)_?token)|key|token", re.I
-)
+# What limbeck says of a request itself; what would bring more replies than one, one in pieces, or something other than
+# text; and what would be asked of others, or be paid for by another list than that of `budget`.
+_SET_BY_LIMBECK = (
+    "model", "messages", "temperature", "max_tokens", "max_completion_tokens", "response_format",
+    "n", "best_of", "stream", "stream_options",
+    "tools", "tool_choice", "functions", "function_call", "modalities", "audio",
+    "models", "plugins", "service_tier", "web_search_options",
+)  # fmt: skip
+_NAMES_OF_SECRETS = (  # and what ends so; but `prompt_cache_key` and `eos_token` are none
+    "api_key", "access_key", "account_key", "auth_key", "private_key", "secret_key", "subscription_key", "access_token",
+    "api_token", "auth_token", "bearer_token", "refresh_token", "session_token", "secret", "password", "passphrase",
+    "authorization", "credential",
+)  # fmt: skip
 _IS_A_SECRET = re.compile(r"\b(?:sk|nvapi|gsk|hf|xai)[-_][\w.-]{12,}|\bAIza[\w-]{20,}|^\s*bearer\s", re.I)
 
 
 def may_be_added(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Fields of a request's body as they are, unless limbeck sets one of them itself, or one looks like a key."""
-    if own := sorted(_SET_BY_LIMBECK & set(fields)):
+    decided = {_alike(name) for name in _SET_BY_LIMBECK}
+    if own := sorted(name for name in fields if _alike(name) in decided):
         raise ValueError(f"must not name {own[0]!r}, which limbeck decides itself; it is for other fields, such as "
                          "top_p or reasoning_effort")  # fmt: skip
     for name, value in _within(fields):
-        if _NAMES_A_SECRET.fullmatch(name) or (isinstance(value, str) and _IS_A_SECRET.search(value)):
+        if _names_a_secret(name) or (isinstance(value, str) and _IS_A_SECRET.search(value)):
             raise ValueError(f"holds in {name!r} what looks like a key: put it into the environment variable that "
                              "api_key_env names; recipes are kept and shown")  # fmt: skip
     return fields
+
+
+def _alike(name: str) -> str:
+    """A name as servers may read it: without regard to case, `-` and `_`."""
+    return name.casefold().replace("-", "").replace("_", "")
+
+
+def _names_a_secret(name: str) -> bool:
+    alike = _alike(name)
+    return alike in ("key", "token") or alike.removesuffix("s").endswith(tuple(map(_alike, _NAMES_OF_SECRETS)))
 
 
 def _within(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
