@@ -19,7 +19,7 @@ from limbeck.records import Pair, Record, WeakPrompt, user_prompt
 from limbeck.stages import teach
 from limbeck.store import digest_json, read_records, write_records
 from limbeck.stream import stream_order
-from limbeck.teachers import OpenAITeacher, WorkedTeacher
+from limbeck.teachers import OpenAITeacher, WorkedTeacher, contrast_teacher_for
 
 DRAWN = tasks.draw_splits({"pool": 12, "fresh": 12}, seed=5)
 HUMAN = [
@@ -210,6 +210,25 @@ def test_a_contrast_pair_sets_two_models_plain_answers_against_each_other(tmp_pa
     assert result.facts["contrast_with"] == {"teacher": "openai:weak"}
 
 
+LITTLE = {"extra": {"reasoning_effort": "low"}}
+
+
+def test_the_weaker_model_may_be_the_teachers_own_with_other_fields(tmp_path: Path) -> None:
+    settings = ENDPOINT | {"teacher": "openai:a", "contrast_with": "openai:a"}
+    settings["contrast_endpoint"] = settings["endpoint"] | LITTLE
+    asked = recipe("contrast", 2, teach=settings)
+    assert repr(contrast_teacher_for(asked)).startswith("OpenAITeacher(model='a'")
+    server = FakeServer(lambda body: completion("4" if "reasoning_effort" not in body else "five"))
+    strong, weak = (
+        OpenAITeacher("a", asked.teach.model_copy(update={"endpoint": at}),
+                      ChatClient(at, transport=server.transport, environ={}))
+        for at in (asked.teach.endpoint, asked.teach.contrast_endpoint) if at
+    )  # fmt: skip
+    teach.teach_pairs(asked, strong, written(tmp_path, weak=WEAK[:2]), tmp_path / "out", weak)
+    pairs = read_records(tmp_path / "out" / "contrast.jsonl", Pair)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("4", "five")] * 2
+
+
 def test_worked_solutions_may_be_the_strong_side(tmp_path: Path) -> None:
     rows = [WeakPrompt(**row.model_dump()) for row in DRAWN["pool"][:5]]
     asked = recipe("contrast", 2, teach=ENDPOINT | {"contrast_with": "openai:weak"})
@@ -226,9 +245,13 @@ def test_worked_solutions_may_be_the_strong_side(tmp_path: Path) -> None:
         ("contrast", {"contrast_with": "worked"}, "teach.contrast_with: 'worked' gives worked solutions, which are "),
         ("contrast", {"contrast_with": "gpt"}, "teach.contrast_with: 'gpt' is not known; it is `worked`, `openai:M"),
         ("contrast", {"teacher": "openai:a", "contrast_with": "openai:a"}, "'openai:a' is the teacher itself"),
+        ("contrast", {"teacher": "openai:a", "contrast_with": "openai:a", "endpoint": LITTLE,
+                      "contrast_endpoint": LITTLE}, "'openai:a' is the teacher itself"),
+        ("contrast", {"teacher": "local:a", "contrast_with": "local:a", "contrast_endpoint": {"timeout_seconds": 9,
+                      "base_url": "http://b/v1"}}, "'local:a' is the teacher itself"),
         ("revise", {}, "asks for revise pairs, and the teacher 'worked' cannot correct another's words"),
     ],
-)
+)  # fmt: skip
 def test_a_teacher_that_cannot_write_a_kind_is_a_recipe_error(
     tmp_path: Path, kind: MadeKind, settings: dict[str, Any], problem: str
 ) -> None:

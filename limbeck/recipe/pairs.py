@@ -98,7 +98,9 @@ class Teach(Section):
         "`local:MODEL`.",
     )
     contrast_endpoint: Endpoint | None = Field(
-        None, description="Server of `contrast_with`; left out, that of the teacher."
+        None,
+        description="Server of `contrast_with`; left out, that of the teacher. The teacher's own model may be the "
+        'weaker one too, with another `extra`, as in `contrast_endpoint = { extra = { reasoning_effort = "low" } }`.',
     )
     structured: Structured = Field(
         "auto", description="How JSON is asked for. auto: by the reply's schema; where the server refuses that, as any "

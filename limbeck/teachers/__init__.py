@@ -44,7 +44,8 @@ def contrast_teacher_for(recipe: Recipe) -> Teacher | None:
     """Return the weaker model that `teach.contrast_with` names; None where the recipe names none.
 
     Raises:
-        RecipeError: for a name that is not known, for `worked`, and for the teacher itself.
+        RecipeError: for a name that is not known, for `worked`, and for the teacher itself. One model with other
+            `extra` fields, such as less reasoning, is another writer.
     """
     teach, name = recipe.teach, recipe.teach.contrast_with
     if name is None:
@@ -53,7 +54,8 @@ def contrast_teacher_for(recipe: Recipe) -> Teacher | None:
         raise RecipeError("teach.contrast_with: 'worked' gives worked solutions, which are nothing to reject; name a "
                           "model weaker than the teacher, as in openai:gpt-4o-mini")  # fmt: skip
     endpoint = teach.contrast_endpoint or teach.endpoint
-    if name == teach.teacher and endpoint.base_url == teach.endpoint.base_url:
+    here, own = name.startswith("local:"), (teach.endpoint.base_url, teach.endpoint.extra)
+    if name == teach.teacher and (here or own == (endpoint.base_url, endpoint.extra)):
         raise RecipeError(f"teach.contrast_with: {name!r} is the teacher itself; name a weaker model")
     return _named("teach.contrast_with", name, teach.model_copy(update={"endpoint": endpoint}), recipe)
 
