@@ -79,6 +79,31 @@ def test_what_looks_like_a_key_is_refused_unseen(extra: dict[str, Any], name: st
     assert "topsecret" not in str(caught.value)
 
 
+NONE_SENT = (
+    r"\.extra has fields for requests to a server, and 'local:x' runs on this machine, without one; leave it out"
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [
+        ({"teach": {"teacher": "local:x", "endpoint": {"extra": EXTRA}}}, "teach: endpoint"),
+        ({"teach": {"contrast_with": "local:x", "contrast_endpoint": {"extra": EXTRA}}}, "teach: contrast_endpoint"),
+        ({"teach": {"contrast_with": "local:x", "endpoint": {"extra": EXTRA}}}, "teach: endpoint"),
+        ({"judges": {"pairwise": {"model": "local:x", "endpoint": {"extra": EXTRA}}}}, r"judges\.pairwise: endpoint"),
+    ],
+)
+def test_fields_that_nobody_is_sent_are_refused(sections: dict[str, Any], field: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^r\.toml: {field}{NONE_SENT}"):
+        parse_recipe({"name": "r", "arms": {"a": {"contrast": 8}}, "corpus": {"tasks": {}}, **sections}, where="r.toml")
+
+
+def test_fields_for_the_one_of_two_teachers_that_has_a_server_are_taken() -> None:
+    for one, other in (("openai:m", "local:x"), ("local:x", "openai:m")):
+        settings = {"teacher": one, "contrast_with": other, "endpoint": {"extra": EXTRA}}
+        assert parse_recipe({"name": "r", "teach": settings}, where="r.toml").teach.endpoint.extra == EXTRA
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_json_cannot_say_is_refused(value: float) -> None:
     with pytest.raises(RecipeError, match=r"teach\.endpoint\.extra\.top_p"):

@@ -247,8 +247,8 @@ def test_worked_solutions_may_be_the_strong_side(tmp_path: Path) -> None:
         ("contrast", {"teacher": "openai:a", "contrast_with": "openai:a"}, "'openai:a' is the teacher itself"),
         ("contrast", {"teacher": "openai:a", "contrast_with": "openai:a", "endpoint": LITTLE,
                       "contrast_endpoint": LITTLE}, "'openai:a' is the teacher itself"),
-        ("contrast", {"teacher": "local:a", "contrast_with": "local:a", "contrast_endpoint": {"timeout_seconds": 9,
-                      "base_url": "http://b/v1"}}, "'local:a' is the teacher itself"),
+        ("contrast", {"teacher": "local:a", "contrast_with": "local:a",
+                      "contrast_endpoint": {"base_url": "http://b/v1"}}, "'local:a' is the teacher itself"),
         ("revise", {}, "asks for revise pairs, and the teacher 'worked' cannot correct another's words"),
     ],
 )  # fmt: skip

@@ -95,6 +95,14 @@ def _within(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]
 RequestFields = Annotated[dict[str, JsonValue], AfterValidator(may_be_added)]
 
 
+def see_extra_is_sent(field: str, extra: dict[str, JsonValue], *models: str | None) -> None:
+    """Refuse fields of requests to a server that none of `models` is asked through, since one of them runs here."""
+    local = next((model for model in models if model and model.startswith("local:")), None)
+    if extra and local and not any(model and model.startswith("openai:") for model in models):
+        raise ValueError(f"{field}.extra has fields for requests to a server, and {local!r} runs on this machine, "
+                         "without one; leave it out")  # fmt: skip
+
+
 def see_samples_differ(samples_per_prompt: int, temperature: float) -> None:
     """Refuse to ask for the same reply several times."""
     if samples_per_prompt > 1 and temperature == 0:

@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from limbeck.recipe.fields import Count, Positive, Rate, RequestFields, Section, Share, VariableName, without_secrets
+from limbeck.recipe.fields import (
+    Count,
+    Positive,
+    Rate,
+    RequestFields,
+    Section,
+    Share,
+    VariableName,
+    see_extra_is_sent,
+    without_secrets,
+)
 
 PairKind = Literal[
     "human", "random", "zero_shot", "few_shot", "rolling", "revise", "on_policy", "own", "reference", "divergence",
@@ -128,6 +138,14 @@ class Teach(Section):
         for name, server in {"endpoint": self.endpoint, "contrast_endpoint": self.contrast_endpoint}.items():
             if self.batch and server is not None and server.style != "openai":
                 raise ValueError(f'batch = true needs {name}.style = "openai", not {server.style!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _extra_is_sent(self) -> Self:
+        weaker = self.contrast_with
+        see_extra_is_sent("endpoint", self.endpoint.extra, self.teacher, None if self.contrast_endpoint else weaker)
+        if self.contrast_endpoint is not None:
+            see_extra_is_sent("contrast_endpoint", self.contrast_endpoint.extra, weaker)
         return self
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.recipe.fields import Positive, Rate, Sampled, Section, VariableName, see_samples_differ
+from limbeck.recipe.fields import Positive, Rate, Sampled, Section, VariableName, see_extra_is_sent, see_samples_differ
 from limbeck.recipe.pairs import Budget, Endpoint
 from limbeck.recipe.training import Optimisation
 
@@ -68,6 +68,11 @@ class Pairwise(Section):
     )
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="Of the judge.")
     max_tokens: Positive = Field(1024, description="Longest judgement, in tokens.")
+
+    @model_validator(mode="after")
+    def _extra_is_sent(self) -> Self:
+        see_extra_is_sent("endpoint", self.endpoint.extra, self.model)
+        return self
 
 
 class Judges(Section):
