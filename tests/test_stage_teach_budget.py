@@ -65,6 +65,11 @@ class Desk:
         return len(self._server.bodies)
 
     @property
+    def asked_again(self) -> int:
+        """Those of them that show a reply and what was wrong with it."""
+        return sum(len(body["messages"]) > 2 for body in self._server.bodies)
+
+    @property
     def pairs(self) -> list[Pair]:
         return read_records(self.out / "teach" / "zero_shot.jsonl", Pair)
 
@@ -142,3 +147,9 @@ def test_replies_that_did_not_parse_before_the_budget_ended_are_no_usable_pairs(
     assert result.facts["replies"]["used"] == desk.paid
     assert sum(number for why, number in result.drops.items() if "parse: " in why) == desk.paid // 2
     assert len(desk.pairs) == desk.paid - desk.paid // 2 > 0
+
+
+def test_only_what_was_asked_again_before_the_budget_ended_counts_as_that(desk: Desk, teacher: LongWinded) -> None:
+    teacher.spoilt_every = 2
+    desk.teach(budget(ENOUGH_FOR_SOME), FEWER).done()
+    assert desk.paid - len(desk.pairs) > desk.asked_again == desk.manifest.result.facts["reasks"]

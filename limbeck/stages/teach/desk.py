@@ -57,6 +57,7 @@ class Desk:
                 if reply is None:
                     self.tally.drop(kind, OUT_OF_BUDGET)
                     continue
+                self.tally.reasks += attempt > 0
                 value = self._read(kind, question, reply)
                 if isinstance(value, ParseFailure) and attempt < self._reasks:
                     request = ask_again(question.request, reply.answer.text, value)
@@ -66,7 +67,6 @@ class Desk:
                 elif value is not None:
                     heard[place] = Heard(value, reply.key)
                     self.tally.reasks_that_helped += attempt > 0
-            self.tally.reasks += len(again)
             waiting = again
             if not waiting:
                 break
