@@ -13,7 +13,7 @@ from limbeck.console import clock, say
 from limbeck.disk import refuse_if_full, warn_if_short
 from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError, TooFewPairsError
 from limbeck.judges import preflight
-from limbeck.manifest import BEST_STEP, StageResult, carry_out, unit_key, why_stale
+from limbeck.manifest import BEST_STEP, KEPT_STEP, StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
 from limbeck.recipe import Recipe, Server
 from limbeck.recipe.part import spending_limits
@@ -252,6 +252,8 @@ def call_stage(stage: str, recipe: Recipe, inputs: Mapping[str, Path], out: Path
 
 def _summary(result: StageResult) -> str:
     made = {name: number for name, number in result.counts_out.items() if number or name == BEST_STEP}
+    if result.facts.get(KEPT_STEP, made.get(BEST_STEP)) != made.get(BEST_STEP):
+        made.pop(BEST_STEP, None)  # with keep = "last" it would be taken for the step whose weights are kept
     made = made or result.counts_out
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in made.items())
     dropped = sum(result.drops.values())

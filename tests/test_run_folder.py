@@ -131,3 +131,11 @@ def test_a_finished_training_names_its_best_step_also_where_that_is_its_start() 
     counts = {"trained_on": 7, "steps": 16, "best_step": 0, "cut": 0}
     assert conductor._summary(StageResult(counts_out=counts)) == ": 7 trained on, 16 steps, 0 best step"
     assert conductor._summary(StageResult(counts_out={"steps": 16})) == ": 16 steps"
+
+
+@pytest.mark.parametrize(("kept", "said"), [(12, ", 12 best step"), (16, "")])
+def test_a_best_step_is_named_where_its_weights_are_those_kept(kept: int, said: str) -> None:
+    found = StageResult(counts_out={"steps": 16, "best_step": 12}, facts={"kept_step": kept})
+    assert conductor._summary(found) == f": 16 steps{said}"
+    nothing_held_out = found.model_copy(update={"counts_out": {"steps": 16}})
+    assert conductor._summary(nothing_held_out) == ": 16 steps"
