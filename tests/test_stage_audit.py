@@ -239,6 +239,12 @@ def test_a_file_without_pairs_is_an_error(tmp_path: Path) -> None:
         audit.run(recipe(), written(tmp_path, pairs=[]), tmp_path)
 
 
+def test_a_kind_of_which_there_is_no_pair_is_left_out_and_the_others_are_audited(tmp_path: Path) -> None:
+    audit.run(recipe(), written(tmp_path, kind_zero_shot=pairs(12), kind_few_shot=[], anchor_random=[]), tmp_path)
+    found = Audit.model_validate(read_json(tmp_path / audit.AUDIT))
+    assert [(each.label, each.num_pairs) for each in found.audits] == [("zero_shot", 12)]
+
+
 def test_the_same_pairs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     inputs = written(tmp_path, kind_zero_shot=pairs(150), anchor_human=pairs(150, seed=2))
     texts = []

@@ -279,3 +279,18 @@ def test_where_fewer_pairs_will_do_all_there_are_are_taken_and_it_is_said(
     data["mix"] = {"heldout_pairs": 10, "take_fewer": True}  # none would be left to train on
     with pytest.raises(InputError, match=r"\(0 are left to train on\): lower mix\.heldout_pairs, or give more"):
         mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+
+
+def test_where_fewer_pairs_will_do_none_of_a_kind_will_but_not_none_for_one_of_two_runs(tmp_path: Path) -> None:
+    write_records(tmp_path / "random.jsonl", pairs("random", range(10)))
+    write_records(tmp_path / "few_shot.jsonl", [])
+    inputs = {kind: tmp_path / f"{kind}.jsonl" for kind in ("random", "few_shot")}
+    data = {"name": "x", "arms": {"a": {"random": 4, "few_shot": 4}}, "mix": {"heldout_pairs": 2, "take_fewer": True}}
+    for mixing in ("uniform", "append", "ratio", "interleave"):
+        data["arms"]["a"]["mixing"] = mixing
+        result = mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+        assert result.facts["train_by_kind"] == {"random": 4, "few_shot": 0}
+        assert result.counts_out == {"train": 4, "validation": 2}
+    data["arms"]["a"]["mixing"] = "sequential"
+    with pytest.raises(InputError, match=r"asks for 4 few_shot pairs.*only 0 \(0 are left to train on\)"):
+        mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from street import Outcome, limbeck, settings, write_lines
+from street import Outcome, limbeck, settings, student, write_lines, write_tiny_recipe
 
 from limbeck.api.fake_server import Body, FakeServer, completion
 from limbeck.api.fake_teacher import FakeTeacher
@@ -53,11 +53,12 @@ class Desk:
         topics = ("harbours", "violins", "glaciers", "markets", "lanterns", "orchards")
         rows = [{"prompt": f"Tell me of {topics[n % 6]}, part {n}, and why."} for n in range(PROMPTS)]
         self._prompts, self.out = write_lines(folder / "prompts.jsonl", rows), folder / "out"
-        self._url = url
+        self.url = url
 
-    def teach(self, *overrides: str, count: int = ASKED) -> Outcome:
-        words = ("--weak", self._prompts, "--teacher", "openai:m", "--base-url", self._url, "--out", self.out)
-        return limbeck("teach", *words, "--count", count, *settings("teach.max_tokens=1000", *overrides))
+    def teach(self, *overrides: str, count: int = ASKED, kind: str = "zero_shot") -> Outcome:
+        words = ("--weak", self._prompts, "--teacher", "openai:m", "--base-url", self.url, "--out", self.out)
+        asked = ("--kind", kind, "--count", count)
+        return limbeck("teach", *words, *asked, *settings("teach.max_tokens=1000", *overrides))
 
     @property
     def paid(self) -> int:
@@ -71,7 +72,10 @@ class Desk:
 
     @property
     def pairs(self) -> list[Pair]:
-        return read_records(self.out / "teach" / "zero_shot.jsonl", Pair)
+        return self.pairs_of("zero_shot")
+
+    def pairs_of(self, kind: str) -> list[Pair]:
+        return read_records(self.out / "teach" / f"{kind}.jsonl", Pair)
 
     @property
     def manifest(self) -> Manifest:
@@ -153,3 +157,67 @@ def test_only_what_was_asked_again_before_the_budget_ended_counts_as_that(desk: 
     teacher.spoilt_every = 2
     desk.teach(budget(ENOUGH_FOR_SOME), FEWER).done()
     assert desk.paid - len(desk.pairs) > desk.asked_again == desk.manifest.result.facts["reasks"]
+
+
+def test_a_budget_that_leaves_nothing_for_the_second_kind_keeps_the_pairs_of_the_first(desk: Desk) -> None:
+    both = (budget(ENOUGH_FOR_SOME), FEWER, "arms.taught.few_shot=6")
+    said = desk.teach(*both).done().err
+    there, result = len(desk.pairs), desk.manifest.result
+    assert 0 < there == desk.paid < ASKED
+    assert desk.pairs_of("few_shot") == []
+    assert result.facts["accepted"] == {"zero_shot": there, "few_shot": 0}
+    assert result.facts["exhausted"] == {"zero_shot": {OUT_OF_BUDGET: ASKED - there}, "few_shot": {OUT_OF_BUDGET: 6}}
+    assert "  0 of the 6 few_shot pairs asked for, and no more: the budget is used up: " in said
+    desk.teach(budget(10**6), *both[1:]).done()
+    assert (len(desk.pairs), len(desk.pairs_of("few_shot"))) == (ASKED, 6)
+
+
+def test_where_the_budget_ends_before_the_second_kind_the_error_says_what_of_the_first_could_be_taken(
+    desk: Desk,
+) -> None:
+    said = desk.teach(budget(ENOUGH_FOR_SOME), "arms.taught.few_shot=6", count=5).complaint
+    assert "or take no few_shot pair but 5 zero_shot that are paid for already: mix.take_fewer = true" in said
+
+
+def test_a_budget_that_the_second_kind_has_spent_before_leaves_the_first_without_and_the_second_as_it_was(
+    desk: Desk,
+) -> None:
+    desk.teach(count=3, kind="few_shot").done()
+    there, paid = desk.pairs_of("few_shot"), desk.paid
+    both = (budget(ENOUGH_FOR_SOME // 2), "arms.taught.zero_shot=6")
+    assert desk.teach(*both, count=3, kind="few_shot").complaint.endswith("no usable zero_shot pair is paid for yet")
+    desk.teach(*both, FEWER, count=3, kind="few_shot").done()
+    assert desk.manifest.result.facts["accepted"] == {"zero_shot": 0, "few_shot": 3}
+    assert (desk.pairs_of("few_shot"), desk.paid) == (there, paid)
+
+
+def test_an_arm_that_is_left_without_any_pair_is_named_with_what_there_is_of_other_kinds(desk: Desk) -> None:
+    said = desk.teach(budget(ENOUGH_FOR_SOME), FEWER, "arms.other.few_shot=6").complaint
+    assert said.startswith("the budget is used up: ")
+    assert said.endswith(
+        "; no usable few_shot pair is paid for yet, without which arms.other cannot be trained; of other kinds there "
+        f"are usable pairs: {desk.paid} zero_shot"
+    )
+
+
+def test_without_a_stream_to_write_along_rolling_pairs_end_with_the_budget_of_the_random_ones(desk: Desk) -> None:
+    # 5 pairs before each rolling one, and the budget ends before there are so many.
+    rolling = ("arms.taught.rolling=2", "arms.taught.mixing=uniform", "arms.taught.random=12")
+    desk.teach(budget(4000), FEWER, *rolling, kind="random").done()
+    accepted = desk.manifest.result.facts["accepted"]
+    assert 0 < accepted["random"] < 5
+    assert accepted["rolling"] == 0
+
+
+def test_a_whole_run_goes_on_without_the_kind_that_its_budget_left_nothing_for(desk: Desk, tmp_path: Path) -> None:
+    recipe, out = write_tiny_recipe(tmp_path / "recipe.toml", student(tmp_path / "base")), tmp_path / "run"
+    recipe.write_text(recipe.read_text().partition("[arms.random]")[0] + "[arms.mixed]\nzero_shot = 4\nfew_shot = 4\n")
+    taught = ("teach.teacher=openai:m", f"teach.endpoint.base_url={desk.url}", "teach.max_tokens=1000", budget(8000))
+    said = limbeck(
+        "run", recipe, "--out", out, *settings(*taught, FEWER, "screen.on_verifier_disagreement=keep")
+    ).done()
+    assert "arm mixed: 0 few_shot pairs instead of 4: there are no more" in said.err
+    mixed = read_manifest(out / "mix" / "mixed")
+    assert mixed is not None
+    assert mixed.result.facts["train_by_kind"] == {"zero_shot": 4, "few_shot": 0}
+    assert said.ran[-2:] == ["verdict", "report"]

@@ -1,5 +1,6 @@
 """Sections of the recipe that make preference pairs: the teacher, screening, mixing, and the arms."""
 
+from collections.abc import Set
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -197,7 +198,8 @@ class Mix(Section):
     heldout_pairs: Count = Field(24, description="Pairs of each kind kept out of every arm, to validate DPO (paper: "
                                  "200 few-shot pairs).")  # fmt: skip
     take_fewer: bool = Field(False, description="Where there are fewer pairs of a kind than an arm asks for: take what "
-                             "there is and say so, instead of stopping.")  # fmt: skip
+                             "there is and say so, instead of stopping. None will do too where the arm has another "
+                             "kind to train on (with `sequential`, in either run).")  # fmt: skip
 
 
 class Arm(Section):
@@ -267,6 +269,13 @@ class Arm(Section):
         The first run of an SFT arm without human pairs is the plain SFT, which there is already.
         """
         return self.mixing == "sequential" and (self.trains == "dpo" or self.stream_kind is not None)
+
+    def can_train_on(self, there: Set[PairKind]) -> bool:
+        """Whether pairs of the kinds that are there make a training: some that it asks for, or some for each run."""
+        asked = set(self.counts())
+        stream = asked & {self.stream_kind}
+        runs = (stream, asked - stream) if self.mixing == "sequential" else (asked,)
+        return all(run & there for run in runs if run)
 
     @property
     def models_in(self) -> str:

@@ -152,9 +152,9 @@ class Mixer:
         mixing says.
 
         Raises:
-            InputError: two pairs have one id, or there are too few of a kind (none, where fewer will do), after those
-                that share a prompt with a held-out pair are left out, or no rolling pair of an interleaved arm has its
-                place there.
+            InputError: two pairs have one id, or there are too few of a kind (where fewer will do, none to train on),
+                after those that share a prompt with a held-out pair are left out, or no rolling pair of an interleaved
+                arm has its place there.
         """
         parted = self._part(pairs, frozenset())
         taken = self._take(parted, frozenset())
@@ -230,7 +230,8 @@ class Mixer:
         count = self.settings.counts()[kind]
         if len(rows) >= count and len(parted.heldout[kind]) == self.heldout:
             return list(rows[:count])
-        if self.takes_fewer and rows:  # then as many were held out as are to be
+        left = {kind for kind, some in parted.rest.items() if some}
+        if self.takes_fewer and self.settings.can_train_on(left):
             say(f"  arm {self.arm}: {len(rows)} {kind} pairs instead of {count}: there are no more")
             return list(rows)
         lower = f"lower arms.{self.arm}.{kind} to {len(rows)} (mix.take_fewer = true does), or " if rows else ""

@@ -53,7 +53,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path) -> StageResult:
     Raises:
         RecipeError: the teacher cannot write a kind that an arm asks for.
         TeacherError: the teacher gives no service, or left too few replies for want of an answer; run again to resume.
-        BudgetError: it ended before there were enough pairs, and fewer will not do (`mix.take_fewer`) or there is none.
+        BudgetError: it ended before there were enough pairs and `mix.take_fewer` is not set, or an arm has none at all.
         InputError: an input file or a template is not what it should be, or of a kind no pair could be made.
     """
     check_kinds(recipe)
@@ -88,6 +88,7 @@ def teach_pairs(
         for kind in ORDER:
             if kind in recipe.pair_kinds():
                 write_records(out / f"{kind}.jsonl", office.make(kind).pairs)
+        _check_arms(recipe, office.made, tally)
         budgets = [one.budget for one in (teacher, weaker) if one is not None]
         usd, own_usd = usd_spent(store, *budgets), usd_spent_on(tally.keys(), store, *budgets)
     result = _result(recipe, teacher, weaker, tables, office.made, tally)
@@ -125,12 +126,31 @@ class _Office:
             if kind in tally.used_up and len(so_far.accepted) < accept:
                 so_far.exhausted = OUT_OF_BUDGET
 
-        found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._screener.start(), see)
+        if kind == "rolling" and self._budget_left_no_stream():
+            tally.used_up[kind], found = tally.used_up["random"], Collected(exhausted=OUT_OF_BUDGET)
+        else:
+            found = collect(self._maker(kind), accept, self._recipe.max_candidates(kind), self._screener.start(), see)
         if found.exhausted == OUT_OF_BUDGET:
-            _take_what_is_paid_for(kind, found, accept, tally, self._recipe.mix.take_fewer)
-        _check_yield(kind, found, accept, tally)
+            self._take_what_is_paid_for(kind, found)
+        else:
+            _check_yield(kind, found, accept, tally)
         self.made[kind] = found
         return found
+
+    def _take_what_is_paid_for(self, kind: MadeKind, found: Collected) -> None:
+        """Go on with it, and say so, where fewer pairs will do; else stop, and say how many they are."""
+        there, accept, end = len(found.accepted), self._recipe.accept(kind), self._desk.tally.used_up[kind]
+        if self._recipe.mix.take_fewer:  # whether an arm can do without any is known when all kinds are made
+            say(f"  {there} of the {accept} {kind} pairs asked for, and no more: {end}")
+            return
+        others = _counted({**self.made, kind: found})
+        if not others:
+            raise BudgetError(f"{end}; no usable {kind} pair is paid for yet")
+        there_is = (
+            f"the {there} usable {kind} pairs, of {accept} asked for," if there else f"no {kind} pair but {others}"
+        )
+        raise BudgetError(f"{end}, or take {there_is} that are paid for already: mix.take_fewer = true in the recipe, "
+                          "or --set mix.take_fewer=true")  # fmt: skip
 
     def _maker(self, kind: MadeKind) -> Maker:
         seed, settings, tables = self._recipe.seed, self._recipe.teach, self._tables
@@ -147,10 +167,8 @@ class _Office:
                 return few_shot(self._desk, tables.weak, tables.fresh, pool, seed=seed, settings=settings,
                                 templates=self._templates)  # fmt: skip
             case "rolling":
-                human = self._recipe.rolling_stream_kind() == "human"
-                stream = self._stream if human else self._training(self._accepted("random"))
-                _check_stream(len(stream), settings.context_pairs_shown)
-                return rolling(self._desk, stream, tables.fresh, seed=seed, settings=settings,
+                _check_stream(len(self._before_rolling), settings.context_pairs_shown)
+                return rolling(self._desk, self._before_rolling, tables.fresh, seed=seed, settings=settings,
                                templates=self._templates)  # fmt: skip
             case "revise":
                 return Revised(self._desk, tables.weak, seed, self._templates)
@@ -174,6 +192,18 @@ class _Office:
         screening = self._screener.start()
         judged = map(screening.judge, self._tables.human)
         return self._training([one.pair for one in judged if one.reason is None])
+
+    @cached_property
+    def _before_rolling(self) -> list[Pair]:
+        """The pairs that rolling ones are written along: asked for when the kinds before are made."""
+        human = self._recipe.rolling_stream_kind() == "human"
+        return self._stream if human else self._training(self._accepted("random"))
+
+    def _budget_left_no_stream(self) -> bool:
+        """Whether random pairs stand in for the human stream, and the budget ended before there were enough to show."""
+        random = self.made.get("random") if self._recipe.rolling_stream_kind() == "random" else None
+        ended = random is not None and random.exhausted == OUT_OF_BUDGET
+        return ended and len(self._before_rolling) < self._recipe.teach.context_pairs_shown
 
     def _training(self, pairs: list[Pair]) -> list[Pair]:
         """In the order of the stream, without those of the judge, and without those whose prompts mixing holds out: of
@@ -210,16 +240,21 @@ def _check_outage(kind: MadeKind, found: Collected, accept: int, tally: Tally) -
         raise TeacherError(f"the server refused the requests for {kind} pairs{tally.example(kind, {'bad_request'})}")
 
 
-def _take_what_is_paid_for(kind: MadeKind, found: Collected, accept: int, tally: Tally, take_fewer: bool) -> None:
-    """Go on with it, and say so, where fewer pairs will do; else stop, and say how many they are."""
-    there, end = len(found.accepted), tally.used_up[kind]
-    if take_fewer and there:
-        say(f"  {there} of the {accept} {kind} pairs asked for, and no more: {end}")
-        return
-    if not there:
-        raise BudgetError(f"{end}; no usable {kind} pair is paid for yet")
-    raise BudgetError(f"{end}, or take the {there} usable {kind} pairs, of {accept} asked for, that are paid for "
-                      "already: mix.take_fewer = true in the recipe, or --set mix.take_fewer=true")  # fmt: skip
+def _check_arms(recipe: Recipe, made: Mapping[MadeKind, Collected], tally: Tally) -> None:
+    """Stop where the budget ended before there was a pair that an arm could be trained on."""
+    usable = {kind for kind, found in made.items() if found.accepted}
+    for name, arm in recipe.arms.items():
+        ended = [kind for kind in made if kind in arm.counts() and kind not in usable and kind in tally.used_up]
+        if ended and not arm.can_train_on({"human", *usable}):
+            others = _counted(made)
+            cannot = f", without which arms.{name} cannot be trained; of other kinds there are usable pairs: {others}"
+            raise BudgetError(f"{tally.used_up[ended[0]]}; no usable {' or '.join(ended)} pair is paid for yet"
+                              f"{cannot if others else ''}")  # fmt: skip
+
+
+def _counted(made: Mapping[MadeKind, Collected]) -> str:
+    """How many pairs screening would keep, by kind."""
+    return ", ".join(f"{len(found.accepted)} {kind}" for kind, found in made.items() if found.accepted)
 
 
 def _say_fewer(kind: str, facts: Mapping[str, Any]) -> None:
