@@ -123,6 +123,24 @@ def test_pairs_taken_early_are_counted_so_and_other_limits_go_on_where_they_ende
     assert desk.teach(budget(10**5), FEWER).done().ran == []
 
 
+def test_a_price_list_corrected_in_place_goes_on_where_the_budget_in_dollars_ended(desk: Desk, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+
+    def cost(dollars: float) -> None:
+        prices.write_text(f'date = "2026-06-21"\n[models]\n"m" = {{ input = {dollars}, output = {dollars} }}\n')
+
+    limits = ("teach.budget.usd=0.08", f"teach.prices={prices}", FEWER)
+    cost(10.0)  # as ENOUGH_FOR_SOME
+    desk.teach(*limits).done()
+    assert 0 < len(desk.pairs) == desk.paid < ASKED
+    assert desk.teach(*limits).done().ran == []
+    cost(1.0)
+    assert "it ended early, and teach.prices changed" in desk.teach(*limits).done().err
+    assert len(desk.pairs) == ASKED == desk.paid
+    cost(2.0)  # nothing, to a stage that reached its goal
+    assert desk.teach(*limits).done().ran == []
+
+
 def test_fewer_pairs_than_asked_for_are_said_to_be_so_and_why(desk: Desk, teacher: LongWinded) -> None:
     teacher.spoilt_every = 10
     out_of_prompts = desk.teach("teach.reasks=0", count=PROMPTS + 1).done()

@@ -1,9 +1,11 @@
 """Which fields of a recipe decide results: the part that freshness and digests go by."""
 
 from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Recipe
+from limbeck.store import digest_path
 
 # How fast a server is asked, and with which key.
 PACE = {"timeout_seconds", "max_retries", "concurrency", "requests_per_minute", "tokens_per_minute",
@@ -30,9 +32,15 @@ def spending_limits(recipe: Recipe) -> dict[str, Any]:
     """How far teaching goes, by field: what changes nothing where it reached its goal, and all where these ended it."""
     return {
         "teach.budget": recipe.teach.budget.model_dump(mode="json"),
-        "teach.prices": recipe.teach.prices,
+        "teach.prices": _price_list(recipe),
         "mix.take_fewer": recipe.mix.take_fewer,
     }
+
+
+def _price_list(recipe: Recipe) -> str | None:
+    """What the user's own list says, wherever it lies; None where none is named, or it has gone."""
+    path = Path(recipe.teach.prices).expanduser() if recipe.teach.prices else None
+    return digest_path(path) if path and path.is_file() else None
 
 
 # What runs of several seeds may differ in. A further round's recipe holds the seed of its run.
