@@ -74,6 +74,12 @@ def opens(folder: Path) -> None:
     assert written.shape[1] > ids["input_ids"].shape[1]
 
 
+def test_mining_says_where_it_asks_fewer_prompts_than_there_are(base: Path, tmp_path: Path) -> None:
+    asked = ("mine.max_new_tokens=4", "mine.max_prompts=3", "--model", base, "--tasks", 5, "--out", tmp_path)
+    assert "  mining: of 5 prompts 3 are asked, drawn at random (mine.max_prompts)\n" in small("mine", *asked).err
+    assert "are asked" not in small("mine", *asked, "mine.max_prompts=5").err
+
+
 def test_sft_learns_from_alpaca_json_and_leaves_a_model_that_opens(base: Path, tmp_path: Path) -> None:
     data = tmp_path / "alpaca.json"
     data.write_text(json.dumps(ALPACA))

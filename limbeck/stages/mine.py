@@ -141,6 +141,7 @@ def _drawn(pool: list[PromptRow], asked: Set[str], most: int, rng: Random) -> li
     """At most so many prompts: at random, those that were asked before only where the others are too few."""
     if len(pool) <= most:
         return pool
+    say(f"  mining: of {len(pool):,} prompts {most:,} are asked, drawn at random (mine.max_prompts)")
     new = [row for row in pool if row.id not in asked]
     if len(new) >= most:
         return rng.sample(new, most)
