@@ -11,7 +11,7 @@ from typing import Literal
 from limbeck import rounds
 from limbeck.console import clock, say
 from limbeck.disk import refuse_if_full, warn_if_short
-from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError, TooFewPairsError
+from limbeck.errors import BudgetError, LimbeckError, NothingFailsError, RecipeError, TooFewPairsError, most_in_words
 from limbeck.judges import preflight
 from limbeck.manifest import BEST_STEP, KEPT_STEP, StageResult, carry_out, unit_key, why_stale
 from limbeck.pipeline import check, units
@@ -257,4 +257,4 @@ def _summary(result: StageResult) -> str:
     made = made or result.counts_out
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in made.items())
     dropped = sum(result.drops.values())
-    return f": {counts}{f'; {dropped} dropped' if dropped else ''}" if counts else ""
+    return f": {counts}{f'; {dropped} dropped ({most_in_words(result.drops)})' if dropped else ''}" if counts else ""

@@ -17,6 +17,10 @@ LimbeckError                 exit code 2, shown as one sentence, never as a trac
 
 from collections.abc import Mapping
 
+from limbeck.untrusted import one_line
+
+_SHOWN, _WIDTH = 3, 60  # reasons in a line that says other things too, and characters of each
+
 
 class LimbeckError(Exception):
     """Base of every error that a user can put right. `str(error)` is the sentence shown to the user."""
@@ -80,3 +84,11 @@ def first_line(error: Exception) -> str:
 def in_words(drops: Mapping[str, int]) -> str:
     """What was dropped, and how often each."""
     return ", ".join(f"{count} x {reason}" for reason, count in sorted(drops.items()))
+
+
+def most_in_words(drops: Mapping[str, int]) -> str:
+    """The most frequent of what was dropped, each cut to a bounded width, and how many other reasons there are."""
+    counted = sorted(((reason, count) for reason, count in drops.items() if count), key=lambda one: (-one[1], one[0]))
+    shown = [f"{count} x {one_line(reason, _WIDTH)}" for reason, count in counted[:_SHOWN]]
+    more = len(counted) - len(shown)
+    return ", ".join([*shown, *([f"{more} more reason{'s' if more > 1 else ''}"] if more else [])])

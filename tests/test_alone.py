@@ -184,8 +184,11 @@ def test_teach_writes_pairs_about_mined_prompts_which_screen_and_mix_then_take(
 
 def test_screen_says_why_it_dropped_pairs_of_other_peoples_formats(tmp_path: Path) -> None:
     spoilt = [*TRL, TRL[0], {**TRL[1], "rejected": [{"role": "assistant", "content": ""}]}]
-    screened = printed(small("screen", "--pairs", write_lines(tmp_path / "trl.jsonl", spoilt), "--out",
-                             tmp_path / "out"))  # fmt: skip
+    done = small("screen", "--pairs", write_lines(tmp_path / "trl.jsonl", spoilt), "--out", tmp_path / "out")
+    screened = printed(done)
+    drops = manifest(tmp_path / "out" / "corpus").result.drops
+    (reason,) = [line for line in done.err.splitlines() if line.startswith("corpus: done in")]
+    assert reason.endswith(f" dropped ({', '.join(f'{count} x {why}' for why, count in drops.items())})")
     assert len(read_records(screened / "human.jsonl", Pair)) == 6
     assert manifest(tmp_path / "out" / "corpus").result.drops  # what no format allows is dropped, and counted, there
 

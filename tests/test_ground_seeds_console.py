@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from limbeck import seeds
 from limbeck.console import Meter, clock, say, show
+from limbeck.errors import most_in_words
 
 purposes = st.lists(st.text("abc/ 1", min_size=1, max_size=6) | st.integers(0, 99), min_size=1, max_size=3)
 
@@ -75,3 +76,15 @@ def test_time_left_is_of_the_units_done_here_since_work_began(
     capsys.readouterr()
     bar.advance()
     assert left in capsys.readouterr().err
+
+
+def test_of_many_reasons_the_three_most_frequent_are_said_and_the_others_counted() -> None:
+    drops = {"a": 2, "b": 7, "c": 2, "d": 30, "e": 1, "f": 0}
+    assert most_in_words(drops) == "30 x d, 7 x b, 2 x a, 2 more reasons"
+    assert most_in_words({"b": 1, "a": 1}) == "1 x a, 1 x b"
+
+
+def test_a_reason_that_is_long_or_acts_on_the_terminal_stays_within_its_width_on_one_line() -> None:
+    said = most_in_words({f"no\n\x1b[2J{'x' * 500}": 3})
+    assert said.startswith("3 x no ⟪U+001B⟫[2Jxx")
+    assert len(said) == len("3 x ") + 60
