@@ -1,5 +1,7 @@
 """`limbeck evaluate --replies`: replies that are there already are judged, and no model is asked."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,16 @@ from limbeck.api.fake_server import FakeServer, completion
 from limbeck.records import Judgement, PromptRow, Reply
 from limbeck.store import read_json, read_records, write_records
 
+WITHOUT_TORCH = """
+import sys
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuses())
+from limbeck.cli import main
+main()
+"""
 CPU = settings(*SMALL, "evaluate.max_new_tokens=6")
 
 
@@ -48,6 +60,17 @@ def test_replies_are_judged_without_a_model_and_those_that_fit_no_prompt_are_cou
     assert extra == "  2 times: given response to a prompt that is not held out (lines 6, 7)"
     assert Path(folder) == tmp_path / "out" / "evaluate" / "model"
     assert read_json(Path(folder) / "retention.json")["prompts"] == 0
+
+
+def test_replies_are_judged_where_torch_cannot_even_be_imported(problems: Path, tmp_path: Path) -> None:
+    file, theirs = (replies(problems, tmp_path / f"{marks}.jsonl", marks) for marks in ("110010", "100000"))
+    words = ("--prompts", problems, "--against", theirs, "--out", tmp_path / "out")
+    command = [sys.executable, "-c", WITHOUT_TORCH, "evaluate", "--replies", file, *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "accuracy 50.0 %" in done.stdout
+    assert "2 W, 4 T, 0 L" in done.stdout
+    assert not (tmp_path / "out" / "machine.json").exists()  # nothing was decided of this machine
 
 
 def test_several_lines_of_a_prompt_are_samples_of_it(problems: Path, tmp_path: Path) -> None:

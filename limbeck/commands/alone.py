@@ -37,11 +37,20 @@ def recipe_for(stage: str, data: Mapping[str, Any], overrides: tuple[str, ...]) 
     return parse_recipe({"name": stage, **data}, where=f"limbeck {stage}", overrides=overrides)
 
 
-def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path, argument: str | None = None) -> Path:
+def run_alone(
+    recipe: Recipe,
+    stage: str,
+    inputs: Mapping[str, Path],
+    out: Path,
+    argument: str | None = None,
+    *,
+    asks_model: bool = True,
+) -> Path:
     """Run one stage in `out`, which is claimed and resumed like a run folder; returns the stage's folder there.
 
     Inputs are absolute paths; those that start with `corpus/` instead are made from the recipe's sources first. The
-    folder of a reward model that the recipe names and that is asked counts as one more.
+    folder of a reward model that the recipe names and that is asked counts as one more. Where no model is asked, and no
+    reward model judges, this machine need not be looked at.
     """
     out = out.expanduser()
     lora.check_installed(recipe)
@@ -58,7 +67,7 @@ def run_alone(recipe: Recipe, stage: str, inputs: Mapping[str, Path], out: Path,
     if "local" in judges and recipe.judges.local.is_named:
         inputs = {**inputs, **local_judge(recipe, "reward")}
     with claimed(out, recipe):
-        recipe = settled(recipe, out)
+        recipe = settled(recipe, out, decides=asks_model or "local" in judges)
         unit = Unit(name, inputs, pipeline.part_alone(recipe, stage), argument, keep=reply_store.FILE_NAMES)
         listed = [corpus, unit] if any(_made_here(path) for path in inputs.values()) else [unit]
         if not all(_is_fresh(each, recipe, out) for each in listed):  # what is fresh needs no server

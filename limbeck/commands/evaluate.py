@@ -89,10 +89,11 @@ def _judge(settings: suites.Settings, recipe: Recipe, inputs: dict[str, Path]) -
     judges = judges_of(recipe)
     theirs = recipe.evaluate.against  # of --against, or of --set
     given = {} if theirs is None else {**inputs, "responses": own_file(Path(theirs))}
+    asks_model = settings.replies is None
     asked = {**settings.judged(recipe), **inputs}
     if given:  # first: a mistake in the file shows before anything is sampled
-        run_alone(recipe, "evaluate", given, settings.out, AGAINST)
-    folder = run_alone(recipe, "evaluate", asked, settings.out, MODEL)
+        run_alone(recipe, "evaluate", given, settings.out, AGAINST, asks_model=asks_model)
+    folder = run_alone(recipe, "evaluate", asked, settings.out, MODEL, asks_model=asks_model)
     for name in judges:
         show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
         if given:

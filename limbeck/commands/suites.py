@@ -109,7 +109,8 @@ def _ask(suite: Suite, settings: Settings, judge: str) -> _Asked:
     recipe = recipe_for("evaluate", data, settings.overrides)
     judges = judges_of(recipe)
     asked: Mapping[str, Path] = {**settings.judged(recipe), **inputs}
-    folder = run_alone(recipe, "evaluate", asked, settings.out / suite.folder, MODEL)
+    place, asks_model = settings.out / suite.folder, settings.replies is None
+    folder = run_alone(recipe, "evaluate", asked, place, MODEL, asks_model=asks_model)
     for name in judges:
         show_judgements(folder / f"judgements_{name}.jsonl", recipe.evaluate.confidence)
     return _Asked(folder, recipe)

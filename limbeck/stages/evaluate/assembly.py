@@ -7,17 +7,12 @@ from pathlib import Path
 from limbeck import seeds
 from limbeck.errors import InputError
 from limbeck.judges import Exchange, judge_store, make_judge
-from limbeck.lm.generate import Sampling
-from limbeck.lm.machine import release
 from limbeck.manifest import StageResult
 from limbeck.recipe import Recipe
 from limbeck.recipe.verdict import AGAINST
 from limbeck.records import Demonstration, PromptRow
-from limbeck.stages.evaluate.asking import ask_every_turn, finish
-from limbeck.stages.evaluate.given import given_replies
-from limbeck.stages.evaluate.retaining import NOTHING, retention
+from limbeck.stages.evaluate.given import NOTHING, given_replies
 from limbeck.store import read_records, refuse_repeated, write_json, write_records
-from limbeck.students.choice import student_for
 from limbeck.turns import every_turn
 
 
@@ -37,6 +32,19 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, model: str) -> St
     refuse_repeated([turn.row.id for turn in every_turn(rows)], "prompt")
     if "responses" in inputs:
         return _run_given(recipe, inputs, out, rows, every=model != AGAINST)
+    return _run_asked(recipe, inputs, out, rows, model)
+
+
+def _run_asked(
+    recipe: Recipe, inputs: Mapping[str, Path], out: Path, rows: Sequence[PromptRow], model: str
+) -> StageResult:
+    # Only here is a model asked: replies that are there already are judged without torch.
+    from limbeck.lm.generate import Sampling
+    from limbeck.lm.machine import release
+    from limbeck.stages.evaluate.asking import ask_every_turn, finish
+    from limbeck.stages.evaluate.retaining import retention
+    from limbeck.students.choice import student_for
+
     student = student_for(model, recipe, inputs.get("model"))
     student.check()
     sampling = Sampling.of(recipe.evaluate, seeds.derive(recipe.seed, "evaluate"))

@@ -11,6 +11,8 @@ from limbeck.records import PromptRow, Reply
 from limbeck.responses import EXTRA, LATER, MISSING, REPEATED, match, read_responses
 from limbeck.store import refuse_repeated, write_records
 
+Retention = dict[str, float | int | None]  # see retaining.py
+NOTHING: Retention = {"nats_per_token": None, "repetition_rate": None, "prompts": 0}  # given replies are of no chat
 NAMED = 10  # rows of each sort that the manifest names; all are counted
 
 

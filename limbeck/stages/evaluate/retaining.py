@@ -9,11 +9,9 @@ from limbeck.lm.items import demonstration_items
 from limbeck.lm.objectives import mean_nll_of
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
+from limbeck.stages.evaluate.given import NOTHING, Retention
 from limbeck.statistics import repetition_rate
 from limbeck.students.protocol import Student
-
-Retention = dict[str, float | int | None]
-NOTHING: Retention = {"nats_per_token": None, "repetition_rate": None, "prompts": 0}
 
 
 def retention(student: Student, chat: Sequence[Demonstration], recipe: Recipe, out: Path) -> Retention:
