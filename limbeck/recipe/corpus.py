@@ -71,7 +71,10 @@ class Corpus(Section):
 
     tasks: Tasks | None = Field(None, description="Built-in verifiable problems; leave out to use only your own data.")
     chat: Chat | None = Field(None, description="Built-in everyday chat, for retention; leave out to skip it.")
-    demonstrations: tuple[Dataset, ...] = Field((), description="Prompt and response rows for SFT.")
+    demonstrations: tuple[Dataset, ...] = Field(
+        (), description="Prompt and response rows for SFT. Of a conversation with several turns SFT learns the last "
+        "reply alone; what was said before is its prompt."
+    )  # fmt: skip
     preferences: tuple[Dataset, ...] = Field((), description="Preference pairs of kind `human`.")
     prompts: tuple[Dataset, ...] = Field((), description="Prompts to mine; empty: those of `preferences`.")
     evaluation: tuple[Dataset, ...] = Field((), description="Held-out prompts for the verdict.")
