@@ -14,6 +14,7 @@ from benchmarks.flops import sizes_of, training_flops
 from benchmarks.workload import Row
 from limbeck.lm.load import LanguageModel, load_model
 from limbeck.lm.machine import matmul_flops_per_second, place
+from limbeck.lm.micro_batch import scoring_tokens, settled
 from limbeck.lm.objectives import DpoObjective, SftObjective, pair_logps
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
@@ -94,10 +95,12 @@ def dpo(job: Job) -> Outcome:
     model = load(job)
     loaded = peak_memory_bytes()
     settings = Dpo(batch_size=job.batch, epochs=job.epochs, learning_rate=1e-6, nll_weight=0, **as_compared(job))
-    reference = pair_logps(model, warm_up, settings.micro_batch_tokens)
+    at_once = scoring_tokens(settings, model.device)
+    reference = pair_logps(model, warm_up, at_once)
     started = time.perf_counter()
-    reference |= pair_logps(model, timed, settings.micro_batch_tokens)
+    reference |= pair_logps(model, timed, at_once)
     reference_seconds = time.perf_counter() - started
+    settings = settled(settings, model, timed)
     run = train(model, DpoObjective(timed, [], reference, settings), warm_up, settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=True)
     return _outcome(model, run, reference_seconds, loaded, flops)
@@ -109,7 +112,9 @@ def sft(job: Job) -> Outcome:
     model = load(job)
     loaded = peak_memory_bytes()
     settings = Sft(batch_size=job.batch, epochs=job.epochs, learning_rate=2e-5, **as_compared(job))
-    objective = SftObjective(items(rows.timed), [], settings, job.seed)
+    timed = items(rows.timed)
+    settings = settled(settings, model, timed)
+    objective = SftObjective(timed, [], settings, job.seed)
     run = train(model, objective, items(rows.warm_up), settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=False)
     return _outcome(model, run, 0.0, loaded, flops)
@@ -164,7 +169,7 @@ def matmul_rates(device: torch.device) -> dict[str, float]:
 def logps(job: Job) -> Outcome:
     """Summed log-probabilities of every pair, through the training path."""
     rows = read_rows(job.rows)
-    found = pair_logps(load(job), items(rows.timed), Dpo().micro_batch_tokens)
+    found = pair_logps(load(job), items(rows.timed), Dpo().tokens_at_once)
     return Outcome(rows=len(rows.timed), facts={"logps": {id_: list(pair) for id_, pair in found.items()}})
 
 

@@ -53,7 +53,7 @@ def _point(job: Job, model: LanguageModel, rows: list[Row], steps: int, scratch:
     """Seconds of an optimizer step on these rows, the median of several after one that warms up."""
     batch = items(rows)
     settings = Dpo(batch_size=len(rows), epochs=steps, learning_rate=1e-6, nll_weight=0, **as_compared(job))
-    reference = pair_logps(model, batch, settings.micro_batch_tokens)
+    reference = pair_logps(model, batch, settings.tokens_at_once)
     clock = train(model, DpoObjective(batch, [], reference, settings), batch, settings, scratch).clock
     each = [after - before for before, after in zip(clock.marks[1:], clock.marks[2:], strict=False)]
     tokens = sum(item.num_tokens for item in batch)

@@ -112,6 +112,20 @@ def estimate_memory(
     return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
 
 
+def estimate_before_training(
+    model: PackedModel, items: Sequence[Item], settings: Optimisation, free_bytes: int
+) -> Estimate:
+    """The same of a model that has no optimizer yet."""
+    parameters = list(model.network.parameters())
+    held = _distinct_bytes([*parameters, *model.network.buffers()])
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    masters = sum(4 * parameter.numel() for parameter in trained if parameter.dtype != torch.float32)
+    fixed = held + masters + 3 * sum(4 * parameter.numel() for parameter in trained)
+    tokens = largest_micro_batch(items, settings)
+    peaks = peaks_of(fixed, saved_by_tokens(model, len(items[0].responses)), head_of(model), tokens)
+    return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+
+
 def peaks_of(fixed: int, saved: Saved, head: Head, tokens: int) -> Peaks:
     """The peak of a micro-batch of so many tokens, beside `fixed` bytes that are always there. Pure.
 
@@ -147,7 +161,7 @@ def head_of(model: PackedModel) -> Head:
 def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
     """Most tokens that a micro-batch can have: the recipe's bound or the whole step, or one item that is longer."""
     longest = max(item.num_tokens for item in items)
-    return max(longest, min(settings.micro_batch_tokens, longest * settings.batch_size))
+    return max(longest, min(settings.tokens_at_once, longest * settings.batch_size))
 
 
 def choose(estimate: Estimate, settings: Optimisation, model: PackedModel) -> bool:

@@ -74,7 +74,7 @@ class SftObjective:
         """Yield one loss a micro-batch; the denominator is the target tokens of all of them."""
         total = sum(row.num_targets for row in rows)
         totals = tokens_by_source(rows) if self._splits else {}
-        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.tokens_at_once):
             row = pack(items, model.device)
             found = token_logps(model, row)
             loss = mean_nll(found, total)
@@ -87,7 +87,7 @@ class SftObjective:
             return {}
         totals = tokens_by_source(self.heldout) if self._splits else {}
         total, sums = 0.0, Counter[str]()
-        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.tokens_at_once):
             row = pack(items, model.device)
             found = token_logps(model, row)
             total -= float(found.sum())
@@ -150,7 +150,7 @@ class DpoObjective:
     def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         totals = pairs_by_source(rows) if self._splits else {}
-        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.tokens_at_once):
             found = self._values(model, items)
             means = dict(zip(_PAIR_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [V, P] -> [V]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
@@ -162,7 +162,7 @@ class DpoObjective:
         totals = pairs_by_source(self.heldout) if self._splits else {}
         rows: list[list[float]] = []
         sums = Counter[str]()
-        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.tokens_at_once):
             found = self._values(model, items)
             rows.append(found.values.sum(1).tolist())  # [V, P] -> [V]
             sums.update(read(found.split(items, totals)))

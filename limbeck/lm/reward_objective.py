@@ -98,7 +98,7 @@ class RewardObjective:
     def losses(self, model: PackedModel, rows: Sequence[Item]) -> Iterator[StepLoss]:
         """Yield one loss a micro-batch; the denominator is the pairs of all of them."""
         totals = pairs_by_source(rows) if self._splits else {}
-        for items in under_budget(neighbours(rows), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(rows), self.settings.tokens_at_once):
             found = _of_pairs(model, items)
             means = dict(zip(_VALUES, (found.values.sum(1) / len(rows)).unbind(), strict=True))  # [4, P] -> [4]
             yield StepLoss(found.loss / len(rows), means | found.split(items, totals))
@@ -109,7 +109,7 @@ class RewardObjective:
             return {}
         totals = pairs_by_source(self.heldout) if self._splits else {}
         sums = Counter[str]()
-        for items in under_budget(neighbours(self.heldout), self.settings.micro_batch_tokens):
+        for items in under_budget(neighbours(self.heldout), self.settings.tokens_at_once):
             found = _of_pairs(model, items)
             means = dict(zip(_VALUES, (found.values.sum(1) / len(self.heldout)).unbind(), strict=True))
             sums.update(read(means | found.split(items, totals)))

@@ -47,15 +47,22 @@ class Machine:
     slots: int = 0
     cached_bytes: int = 0
     footprint: Callable[[Optimisation, int], Any] | None = None
+    device_type: str = "cpu"
 
     def memory(self, work: Work, *, reward: bool) -> Memory | None:
         """The peak of a training unit. None: it does not train, or nothing is known of the model."""
         settings = work.settings
         if settings is None or self.footprint is None or not work.rows:
             return None
-        most = min(settings.micro_batch_tokens, work.longest * settings.batch_size)
-        tokens = max(work.longest, most)  # as lm/memory.py has it
-        found = self.footprint(settings, work.responses).estimate(tokens, self.free_bytes, reward=reward)
+        from limbeck.lm.micro_batch import widest
+
+        footprint = self.footprint(settings, work.responses)
+
+        def estimate(most: int) -> Any:
+            tokens = max(work.longest, min(most, work.longest * settings.batch_size))  # as lm/memory.py has it
+            return footprint.estimate(tokens, self.free_bytes, reward=reward)
+
+        found = estimate(widest(settings, self.device_type, estimate))
         asked = settings.gradient_checkpointing
         recomputed = asked == "on" or (asked == "auto" and not found.fits(False) and found.recomputed_bytes is not None)
         return Memory(found, recomputed)
@@ -105,4 +112,4 @@ def machine_for(recipe: Recipe, student: Path | None, said: Callable[[str], None
         return known[key]
 
     cached = shape.cached_numbers * dtype.itemsize
-    return Machine(words, free, speed, shape.layers, usual_slots(device), cached, footprint)
+    return Machine(words, free, speed, shape.layers, usual_slots(device), cached, footprint, device.type)

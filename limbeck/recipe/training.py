@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from limbeck.recipe.fields import Count, Positive, Section
 
 ALL_LINEAR = "all-linear"
+USUAL_TOKENS = 4096  # of a packed forward pass
 
 
 class Lora(Section):
@@ -43,9 +44,11 @@ class Optimisation(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled, on matrices only.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are scaled down to this norm.")
     batch_size: Positive = Field(16, description="Rows (SFT) or pairs (DPO) an optimizer step.")
-    micro_batch_tokens: Positive = Field(
-        4096, description="Most tokens in one packed forward pass; bounds memory, does not change the result."
-    )
+    micro_batch_tokens: Literal["auto"] | Positive = Field(
+        "auto", description="Most tokens in one packed forward pass; bounds memory, does not change the result beyond "
+        "rounding. auto: 4,096; on a CUDA GPU 32,768, and in training half or a quarter of that where memory asks "
+        "for it."
+    )  # fmt: skip
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto", description="on: keep only the layers' inputs and compute the rest again in backward: far less memory, "
         "more time, the same gradients. auto: only where an estimate says that memory demands it."
@@ -71,6 +74,11 @@ class Optimisation(Section):
         3.0, description="A killed run resumes from the last checkpoint, bit for bit in fp32 on a CPU."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights; leave out for all weights.")
+
+    @property
+    def tokens_at_once(self) -> int:
+        """`micro_batch_tokens` as a number: where nobody has settled "auto" (lm/micro_batch.py), the usual one."""
+        return USUAL_TOKENS if self.micro_batch_tokens == "auto" else self.micro_batch_tokens
 
     def overridden(self, own: Mapping[str, object]) -> Self:
         """These settings with what an arm has otherwise.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.errors import ModelError
-from limbeck.lm import logps_cache
+from limbeck.lm import logps_cache, micro_batch
 from limbeck.lm.items import pair_items
 from limbeck.lm.load import LanguageModel, load_model, load_tokenizer
 from limbeck.lm.lora import attach
@@ -48,6 +48,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     validation.see_some(f"DPO {arm}", "held-out")
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
+    settings = micro_batch.settled(settings, policy, train.items)
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)
     quiz = quiz_of(objective, policy, settings, recipe, inputs, f"DPO {arm}")
     about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one
@@ -78,4 +79,5 @@ def _score_reference(
         inputs["reference"], device, dtype, lambda: policy if same else load_model(name, device, dtype)
     )
     cache = cache_folder() / logps_cache.FILE_NAME
-    return reference_logps(reference, items, settings.micro_batch_tokens, out / "reference_logps.jsonl", cache, label)
+    tokens = micro_batch.scoring_tokens(settings, device)
+    return reference_logps(reference, items, tokens, out / "reference_logps.jsonl", cache, label)

@@ -15,6 +15,7 @@ from limbeck.lm import logps_cache
 from limbeck.lm.items import pair_items
 from limbeck.lm.load import load_chat, load_model
 from limbeck.lm.machine import place
+from limbeck.lm.micro_batch import scoring_tokens
 from limbeck.lm.packing import Item
 from limbeck.lm.pull import cache_folder
 from limbeck.lm.reference_logps import Reference, Scored, reference_logps
@@ -82,7 +83,7 @@ def _score(recipe: Recipe, folder: Path, items: Sequence[Item], out: Path, label
     device, dtype = place(recipe.model)
     scorer = Reference(folder, device, dtype, lambda: load_model(str(folder), device, dtype))
     cache, kept = cache_folder() / logps_cache.FILE_NAME, out / ".logps.jsonl"
-    scored = reference_logps(scorer, items, recipe.dpo.micro_batch_tokens, kept, cache, label, role="model")
+    scored = reference_logps(scorer, items, scoring_tokens(recipe.dpo, device), kept, cache, label, role="model")
     kept.unlink()
     return scored
 

@@ -14,6 +14,7 @@ from limbeck import seeds
 from limbeck.errors import InputError
 from limbeck.judges.card import judge_card
 from limbeck.likeness import opening
+from limbeck.lm import micro_batch
 from limbeck.lm.items import Items
 from limbeck.lm.lora import attach
 from limbeck.lm.machine import describe, place
@@ -80,6 +81,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     items.train.see_some("reward model")
     adapters = attach(model, settings.lora, recipe.seed)
     model.head.requires_grad_(True)  # beside adapters too: a head drawn at random has everything to learn
+    settings = micro_batch.settled(settings, model, items.train.items)
     objective = RewardObjective(items.train.items, items.validation.items, settings, recipe.seed)
     tracking = Tracking.of(recipe, out, out.name, settings.model_dump(mode="json"))
     trainer = Trainer(model, objective, settings, out, "reward model", tracking=tracking)

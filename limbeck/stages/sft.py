@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from limbeck.console import say
+from limbeck.lm import micro_batch
 from limbeck.lm.items import demonstration_items
 from limbeck.lm.load import load_model
 from limbeck.lm.lora import attach
@@ -47,6 +48,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     if heldout and not validation.items:  # a share of few rows, which nobody chose: no reason not to train
         say(f"  {label}: nothing is validated, no held-out row is left: {validation.reasons}")
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
+    settings = micro_batch.settled(settings, model, train.items)
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     quiz = quiz_of(objective, model, settings, recipe, inputs, label)
     about = f"{out.parent.name}/{arm}" if arm else "sft"

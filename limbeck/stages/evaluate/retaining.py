@@ -34,7 +34,7 @@ def retention(student: Student, chat: Sequence[Demonstration], recipe: Recipe, o
     replies = student.ask(chat, sampling, recipe.model, out / "chat_replies.jsonl", "  chat retention").replies
     rates = [rate for reply in replies if (rate := repetition_rate(reply.text)) is not None]
     return {
-        "nats_per_token": mean_nll_of(student.weights(), items, recipe.sft.micro_batch_tokens),
+        "nats_per_token": mean_nll_of(student.weights(), items, recipe.sft.tokens_at_once),
         "repetition_rate": sum(rates) / len(rates) if rates else None,
         "prompts": len(items),
     }

@@ -1,0 +1,53 @@
+"""How many tokens go through the model in one packed pass, where the recipe leaves that open (`"auto"`).
+
+A GPU computes some thousand tokens of a small model in less time than it takes to launch the kernels: wider passes are
+fewer launches. A CPU gains nothing by them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from limbeck.lm.free_memory import device_memory
+from limbeck.lm.machine import release
+from limbeck.lm.memory import Estimate, estimate_before_training
+from limbeck.lm.packed_model import PackedModel
+from limbeck.lm.packing import Item
+from limbeck.recipe.training import Optimisation
+
+WIDTHS = (32_768, 16_384, 8_192)  # tokens, widest first; wider ones were not measured
+
+Settings = TypeVar("Settings", bound=Optimisation)
+
+
+def settled(settings: Settings, model: PackedModel, items: Sequence[Item]) -> Settings:
+    """The settings with a number of tokens: for training `model`, still without an optimizer, on `items`."""
+    if settings.micro_batch_tokens != "auto" or not items:
+        return settings
+    release()  # what an earlier stage has freed counts as free
+    free_bytes = device_memory(model.device).free
+
+    def estimate(tokens: int) -> Estimate:
+        wide = settings.model_copy(update={"micro_batch_tokens": tokens})
+        return estimate_before_training(model, items, wide, free_bytes)
+
+    return settings.model_copy(update={"micro_batch_tokens": widest(settings, model.device.type, estimate)})
+
+
+def widest(settings: Optimisation, device_type: str, estimate: Callable[[int], Estimate]) -> int:
+    """The most tokens of `WIDTHS` whose step fits in memory, with activations kept unless the recipe has them computed
+    again; on a CPU, and where none fits, what is usual. `estimate` is given the tokens.
+    """
+    if settings.micro_batch_tokens == "auto" and device_type == "cuda":
+        recompute = settings.gradient_checkpointing == "on"
+        for tokens in WIDTHS:
+            if estimate(tokens).fits(recompute):
+                return tokens
+    return settings.tokens_at_once
+
+
+def scoring_tokens(settings: Optimisation, device: torch.device) -> int:
+    """Tokens of a pass that keeps no activations, which takes little memory."""
+    wide = settings.micro_batch_tokens == "auto" and device.type == "cuda"
+    return WIDTHS[0] if wide else settings.tokens_at_once
