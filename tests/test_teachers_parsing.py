@@ -221,5 +221,35 @@ def test_a_plain_answer_is_taken_as_it_is() -> None:
     assert parse_plain(" \n") == ParseFailure("empty answer")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>It is 4, or 5?</think>\n\nIt is 4.",
+        "It is 4, or 5?\n</think>\n\nIt is 4.",  # where the chat template has opened the thoughts
+        "[THINK]4?[/THINK]It is 4.",
+        "<|channel|>analysis<|message|>4?<|end|><|start|>assistant<|channel|>final<|message|>It is 4.",
+    ],
+)
+def test_thoughts_are_no_part_of_an_answer_in_words(said: str) -> None:
+    assert parse_plain(said) == "It is 4."
+
+
+@pytest.mark.parametrize("said", ["<think>It is 4, or", " <thinking>\n4?</think> It is 4."])
+def test_thoughts_that_do_not_end_are_no_answer_in_words(said: str) -> None:
+    assert parse_plain(said) == ParseFailure("endless thoughts")
+
+
+@pytest.mark.parametrize(
+    "said", ["Write <think> before a thought.", "<b>4</b> and <thought> is a tag", "</div> ends it"]
+)
+def test_an_answer_in_words_about_marks_stands_as_it_is(said: str) -> None:
+    assert parse_plain(said) == said
+
+
+def test_an_answer_in_words_may_follow_long_thoughts_but_not_be_endless() -> None:
+    assert parse_plain(f"<think>{'4? ' * 20_000}</think>4") == "4"
+    assert parse_plain("4 " * 150_000) == ParseFailure("reply too long")
+
+
 def test_every_reason_has_a_sentence_for_who_is_asked_again() -> None:
     assert set(SENTENCES) == set(get_args(ParseReason))

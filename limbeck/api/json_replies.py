@@ -24,7 +24,7 @@ _MARK = re.compile(
 ParseReason = Literal[
     "empty reply", "reply too long", "markdown", "not JSON", "duplicate key", "not an object", "missing key",
     "extra key", "not a string", "empty answer", "answer too long", "not Unicode text", "equal answers",
-    "unknown verdict",
+    "unknown verdict", "endless thoughts",
 ]  # fmt: skip
 # What a teacher is told of its reply when it is asked again.
 SENTENCES: dict[ParseReason, str] = {
@@ -42,6 +42,7 @@ SENTENCES: dict[ParseReason, str] = {
     "not Unicode text": "a value held half of a Unicode character",
     "equal answers": "the answers did not differ",
     "unknown verdict": "its verdict was none of those that were offered",
+    "endless thoughts": "its thoughts did not end, and no answer followed them",
 }
 
 
@@ -135,6 +136,17 @@ def _after_thoughts(text: str) -> str:
         elif mark.ends and mark.way == begun:
             answer, begun = mark.stop, None
     return text[answer:]
+
+
+def answer_in(text: str) -> str | ParseFailure:
+    """A reply in words without the thoughts before it, whose end may be all that is marked of them."""
+    if len(text) > MAX_REPLY_CHARACTERS:
+        return ParseFailure("reply too long")
+    *_, body = _bodies(_after_thoughts(text))
+    first = next(_marks(body), None)
+    if first is not None and not first.ends and not body[: first.start].strip():
+        return ParseFailure("endless thoughts")
+    return body.strip()
 
 
 def _bodies(text: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ The one exception is `plain`: an answer to a prompt as it is, which is no JSON.
 
 from typing import NamedTuple
 
-from limbeck.api.json_replies import ParseFailure, json_object, string_problem
+from limbeck.api.json_replies import ParseFailure, answer_in, json_object, string_problem
 from limbeck.likeness import same_answer
 from limbeck.teachers.schemas import (
     MAX_ANSWER_CHARACTERS,
@@ -49,9 +49,12 @@ def parse_revised(text: str, original: str) -> str | ParseFailure:
 
 
 def parse_plain(text: str) -> str | ParseFailure:
-    """Take a whole reply as the answer it is; white space around it is no part of it."""
-    reason = string_problem(text, MAX_ANSWER_CHARACTERS)
-    return ParseFailure(reason) if reason else text.strip()
+    """Take a reply as the answer it is; white space around it and thoughts before it are no part of it."""
+    answer = answer_in(text)
+    if isinstance(answer, ParseFailure):
+        return answer
+    reason = string_problem(answer, MAX_ANSWER_CHARACTERS)
+    return ParseFailure(reason) if reason else answer
 
 
 def _strings(text: str, keys: tuple[str, ...], max_characters: int) -> list[str] | ParseFailure:
