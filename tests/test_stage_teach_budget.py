@@ -177,6 +177,32 @@ def test_only_what_was_asked_again_before_the_budget_ended_counts_as_that(desk: 
     assert desk.paid - len(desk.pairs) > desk.asked_again == desk.manifest.result.facts["reasks"]
 
 
+@pytest.mark.parametrize("turn", [1, 2, 64])
+def test_pairs_on_new_prompts_are_finished_in_turns_so_that_a_budget_that_ends_leaves_some(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    monkeypatch.setattr("limbeck.stages.teach.desk.TURN", turn)
+    said = desk.teach(budget(ENOUGH_FOR_SOME), FEWER, kind="few_shot")
+    there = len(desk.pairs_of("few_shot"))
+    if turn == 64:  # more than are asked for: all that there was went into prompts
+        assert there == 0 < desk.paid
+        assert said.code == 2
+    else:
+        assert desk.paid - turn <= 2 * there <= desk.paid
+        assert there > 0
+
+
+def test_turns_change_no_pair(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = []
+    for turn in (64, 5):
+        monkeypatch.setattr("limbeck.stages.teach.desk.TURN", turn)
+        desk.out = tmp_path / f"turn-{turn}"
+        desk.teach(budget(10**6), kind="few_shot").done()
+        found.append(desk.pairs_of("few_shot"))
+    assert found[0] == found[1]
+    assert len(found[0]) == ASKED
+
+
 def test_a_budget_that_leaves_nothing_for_the_second_kind_keeps_the_pairs_of_the_first(desk: Desk) -> None:
     both = (budget(ENOUGH_FOR_SOME), FEWER, "arms.taught.few_shot=6")
     said = desk.teach(*both).done().err

@@ -11,7 +11,16 @@ from limbeck.recipe import Recipe
 from limbeck.recipe.pairs import Teach
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.openai import OpenAITeacher
-from limbeck.teachers.protocol import NewPromptRow, Replied, Request, RequestKind, Teacher, answered_before, ask
+from limbeck.teachers.protocol import (
+    NewPromptRow,
+    Replied,
+    Request,
+    RequestKind,
+    TakesBatches,
+    Teacher,
+    answered_before,
+    ask,
+)
 from limbeck.teachers.worked import WorkedTeacher
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "Replied",
     "Request",
     "RequestKind",
+    "TakesBatches",
     "Teacher",
     "WorkedTeacher",
     "answered_before",

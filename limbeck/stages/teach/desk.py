@@ -1,10 +1,11 @@
 """One teacher at its desk: requests in, parsed replies out. What does not parse is asked again, a counted few times."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from limbeck.api.answers import Failed
+from limbeck.api.budget import UNLIMITED
 from limbeck.api.json_replies import ParseFailure
 from limbeck.api.reply_store import ReplyStore
 from limbeck.console import meter
@@ -13,10 +14,13 @@ from limbeck.recipe.pairs import MadeKind
 from limbeck.stages.teach.accepting import OUT_OF_BUDGET
 from limbeck.stages.teach.spending import Cost
 from limbeck.stages.teach.tally import Tally
-from limbeck.teachers import Replied, Request, Teacher, answered_before, ask
+from limbeck.teachers import Replied, Request, TakesBatches, Teacher, answered_before, ask
 from limbeck.teachers.rendering import ask_again
 
+TURN = 64  # rows: what a budget may end with nothing to show for, and enough to keep a server busy
+
 Parsed = TypeVar("Parsed")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,17 @@ class Desk:
     def __init__(self, teacher: Teacher, role: str, store: ReplyStore, tally: Tally, reasks: int) -> None:
         self.teacher, self.tally = teacher, tally
         self._role, self._store, self._reasks = role, store, reasks
+
+    def in_turns(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Cut rows that want two requests each into those whose second is sent before the next ones' first: a budget
+        that ends then leaves pairs, and not halves of pairs alone. All at once where there is no budget, and in
+        batches, each of which may take a day.
+        """
+        teacher = self.teacher
+        batched = isinstance(teacher, TakesBatches) and teacher.batching() is not None
+        limits = teacher.budget.limits()
+        turn = len(rows) if batched or limits == UNLIMITED.limits() else TURN
+        return (rows[at : at + turn] for at in range(0, len(rows), max(turn, 1)))
 
     def ask(self, kind: MadeKind, questions: Sequence[Question[Parsed]], what: str) -> list[Heard[Parsed] | None]:
         """Return what was heard, in the order of the questions; None where there is nothing, which is tallied.

@@ -74,6 +74,9 @@ class OnNewPrompts:
     def make(self, number: int) -> list[Pair | None]:
         """Two requests a pair; the second only for a prompt that is new."""
         asked = list(islice(self._rows, number))
+        return [pair for some in self._desk.in_turns(asked) for pair in self._make(some)]
+
+    def _make(self, asked: Sequence[NewPromptRow]) -> list[Pair | None]:
         new = self._prompts.write([self._prompt_request(row, next(self._places)) for row in asked])
         questions = [
             None if prompt is None else Question(self._pair_request(row, prompt), parse_pair)
@@ -246,6 +249,9 @@ class Contrasted:
     def make(self, number: int) -> list[Pair | None]:
         """Two requests a pair; the weaker model is asked only where the teacher answered."""
         rows = list(islice(self._rows, number))
+        return [pair for some in self._strong.in_turns(rows) for pair in self._make(some)]
+
+    def _make(self, rows: Sequence[WeakPrompt]) -> list[Pair | None]:
         good = self._strong.ask("contrast", [Question(plain_request(row), parse_plain) for row in rows], "answers")
         answered = [row for row, reply in zip(rows, good, strict=True) if reply]
         worse = iter(
