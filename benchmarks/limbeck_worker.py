@@ -100,10 +100,10 @@ def dpo(job: Job) -> Outcome:
     started = time.perf_counter()
     reference |= pair_logps(model, timed, at_once)
     reference_seconds = time.perf_counter() - started
-    settings = settled(settings, model, timed)
+    settings = settled(settings, model, timed, "limbeck")
     run = train(model, DpoObjective(timed, [], reference, settings), warm_up, settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=True)
-    return _outcome(model, run, reference_seconds, loaded, flops)
+    return _outcome(model, settings, run, reference_seconds, loaded, flops)
 
 
 def sft(job: Job) -> Outcome:
@@ -113,11 +113,11 @@ def sft(job: Job) -> Outcome:
     loaded = peak_memory_bytes()
     settings = Sft(batch_size=job.batch, epochs=job.epochs, learning_rate=2e-5, **as_compared(job))
     timed = items(rows.timed)
-    settings = settled(settings, model, timed)
+    settings = settled(settings, model, timed, "limbeck")
     objective = SftObjective(timed, [], settings, job.seed)
     run = train(model, objective, items(rows.warm_up), settings, job.scratch)
     flops = training_flops(sizes_of(model.network), rows.timed, job.epochs, reference=False)
-    return _outcome(model, run, 0.0, loaded, flops)
+    return _outcome(model, settings, run, 0.0, loaded, flops)
 
 
 class Run(NamedTuple):
@@ -138,7 +138,7 @@ def train(
     return Run(timed.clock, timed.trained, bool(progress.recompute))
 
 
-def _outcome(model: LanguageModel, run: Run, reference: float, loaded: int, flops: int) -> Outcome:
+def _outcome(model: LanguageModel, settings: Dpo | Sft, run: Run, reference: float, loaded: int, flops: int) -> Outcome:
     peak = peak_memory_bytes()
     on_device = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else 0
     return Outcome(
@@ -153,6 +153,7 @@ def _outcome(model: LanguageModel, run: Run, reference: float, loaded: int, flop
         facts={
             "dtype": "bf16" if model.head.weight.dtype == torch.bfloat16 else "fp32",
             "recompute": run.recompute,
+            "micro_batch_tokens": settings.tokens_at_once,
             "model_flops": flops,
             "matmul_flops_per_second": matmul_rates(model.device),
         },
@@ -169,7 +170,8 @@ def matmul_rates(device: torch.device) -> dict[str, float]:
 def logps(job: Job) -> Outcome:
     """Summed log-probabilities of every pair, through the training path."""
     rows = read_rows(job.rows)
-    found = pair_logps(load(job), items(rows.timed), Dpo().tokens_at_once)
+    model = load(job)
+    found = pair_logps(model, items(rows.timed), scoring_tokens(Dpo(), model.device))
     return Outcome(rows=len(rows.timed), facts={"logps": {id_: list(pair) for id_, pair in found.items()}})
 
 

@@ -10,6 +10,7 @@ from benchmarks.limbeck_worker import as_compared, items, load, train
 from benchmarks.models import random_model
 from benchmarks.workload import Row, Shape, mean_shape, pair_rows, random_ids
 from limbeck.lm.load import LanguageModel
+from limbeck.lm.micro_batch import scoring_tokens, settled
 from limbeck.lm.objectives import DpoObjective, pair_logps
 from limbeck.recipe.training import Dpo
 
@@ -53,7 +54,8 @@ def _point(job: Job, model: LanguageModel, rows: list[Row], steps: int, scratch:
     """Seconds of an optimizer step on these rows, the median of several after one that warms up."""
     batch = items(rows)
     settings = Dpo(batch_size=len(rows), epochs=steps, learning_rate=1e-6, nll_weight=0, **as_compared(job))
-    reference = pair_logps(model, batch, settings.tokens_at_once)
+    settings = settled(settings, model, batch, "limbeck")
+    reference = pair_logps(model, batch, scoring_tokens(settings, model.device))
     clock = train(model, DpoObjective(batch, [], reference, settings), batch, settings, scratch).clock
     each = [after - before for before, after in zip(clock.marks[1:], clock.marks[2:], strict=False)]
     tokens = sum(item.num_tokens for item in batch)

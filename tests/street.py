@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 from tiny_models import IM_END, tiny_folder, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from limbeck.cli import main
+from limbeck.lm import micro_batch
 from limbeck.manifest import MANIFEST
+from limbeck.recipe.training import Optimisation
 from limbeck.records import Metric
 from limbeck.store import read_records
 
@@ -185,3 +189,18 @@ def curve(folder: Path) -> list[Metric]:
         point.model_copy(update={"values": {k: v for k, v in point.values.items() if k != "tokens_per_second"}})
         for point in points
     ]
+
+
+def settled_to(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training that leaves `micro_batch_tokens` open be settled to so many, as a GPU would."""
+
+    def settled(settings: Optimisation, *_: object) -> Optimisation:
+        assert settings.micro_batch_tokens == "auto"
+        return settings.model_copy(update={"micro_batch_tokens": tokens})
+
+    monkeypatch.setattr(micro_batch, "settled", settled)
+
+
+def tokens_a_micro_batch(told: str) -> list[int]:
+    """What each training said of itself on the console."""
+    return [int(found.replace(",", "")) for found in re.findall(r" at ([\d,]+) tokens a micro-batch", told)]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from street import curve, student
+from street import curve, settled_to, student, tokens_a_micro_batch
 from tiny_models import CHATML, IM_START, tiny_tokenizer
 
 from limbeck.errors import ModelError
+from limbeck.lm import micro_batch
 from limbeck.lm.logps_cache import FILE_NAME
+from limbeck.lm.reference_logps import reference_logps
 from limbeck.recipe import Model, Recipe
 from limbeck.recipe.pairs import Arm
 from limbeck.recipe.training import Dpo
@@ -65,6 +67,24 @@ def test_a_sweep_and_another_arm_score_only_pairs_that_are_new(base: Path, tmp_p
     for name, value in {"beta": 0.5, "learning_rate": 1e-3, "micro_batch_tokens": 64}.items():
         assert preferred(base, tmp_path / name, SETTINGS.model_copy(update={name: value})) == (0, 8, 0)
     assert preferred(base, tmp_path / "arm", rows=pairs((4, 5, 9, 10), "other")) == (2, 4, 0)
+
+
+def test_training_and_its_reference_are_as_wide_as_was_settled(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+
+    def scored(*arguments: Any) -> Any:
+        widths.append(arguments[2])
+        return reference_logps(*arguments)
+
+    monkeypatch.setattr(dpo, "reference_logps", scored)
+    monkeypatch.setattr(micro_batch, "scoring_tokens", lambda *_: 99)
+    preferred(base, tmp_path / "usual")
+    settled_to(1, monkeypatch)  # a pair by itself
+    preferred(base, tmp_path / "narrow")
+    usual, narrow = tokens_a_micro_batch(capsys.readouterr().err)
+    assert (usual, widths) == (3 * narrow, [99, 99])
 
 
 def test_training_from_the_cache_is_training_without_it_number_by_number(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from street import settled_to, tokens_a_micro_batch
 from tiny_models import tiny_folder
 from transformers import AutoModelForSequenceClassification
 
@@ -63,6 +64,19 @@ def trained(
     result = reward.run(recipe, inputs, out / "reward")
     assert result.counts_out["measured_on"] > 0
     return JudgeCard.model_validate(read_json(out / "reward" / "card.json"))
+
+
+def test_a_reward_model_is_trained_as_wide_as_was_settled(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"max_steps": 1})
+    (tmp_path / "usual").mkdir()
+    trained(base, tmp_path / "usual", pairs(12), settings=settings)
+    settled_to(1, monkeypatch)  # a pair by itself
+    (tmp_path / "narrow").mkdir()
+    trained(base, tmp_path / "narrow", pairs(12), settings=settings)
+    usual, narrow = tokens_a_micro_batch(capsys.readouterr().err)
+    assert usual == 4 * narrow
 
 
 @given(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from street import curve, student
+from street import curve, settled_to, student, tokens_a_micro_batch
 from tiny_models import plain_logps, plain_model, tiny_folder, tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -131,6 +131,17 @@ def test_sft_lowers_the_loss_and_leaves_a_model_that_opens(base: Path, tmp_path:
     assert result.counts_out["steps"] == 16
     AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert set(tmp_path.glob(".*")) <= set(tmp_path.glob(RESUMED_FROM))
+
+
+def test_sft_is_as_wide_as_was_settled(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Sft(epochs=1, batch_size=4)
+    trained(base, tmp_path / "usual", settings, demonstrations(7))
+    settled_to(1, monkeypatch)  # a row by itself
+    trained(base, tmp_path / "narrow", settings, demonstrations(7))
+    usual, narrow = tokens_a_micro_batch(capsys.readouterr().err)
+    assert usual == 4 * narrow
 
 
 def test_sft_keeps_the_weights_it_began_with_where_training_only_does_harm(base: Path, tmp_path: Path) -> None:

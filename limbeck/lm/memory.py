@@ -5,7 +5,7 @@ come from two small rows put through the model, counting what autograd saves. Bo
 gradients; the choice changes time and memory only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -112,18 +112,23 @@ def estimate_memory(
     return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
 
 
-def estimate_before_training(
+def estimates_before_training(
     model: PackedModel, items: Sequence[Item], settings: Optimisation, free_bytes: int
-) -> Estimate:
-    """The same of a model that has no optimizer yet."""
+) -> Callable[[int], Estimate]:
+    """The same by `micro_batch_tokens`, of a model that has no optimizer yet; the model is looked at once."""
     parameters = list(model.network.parameters())
     held = _distinct_bytes([*parameters, *model.network.buffers()])
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     masters = sum(4 * parameter.numel() for parameter in trained if parameter.dtype != torch.float32)
     fixed = held + masters + 3 * sum(4 * parameter.numel() for parameter in trained)
-    tokens = largest_micro_batch(items, settings)
-    peaks = peaks_of(fixed, saved_by_tokens(model, len(items[0].responses)), head_of(model), tokens)
-    return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+    saved, head = saved_by_tokens(model, len(items[0].responses)), head_of(model)
+
+    def estimate(most: int) -> Estimate:
+        tokens = largest_micro_batch(items, settings.model_copy(update={"micro_batch_tokens": most}))
+        peaks = peaks_of(fixed, saved, head, tokens)
+        return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+
+    return estimate
 
 
 def peaks_of(fixed: int, saved: Saved, head: Head, tokens: int) -> Peaks:

@@ -11,7 +11,7 @@ import torch
 
 from limbeck.lm.free_memory import device_memory
 from limbeck.lm.machine import release
-from limbeck.lm.memory import Estimate, estimate_before_training
+from limbeck.lm.memory import Estimate, estimates_before_training, memory_told
 from limbeck.lm.packed_model import PackedModel
 from limbeck.lm.packing import Item
 from limbeck.recipe.training import Optimisation
@@ -21,18 +21,18 @@ WIDTHS = (32_768, 16_384, 8_192)  # tokens, widest first; wider ones were not me
 Settings = TypeVar("Settings", bound=Optimisation)
 
 
-def settled(settings: Settings, model: PackedModel, items: Sequence[Item]) -> Settings:
-    """The settings with a number of tokens: for training `model`, still without an optimizer, on `items`."""
-    if settings.micro_batch_tokens != "auto" or not items:
+def settled(settings: Settings, model: PackedModel, items: Sequence[Item], label: str) -> Settings:
+    """The settings for training `model`, still without an optimizer, on `items`: on a GPU with a number of tokens.
+
+    Raises:
+        TrainingError: there is not even memory to see what a row takes.
+    """
+    if settings.micro_batch_tokens != "auto" or model.device.type != "cuda" or not items:
         return settings
     release()  # what an earlier stage has freed counts as free
-    free_bytes = device_memory(model.device).free
-
-    def estimate(tokens: int) -> Estimate:
-        wide = settings.model_copy(update={"micro_batch_tokens": tokens})
-        return estimate_before_training(model, items, wide, free_bytes)
-
-    return settings.model_copy(update={"micro_batch_tokens": widest(settings, model.device.type, estimate)})
+    with memory_told(label, model.device):
+        estimate = estimates_before_training(model, items, settings, device_memory(model.device).free)
+    return settings.model_copy(update={"micro_batch_tokens": widest(settings, "cuda", estimate)})
 
 
 def widest(settings: Optimisation, device_type: str, estimate: Callable[[int], Estimate]) -> int:
@@ -48,6 +48,6 @@ def widest(settings: Optimisation, device_type: str, estimate: Callable[[int], E
 
 
 def scoring_tokens(settings: Optimisation, device: torch.device) -> int:
-    """Tokens of a pass that keeps no activations, which takes little memory."""
+    """Most tokens of a pass that keeps no activations."""
     wide = settings.micro_batch_tokens == "auto" and device.type == "cuda"
     return WIDTHS[0] if wide else settings.tokens_at_once

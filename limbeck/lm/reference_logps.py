@@ -24,12 +24,14 @@ from pydantic import Field
 from limbeck.console import clock, meter, say
 from limbeck.errors import TrainingError
 from limbeck.lm import attention
+from limbeck.lm.free_memory import is_out_of_memory
 from limbeck.lm.load import LanguageModel
 from limbeck.lm.logps_cache import LogpsCache, PairLogps
 from limbeck.lm.memory import memory_told
 from limbeck.lm.names import model_folder
 from limbeck.lm.objectives import pair_logps
 from limbeck.lm.packing import Item, under_budget
+from limbeck.recipe.training import USUAL_TOKENS
 from limbeck.records import Record
 from limbeck.store import RecordStream, digest_json, digest_path, read_json, write_records
 
@@ -190,15 +192,33 @@ def _computed_rows(
     # share the same rows in every run, and so get the same last bits.
     ordered = sorted(missing, key=lambda item: (-item.num_tokens, item.prompt, item.responses))
     started, tokens = time.monotonic(), 0
-    with meter(f"{label}: {role}", sum(item.num_tokens for item in ordered), "tokens") as bar:
-        for items in under_budget(ordered, max_tokens):
-            with memory_told(f"{label}: {role}", model.device, "a lower micro_batch_tokens"):
-                values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
+    with (
+        meter(f"{label}: {role}", sum(item.num_tokens for item in ordered), "tokens") as bar,
+        memory_told(f"{label}: {role}", model.device, "a lower micro_batch_tokens"),
+    ):
+        for items, values in _by_rows(model, ordered, max_tokens):
             _refuse_non_finite(values, label, role)
             yield values
             now = sum(item.num_tokens for item in items)
             tokens += now
             bar.advance(now, f"{tokens / (time.monotonic() - started + 1e-9):.0f} tok/s")
+
+
+def _by_rows(
+    model: LanguageModel, ordered: Sequence[Item], max_tokens: int
+) -> Iterator[tuple[Sequence[Item], dict[str, PairLogps]]]:
+    """Score row after row, in narrower ones where memory runs out, down to those that are usual."""
+    done = 0
+    while done < len(ordered):
+        try:
+            for items in under_budget(ordered[done:], max_tokens):
+                values = pair_logps(model, items, max_tokens)  # one transfer from the device a row, to keep it
+                done += len(items)
+                yield items, values
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or max_tokens <= USUAL_TOKENS:
+                raise
+            max_tokens = max(max_tokens // 2, USUAL_TOKENS)
 
 
 def _refuse_non_finite(values: Mapping[str, PairLogps], label: str, role: str) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from limbeck.recipe.fields import Count, Positive, Section
 
 ALL_LINEAR = "all-linear"
 USUAL_TOKENS = 4096  # of a packed forward pass
+_MOST_TOKENS = 10_000_000
 
 
 class Lora(Section):
@@ -36,6 +37,16 @@ class Lora(Section):
         return (value,) if isinstance(value, str) else value
 
 
+def _tokens_or_auto(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 0 < value <= _MOST_TOKENS):  # type: ignore[operator]
+        return value
+    raise ValueError(f'should be "auto" or a whole number from 1 to {_MOST_TOKENS:,}')
+
+
+PassTokens = Annotated[Literal["auto"] | int, BeforeValidator(_tokens_or_auto)]
+
+
 class Optimisation(Section):
     """What SFT and DPO have in common. AdamW (Loshchilov & Hutter 2019), linear warm-up, then linear decay to zero."""
 
@@ -44,10 +55,9 @@ class Optimisation(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled, on matrices only.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are scaled down to this norm.")
     batch_size: Positive = Field(16, description="Rows (SFT) or pairs (DPO) an optimizer step.")
-    micro_batch_tokens: Literal["auto"] | Positive = Field(
+    micro_batch_tokens: PassTokens = Field(
         "auto", description="Most tokens in one packed forward pass; bounds memory, does not change the result beyond "
-        "rounding. auto: 4,096; on a CUDA GPU 32,768, and in training half or a quarter of that where memory asks "
-        "for it."
+        "rounding. auto: 4,096; on a CUDA GPU 32,768, halved down to 4,096 where memory asks for it."
     )  # fmt: skip
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto", description="on: keep only the layers' inputs and compute the rest again in backward: far less memory, "

@@ -48,7 +48,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str) -> Stag
     validation.see_some(f"DPO {arm}", "held-out")
     scored = _score_reference(policy, inputs, [*train.items, *validation.items], settings, out, f"DPO {arm}")
     adapters = attach(policy, settings.lora, recipe.seed)  # after the reference was scored with the weights alone
-    settings = micro_batch.settled(settings, policy, train.items)
+    settings = micro_batch.settled(settings, policy, train.items, f"DPO {arm}")
     objective = DpoObjective(train.items, validation.items, scored.logps, settings)
     quiz = quiz_of(objective, policy, settings, recipe, inputs, f"DPO {arm}")
     about = f"{out.parent.name}/{arm}"  # of a `sequential` arm's two runs, the one

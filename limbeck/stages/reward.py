@@ -81,7 +81,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, name: str = JUDGE
     items.train.see_some("reward model")
     adapters = attach(model, settings.lora, recipe.seed)
     model.head.requires_grad_(True)  # beside adapters too: a head drawn at random has everything to learn
-    settings = micro_batch.settled(settings, model, items.train.items)
+    settings = micro_batch.settled(settings, model, items.train.items, "reward model")
     objective = RewardObjective(items.train.items, items.validation.items, settings, recipe.seed)
     tracking = Tracking.of(recipe, out, out.name, settings.model_dump(mode="json"))
     trainer = Trainer(model, objective, settings, out, "reward model", tracking=tracking)

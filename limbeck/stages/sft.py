@@ -48,7 +48,7 @@ def run(recipe: Recipe, inputs: Mapping[str, Path], out: Path, arm: str | None =
     if heldout and not validation.items:  # a share of few rows, which nobody chose: no reason not to train
         say(f"  {label}: nothing is validated, no held-out row is left: {validation.reasons}")
     reshuffles = arm is None or recipe.arms[arm].mixing == "uniform"
-    settings = micro_batch.settled(settings, model, train.items)
+    settings = micro_batch.settled(settings, model, train.items, label)
     objective = SftObjective(train.items, validation.items, settings, recipe.seed, reshuffles)
     quiz = quiz_of(objective, model, settings, recipe, inputs, label)
     about = f"{out.parent.name}/{arm}" if arm else "sft"

@@ -6,6 +6,7 @@ from pathlib import Path
 from limbeck import seeds
 from limbeck.lm.generate import Sampling
 from limbeck.lm.items import demonstration_items
+from limbeck.lm.micro_batch import scoring_tokens
 from limbeck.lm.objectives import mean_nll_of
 from limbeck.recipe import Recipe
 from limbeck.records import Demonstration
@@ -34,7 +35,7 @@ def retention(student: Student, chat: Sequence[Demonstration], recipe: Recipe, o
     replies = student.ask(chat, sampling, recipe.model, out / "chat_replies.jsonl", "  chat retention").replies
     rates = [rate for reply in replies if (rate := repetition_rate(reply.text)) is not None]
     return {
-        "nats_per_token": mean_nll_of(student.weights(), items, recipe.sft.tokens_at_once),
+        "nats_per_token": mean_nll_of(student.weights(), items, scoring_tokens(recipe.sft, student.weights().device)),
         "repetition_rate": sum(rates) / len(rates) if rates else None,
         "prompts": len(items),
     }
