@@ -1,6 +1,7 @@
 """The parser: exactly what was asked for, whatever a model puts around it, or a reason."""
 
 import json
+import time
 from typing import get_args
 
 import pytest
@@ -70,6 +71,13 @@ def test_what_was_not_asked_for_is_a_reason(text: str, reason: ParseReason) -> N
         f"<|channel|>analysis<|message|>{GOOD}?<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}<|return|>",
         f"<|channel|>final <|constrain|>json<|message|>{GOOD}",
         f"analysisPerhaps {GOOD}?assistantfinal{GOOD}",  # the same without special tokens
+        f"<|START_THINKING|>Perhaps {GOOD}?<|END_THINKING|><|START_RESPONSE|>{GOOD}<|END_RESPONSE|>",
+        f"<|begin_of_thought|>{GOOD}?<|end_of_thought|>\n\n<|begin_of_solution|>{GOOD}<|end_of_solution|>",
+        f"<|channel>thought\nPerhaps {GOOD}?<channel|>{GOOD}",
+        f"<unused94>thought\nPerhaps {GOOD}?<unused95>{GOOD}",
+        f"Perhaps {GOOD}?<|END_THINKING|>{GOOD}",
+        f'<think budget="1/2" >Perhaps {GOOD}?</think >{GOOD}',
+        f"<think/>{GOOD}",
     ],
 )
 def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(text: str) -> None:
@@ -96,6 +104,30 @@ def test_a_fence_thoughts_and_a_sentence_around_the_one_object_are_left_away(tex
         f"<|channel|>analysis<|message|>Perhaps {GOOD}<|end|>",
         f"<|channel|>analysis<|message|>Perhaps {GOOD}<|end|><|start|>assistant<|channel|>final<|message|>I cannot.",
         f"analysisPerhaps {GOOD}assistantfinalI cannot.",
+        *(
+            f"{begin}Perhaps {GOOD}{end} I cannot say."
+            for begin, end in [
+                ("<|START_THINKING|>", "<|END_THINKING|>"),
+                ("<|begin_of_thought|>", "<|end_of_thought|>"),
+                ("<|think|>", "<|/think|>"),
+                ("<|think|>", ""),
+                ("<|think>", "<think|>"),
+                ("<think >", "</think >"),
+                ("< think>", "</ think>"),
+                ('<think mode="long">', "</think>"),
+                ("<thinking\n  a='1/2'>", "</thinking\n>"),
+                ("<thought_process>", "</thought_process>"),
+                ("<chain-of-thought>", "</chain-of-thought>"),
+                ("<self_reflections>", "</self_reflections>"),
+                ("<thinking_start>", "<thinking_end>"),
+                ("", "<|END_THINKING|>"),
+                ("<|channel>thought\n", "<channel|>"),
+                ("<unused94>thought\n", "<unused95>"),
+                ("analysis", ""),
+                ("\nassistantanalysis", ""),
+            ]
+        ),
+        f"<|START_THINKING|>Perhaps </think>{GOOD}",
         'Here: {"preferred": "4"}',
         'Here: {"preferred": "4", "dispreferred": "5", "why": "x"}',
         'Here: {"preferred": "4", "preferred": "6", "dispreferred": "5"}',
@@ -159,6 +191,12 @@ MARKS = [
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|think|>", "<|/think|>"),
+    ('<thought_process depth="2">', "</thought_process >"),
+    ("<|channel>thought\n", "<channel|>"),
+    ("<unused94>thought\n", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|channel|>analysis", "<|channel|> final <|constrain|>json<|message|>"),
 ]
@@ -172,7 +210,7 @@ def test_thoughts_before_a_reply_never_change_what_is_read_however_they_are_mark
     marks: tuple[str, str], thoughts: str, reply: str
 ) -> None:
     begin, end = marks
-    way = "final" if "channel" in begin else end
+    way = "final" if "<|channel|>" in begin else end
     assume(way.lower() not in thoughts.lower())
     assume(not reply.lstrip().startswith("<|constrain|>"))
     assert parse_pair(f"\n{begin}{thoughts}{end}{reply}") == parse_pair(reply)
@@ -183,9 +221,34 @@ def test_no_draft_among_thoughts_is_taken_where_no_object_follows(
     marks: tuple[str, str], thoughts: str, before: str, after: str
 ) -> None:
     begin, end = marks
-    assume((end if "channel" not in begin else "final") not in thoughts)
+    assume((end if "<|channel|>" not in begin else "final") not in thoughts)
     assert isinstance(parse_pair(f"{before}{begin}{thoughts}{end}{after}"), ParseFailure)
     assert isinstance(parse_pair(f"{before}{begin}{thoughts}"), ParseFailure)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"), [*MARKS, ("analysisOne ", "assistantfinal"), ('<think a=\\"b\\">', "<think/>")]
+)
+def test_marks_in_the_values_of_an_object_are_read_as_they_are(begin: str, end: str) -> None:
+    for said in (f"{begin}4?{end}4", f"{end}4", f"4{begin}", f"analysis{begin}"):
+        reply = json.dumps({"preferred": said, "dispreferred": "5"})
+        for around in (reply, f"Here: {reply} Done.", f"```json\n{reply}\n```", f"<think>4?</think>{reply}"):
+            assert parse_pair(around) == ParsedPair(said, "5")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<", "< ", "</", "<think", "<think ", "<think a='", "<think" + " " * 200, "<" + "a" * 40, "<" + "think" * 12,
+     "analysisA", "<think|>", "<|begin_of_thought|>", "<think><|channel>", "<|channel|>final ", "<think>{</think>",
+     "\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("first", ["", "<think>a</think>"])
+def test_no_long_reply_takes_long_to_read(first: str, piece: str) -> None:
+    text = (first + piece * 200_000)[:200_000]
+    begun = time.process_time()
+    parse_pair(text)
+    parse_plain(text)
+    assert time.process_time() - begun < 5  # a tenth of that on an idle CPU; minutes where it grew with the square
 
 
 def test_a_prompt_is_read_from_its_one_key_and_from_no_other() -> None:
@@ -228,20 +291,35 @@ def test_a_plain_answer_is_taken_as_it_is() -> None:
         "It is 4, or 5?\n</think>\n\nIt is 4.",  # where the chat template has opened the thoughts
         "[THINK]4?[/THINK]It is 4.",
         "<|channel|>analysis<|message|>4?<|end|><|start|>assistant<|channel|>final<|message|>It is 4.",
+        "analysis4?assistantfinalIt is 4.",
+        "<|START_THINKING|>4?<|END_THINKING|>It is 4.",
+        "<|begin_of_thought|>4?<|end_of_thought|>\n\nIt is 4.",
+        '<think mode="long">4?</think >It is 4.',
+        "<thought_process>4?</thought_process>It is 4.",
+        "<|channel>thought\n4?<channel|>It is 4.",
+        "<unused94>thought\n4?<unused95>It is 4.",
+        "4?<|end_of_thought|>It is 4.",
     ],
 )
 def test_thoughts_are_no_part_of_an_answer_in_words(said: str) -> None:
     assert parse_plain(said) == "It is 4."
 
 
-@pytest.mark.parametrize("said", ["<think>It is 4, or", " <thinking>\n4?</think> It is 4."])
+@pytest.mark.parametrize(
+    "said",
+    ["<think>It is 4, or", " <thinking>\n4?</think> It is 4.", "<|START_THINKING|>4?</think> It is 4.",
+     "<|think|>It is 4.", "<|channel>thought\nIt is 4, or", "\nanalysisIt is 4, or 5? It is 4."],
+)  # fmt: skip
 def test_thoughts_that_do_not_end_are_no_answer_in_words(said: str) -> None:
     assert parse_plain(said) == ParseFailure("endless thoughts")
 
 
 @pytest.mark.parametrize(
-    "said", ["Write <think> before a thought.", "<b>4</b> and <thought> is a tag", "</div> ends it"]
-)
+    "said",
+    ["Write <think> before a thought.", "<b>4</b> and <thought> is a tag", "</div> ends it",
+     "<b>4</b>, as a<think b>c.", "Write <|START_THINKING|> before a thought.", "analysis of 4", "analysis: 4",
+     "analysis", "AnalysisA", "The analysisA", "See <https://think.org/> or <me@reason.org>.", "<channel>4</channel>"],
+)  # fmt: skip
 def test_an_answer_in_words_about_marks_stands_as_it_is(said: str) -> None:
     assert parse_plain(said) == said
 

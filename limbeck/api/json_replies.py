@@ -12,14 +12,20 @@ from limbeck.recipe.pairs import Structured
 
 MAX_REPLY_CHARACTERS = 200_000  # a reply of 2,048 tokens has some 10,000; what is far beyond is not an answer
 _SPACE = " \t\r\n"
-# Where models say that their thoughts begin and end, as it comes where no server parts them off: in tags, in brackets
-# (Mistral's), in channels (gpt-oss's; the last is `final`, or `assistantfinal` where special tokens are left out).
+# Where models say that their thoughts begin and end, as it comes where no server parts them off: in tags of such a
+# name, with or without bars and attributes, in brackets (Mistral's), in Gemma's signs, in channels (gpt-oss's; the last
+# is `final`; where special tokens are left out the first is `analysis` with no blank after it, the last
+# `assistantfinal`). What is tried at each sign is bounded, so that time grows as the text does.
 _MARK = re.compile(
-    r"</?(?:(?:seed:)?think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad)>"
-    r"|\[/?think(?:ing)?\]|◁/?think▷"
-    r"|(?:<\|channel\|>\s*|assistant)final\s*(?:<\|constrain\|>\s*\w+\s*)?(?:<\|message\|>)?|<\|channel\|>",
+    r"<(?P<head>[|/\s]{0,4})(?=[\w:-]{0,40}(?:think|thought|reason|reflection|analysis|scratchpad))"
+    r"(?P<name>[\w:-]{5,60})(?P<rest>[|/\s][^][<>{}]{0,200})?>"
+    r"|\[/?think(?:ing)?\]|◁/?think▷|<\|channel>|<channel\|>|<unused9[45]>"
+    r"|(?:<\|channel\|>\s*|assistant)final\s*(?:<\|constrain\|>\s*\w+\s*)?(?:<\|message\|>)?|<\|channel\|>"
+    r'|\A\s*(?:assistant)?(?-i:analysis(?=[A-Z0-9{"]))',
     re.IGNORECASE | re.ASCII,
 )
+_BEGINNING_OF = {"<channel|>": "<|channel>", "<unused95>": "<unused94>"}
+_SIDES = ("start", "begin", "end", "of")  # words of a tag's name that say which of two it is: END_THINKING
 
 ParseReason = Literal[
     "empty reply", "reply too long", "markdown", "not JSON", "duplicate key", "not an object", "missing key",
@@ -114,10 +120,25 @@ class _Mark(NamedTuple):
 
 def _marks(text: str) -> Iterator[_Mark]:
     for found in _MARK.finditer(text):
-        mark = found.group().lower()
-        channel = "channel" in mark or "final" in mark
-        ends = "final" in mark if channel else "/" in mark
-        yield _Mark("channel" if channel else mark.replace("/", ""), ends, found.start(), found.end())
+        yield _tag(found) if found["name"] else _sign(found)
+
+
+def _tag(found: re.Match[str]) -> _Mark:
+    """An end has a slash, says so in its name (`<|end_of_thought|>`), or has its only bar behind (`<think|>`)."""
+    head, rest = found["head"], (found["rest"] or "").rstrip()
+    words = re.split("[_:-]+", found["name"].lower())
+    bar_behind = rest.endswith("|")
+    ends = "/" in head or rest.endswith("/") or "end" in words or (bar_behind and "|" not in head)
+    bar = "|" if bar_behind or "|" in head else ""
+    name = " ".join(word for word in words if word not in _SIDES)
+    return _Mark(f"<{bar}{name}>", ends, *found.span())
+
+
+def _sign(found: re.Match[str]) -> _Mark:
+    mark = found.group().lower()
+    if any(part in mark for part in ("<|channel|>", "final", "analysis")):
+        return _Mark("channel", "final" in mark, *found.span())
+    return _Mark(_BEGINNING_OF.get(mark, mark.replace("/", "")), "/" in mark or mark in _BEGINNING_OF, *found.span())
 
 
 def _all_end(text: str) -> bool:
