@@ -40,7 +40,9 @@ def reply(text: str) -> Reply:
 @pytest.mark.parametrize("name", ["model", "messages", "temperature", "max_tokens", "max_completion_tokens", "n",
                                   "response_format", "stream", "tools", "tool_choice", "functions", "function_call",
                                   "modalities", "audio", "models", "plugins", "service_tier", "web_search_options",
-                                  "Service-Tier", "maxTokens", "TOOLS"])  # fmt: skip
+                                  "search_parameters", "enable_search", "web_search", "route", "fallbacks", "prompt",
+                                  "input", "echo", "extra_headers", "extra_body", "extra_query",
+                                  "Service-Tier", "maxTokens", "TOOLS", "webSearch", "extra-Body"])  # fmt: skip
 def test_a_field_that_limbeck_decides_itself_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"^r\.toml: teach\.endpoint\.extra: must not name '{name}', which limbeck"):
         recipe({"top_p": 0.9, name: 1})

@@ -43,12 +43,16 @@ def names_a_variable(name: str) -> str:
 VariableName = Annotated[str, AfterValidator(names_a_variable)]
 
 # What limbeck says of a request itself; what would bring more replies than one, one in pieces, or something other than
-# text; and what would be asked of others, or be paid for by another list than that of `budget`.
+# text, or ask something else; what would be asked of others, or be paid for by another list than that of `budget`; and
+# what is an argument of OpenAI's client and no field of a request.
 _SET_BY_LIMBECK = (
     "model", "messages", "temperature", "max_tokens", "max_completion_tokens", "response_format",
     "n", "best_of", "stream", "stream_options",
     "tools", "tool_choice", "functions", "function_call", "modalities", "audio",
-    "models", "plugins", "service_tier", "web_search_options",
+    "prompt", "input", "echo",
+    "models", "route", "fallbacks", "plugins", "service_tier",
+    "web_search_options", "web_search", "enable_search", "search_parameters",
+    "extra_headers", "extra_body", "extra_query",
 )  # fmt: skip
 _NAMES_OF_SECRETS = (  # and what ends so; but `prompt_cache_key` and `eos_token` are none
     "api_key", "access_key", "account_key", "auth_key", "private_key", "secret_key", "subscription_key", "access_token",
