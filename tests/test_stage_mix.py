@@ -294,3 +294,25 @@ def test_where_fewer_pairs_will_do_none_of_a_kind_will_but_not_none_for_one_of_t
     data["arms"]["a"]["mixing"] = "sequential"
     with pytest.raises(InputError, match=r"asks for 4 few_shot pairs.*only 0 \(0 are left to train on\)"):
         mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+
+
+def test_where_fewer_pairs_will_do_a_kind_whose_pairs_are_all_held_out_is_not_done_without(tmp_path: Path) -> None:
+    data = {"name": "x", "arms": {"a": {"zero_shot": 40, "few_shot": 40}}, "mix": {"take_fewer": True}}
+    inputs = {kind: tmp_path / f"{kind}.jsonl" for kind in ("zero_shot", "few_shot")}
+    write_records(inputs["zero_shot"], pairs("zero_shot", range(50)))
+    write_records(inputs["few_shot"], pairs("few_shot", range(20)))  # 24 are held out
+    with pytest.raises(InputError, match=r"only 20 \(0 are left to train on\): lower mix\.heldout_pairs, or raise"):
+        mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+    write_records(inputs["few_shot"], pairs("few_shot", range(25)))
+    result = mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")
+    assert result.facts["train_by_kind"] == {"zero_shot": 26, "few_shot": 1}
+
+
+def test_where_one_of_two_runs_has_no_pair_it_is_the_missing_kind_that_the_error_names(tmp_path: Path) -> None:
+    arm = {"random": 10, "few_shot": 4, "mixing": "sequential"}
+    data = {"name": "x", "arms": {"a": arm}, "mix": {"heldout_pairs": 2, "take_fewer": True}}
+    inputs = {kind: tmp_path / f"{kind}.jsonl" for kind in ("random", "few_shot")}
+    write_records(inputs["random"], pairs("random", range(10)))  # fewer than asked for, too
+    write_records(inputs["few_shot"], [])
+    with pytest.raises(InputError, match=r"asks for 4 few_shot pairs"):
+        mix.run(Recipe.model_validate(data), inputs, tmp_path / "out", "a")

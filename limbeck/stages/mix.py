@@ -231,7 +231,9 @@ class Mixer:
         if len(rows) >= count and len(parted.heldout[kind]) == self.heldout:
             return list(rows[:count])
         left = {kind for kind, some in parted.rest.items() if some}
-        if self.takes_fewer and self.settings.can_train_on(left):
+        # Only of a kind of which there is no pair: one that is all held out would be lost though it is there.
+        none_will_do = not parted.there[kind] and self.settings.can_train_on(left)
+        if self.takes_fewer and (rows or none_will_do):
             say(f"  arm {self.arm}: {len(rows)} {kind} pairs instead of {count}: there are no more")
             return list(rows)
         lower = f"lower arms.{self.arm}.{kind} to {len(rows)} (mix.take_fewer = true does), or " if rows else ""

@@ -30,7 +30,8 @@ _WHY: dict[Stopped, str] = {
     "unscored": "no prompt was scored both for round {last} and for the model before it",
     "budget": "the teacher's budget ended in round {next}",
     "nothing_fails": "in round {next} the student failed none of the prompts that it was asked",
-    "too_few": "in round {next} there were fewer pairs than the arm asks for, and mix.take_fewer is false",
+    "too_few": "in round {next} there were fewer pairs than the arm asks for (and mix.take_fewer is false), or none of "
+    "a kind to train on",
 }
 _LOOKED = (
     "whether to go on was decided on the test prompts after every round, so the last clear gain is a little flattered, "
