@@ -83,7 +83,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 def why_stale(folder: Path, key: str, limits: Mapping[str, Any] = _NO_LIMITS) -> str | None:
     """Say why the unit in `folder` has to run, or None where it is fresh.
 
-    Fresh: the same key, its outputs are as it left them, and what ended it early, if anything, stands so in `limits`.
+    Fresh: the same key, its outputs are as it left them, and what ended it early, if anything, stands so in `limits`,
+    as far as it stands there: of what they leave out nothing is known.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -91,7 +92,7 @@ def why_stale(folder: Path, key: str, limits: Mapping[str, Any] = _NO_LIMITS) ->
     if manifest.key != key:
         return "the recipe or an input changed"
     for name, value in manifest.result.ended_by.items():
-        if limits.get(name) != value:
+        if limits.get(name, value) != value:
             return f"it ended early, and {name} changed"
     for name, digest in manifest.outputs.items():
         path = folder / name

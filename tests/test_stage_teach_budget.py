@@ -123,22 +123,54 @@ def test_pairs_taken_early_are_counted_so_and_other_limits_go_on_where_they_ende
     assert desk.teach(budget(10**5), FEWER).done().ran == []
 
 
+def price_list(path: Path, dollars: float) -> Path:
+    path.write_text(f'date = "2026-06-21"\n[models]\n"m" = {{ input = {dollars}, output = {dollars} }}\n')
+    return path
+
+
 def test_a_price_list_corrected_in_place_goes_on_where_the_budget_in_dollars_ended(desk: Desk, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.toml"
-
-    def cost(dollars: float) -> None:
-        prices.write_text(f'date = "2026-06-21"\n[models]\n"m" = {{ input = {dollars}, output = {dollars} }}\n')
-
+    prices = price_list(tmp_path / "prices.toml", 10.0)  # as ENOUGH_FOR_SOME
     limits = ("teach.budget.usd=0.08", f"teach.prices={prices}", FEWER)
-    cost(10.0)  # as ENOUGH_FOR_SOME
     desk.teach(*limits).done()
     assert 0 < len(desk.pairs) == desk.paid < ASKED
     assert desk.teach(*limits).done().ran == []
-    cost(1.0)
+    price_list(prices, 1.0)
     assert "it ended early, and teach.prices changed" in desk.teach(*limits).done().err
     assert len(desk.pairs) == ASKED == desk.paid
-    cost(2.0)  # nothing, to a stage that reached its goal
+    price_list(prices, 2.0)  # nothing, to a stage that reached its goal
     assert desk.teach(*limits).done().ran == []
+
+
+def test_a_price_list_that_cannot_be_read_now_is_no_reason_to_go_on_where_the_budget_ended(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ("teach.budget.usd=0.08", "teach.prices=prices.toml", FEWER)
+    monkeypatch.chdir(tmp_path)
+    prices = price_list(tmp_path / "prices.toml", 10.0)
+    desk.teach(*limits).done()
+    assert 0 < len(desk.pairs) < ASKED
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # from here the path leads nowhere
+    assert desk.teach(*limits).done().ran == []
+    monkeypatch.chdir(tmp_path)
+    prices.unlink()
+    assert desk.teach(*limits).done().ran == []
+    price_list(prices, 10.0)
+    assert desk.teach(*limits).done().ran == []
+    price_list(prices, 1.0)
+    assert "it ended early, and teach.prices changed" in desk.teach(*limits).done().err
+    assert len(desk.pairs) == ASKED
+
+
+def test_a_price_list_that_cannot_be_read_hides_no_other_limit_that_changed(desk: Desk, tmp_path: Path) -> None:
+    prices = price_list(tmp_path / "prices.toml", 10.0)
+    named = (f"teach.prices={prices}", FEWER)
+    desk.teach("teach.budget.usd=0.08", *named).done()
+    prices.unlink()
+    more = desk.teach("teach.budget.usd=0.8", *named)
+    assert "it ended early, and teach.budget changed" in more.err
+    assert more.complaint == f"the price list {prices} cannot be read: No such file or directory"
 
 
 def test_fewer_pairs_than_asked_for_are_said_to_be_so_and_why(desk: Desk, teacher: LongWinded) -> None:

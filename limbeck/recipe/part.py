@@ -29,18 +29,23 @@ _CHANGES_NOTHING: Any = {
 
 
 def spending_limits(recipe: Recipe) -> dict[str, Any]:
-    """How far teaching goes, by field: what changes nothing where it reached its goal, and all where these ended it."""
-    return {
-        "teach.budget": recipe.teach.budget.model_dump(mode="json"),
-        "teach.prices": _price_list(recipe),
-        "mix.take_fewer": recipe.mix.take_fewer,
-    }
+    """How far teaching goes, by field: what changes nothing where it reached its goal, and all where these ended it.
+
+    A price list that cannot be read is left out: it has gone, or is named from another folder, and is no other list.
+    """
+    limits = {"teach.budget": recipe.teach.budget.model_dump(mode="json"), "mix.take_fewer": recipe.mix.take_fewer}
+    return limits | _price_list(recipe)
 
 
-def _price_list(recipe: Recipe) -> str | None:
-    """What the user's own list says, wherever it lies; None where none is named, or it has gone."""
-    path = Path(recipe.teach.prices).expanduser() if recipe.teach.prices else None
-    return digest_path(path) if path and path.is_file() else None
+def _price_list(recipe: Recipe) -> dict[str, str | None]:
+    """What the user's own list says, wherever it lies: None where none is named."""
+    if not recipe.teach.prices:
+        return {"teach.prices": None}
+    path = Path(recipe.teach.prices).expanduser()
+    try:
+        return {"teach.prices": digest_path(path)} if path.is_file() else {}
+    except OSError:
+        return {}
 
 
 # What runs of several seeds may differ in. A further round's recipe holds the seed of its run.
