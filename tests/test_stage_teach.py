@@ -244,6 +244,14 @@ def test_a_kind_of_which_no_pair_can_be_made_is_an_error_with_its_reasons(
         with_server(lambda _: completion("no JSON"), inputs, tmp_path / "out", zero_shot=3)
 
 
+def test_a_kind_of_which_no_pair_can_be_made_is_an_error_even_where_fewer_will_do(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    fewer = recipe(arms={"a": {"zero_shot": 1, "own": 3}}, mix={"take_fewer": True})
+    with pytest.raises(InputError, match="not one own pair could be made"):
+        teach.run(fewer, inputs, tmp_path / "out")
+
+
 def test_a_kind_that_has_no_prompt_to_be_written_on_says_so(tmp_path: Path) -> None:
     for kind in ("zero_shot", "on_policy", "few_shot"):
         with pytest.raises(InputError, match=f"not one {kind} pair could be made .there is nothing to ask about"):

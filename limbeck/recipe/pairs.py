@@ -198,8 +198,10 @@ class Mix(Section):
     heldout_pairs: Count = Field(24, description="Pairs of each kind kept out of every arm, to validate DPO (paper: "
                                  "200 few-shot pairs).")  # fmt: skip
     take_fewer: bool = Field(False, description="Where there are fewer pairs of a kind than an arm asks for: take what "
-                             "there is and say so, instead of stopping. None will do too where the arm has another "
-                             "kind to train on (with `sequential`, in either run).")  # fmt: skip
+                             "there is and say so, instead of stopping. None will do too where the teacher's budget "
+                             "ended first or screening kept none, and the arm has another kind to train on (with "
+                             "`sequential`, in each run); a kind of which none can be made, or all are held out, still "
+                             "ends the run.")  # fmt: skip
 
 
 class Arm(Section):
