@@ -38,8 +38,9 @@ class Lora(Section):
 
 
 def _tokens_or_auto(value: object) -> object:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value == "auto" or (is_number and 0 < value <= _MOST_TOKENS):  # type: ignore[operator]
+    if value == "auto":
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_TOKENS:
         return value
     raise ValueError(f'should be "auto" or a whole number from 1 to {_MOST_TOKENS:,}')
 
