@@ -163,14 +163,27 @@ def test_a_price_list_that_cannot_be_read_now_is_no_reason_to_go_on_where_the_bu
     assert len(desk.pairs) == ASKED
 
 
+def test_a_budget_whose_prices_cannot_be_read_leaves_the_earlier_pairs_where_they_are(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.teach(count=3).done()
+    before = sorted((path.name, path.read_bytes()) for path in (desk.out / "teach").iterdir() if path.is_file())
+    gone = f"teach.prices={tmp_path / 'gone.toml'}"
+    assert "gone.toml" in desk.teach("teach.budget.usd=1", gone, count=4).complaint
+    assert sorted((path.name, path.read_bytes()) for path in (desk.out / "teach").iterdir() if path.is_file()) == before
+
+
 def test_a_price_list_that_cannot_be_read_hides_no_other_limit_that_changed(desk: Desk, tmp_path: Path) -> None:
     prices = price_list(tmp_path / "prices.toml", 10.0)
     named = (f"teach.prices={prices}", FEWER)
     desk.teach("teach.budget.usd=0.08", *named).done()
     prices.unlink()
-    more = desk.teach("teach.budget.usd=0.8", *named)
-    assert "it ended early, and teach.budget changed" in more.err
-    assert more.complaint == f"the price list {prices} cannot be read: No such file or directory"
+    before, more = desk.pairs, ("teach.budget.usd=0.8", *named)
+    assert desk.teach(*more).complaint == f"the price list {prices} cannot be read: No such file or directory"
+    assert desk.pairs == before
+    price_list(prices, 10.0)
+    assert "it ended early, and teach.budget changed" in desk.teach(*more).done().err
+    assert len(desk.pairs) > len(before)
 
 
 def test_fewer_pairs_than_asked_for_are_said_to_be_so_and_why(desk: Desk, teacher: LongWinded) -> None:

@@ -22,6 +22,7 @@ from limbeck.records import Pair, PromptRow, Record
 from limbeck.run_folder import claimed, settled
 from limbeck.store import each_record, read_json_lines
 from limbeck.students import served
+from limbeck.teachers import contrast_teacher_for, teacher_for
 from limbeck.units.reward import local_judge
 from limbeck.units.unit import Unit
 
@@ -74,9 +75,18 @@ def run_alone(
             served.look(recipe.servers)
             for judge in judges:
                 preflight(judge, recipe, out)
+            if stage == "teach":
+                _see_budgets(recipe)
         for each in listed:
             conductor.run_unit(each, recipe, out)
     return out / name
+
+
+def _see_budgets(recipe: Recipe) -> None:
+    """See that it is known what teachers may cost. Whether they can be asked may not matter: replies are stored."""
+    weaker = contrast_teacher_for(recipe) if "contrast" in recipe.pair_kinds() else None
+    for teacher in (teacher_for(recipe), weaker):
+        _ = teacher.budget if teacher is not None else None
 
 
 def _is_fresh(unit: Unit, recipe: Recipe, out: Path) -> bool:
