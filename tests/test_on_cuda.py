@@ -10,6 +10,7 @@ import torch
 from test_lm_generate import by_key, prompts, stopping_at, transformers_greedy
 from tiny_models import plain_model, random_ids, tiny_folder, tiny_model
 
+from limbeck.chat_engine import AT_ONCE
 from limbeck.lm import general_runner
 from limbeck.lm.choosing import Sampling, choose
 from limbeck.lm.generate import Sample, generate, usual_slots
@@ -96,6 +97,7 @@ def test_pair_log_probabilities_on_cuda_in_fp32_are_those_of_the_cpu(folder: Pat
 
 def test_without_a_gpu_as_many_samples_are_written_at_once_as_before_and_with_one_more() -> None:
     assert (usual_slots(torch.device("cpu")), usual_slots(CUDA)) == (96, 512)
+    assert usual_slots(CUDA) == AT_ONCE  # as many conversations of a local teacher are under way
 
 
 @pytest.fixture

@@ -84,9 +84,9 @@ def run_alone(
 
 def _see_budgets(recipe: Recipe) -> None:
     """See that it is known what teachers may cost. Whether they can be asked may not matter: replies are stored."""
-    weaker = contrast_teacher_for(recipe) if "contrast" in recipe.pair_kinds() else None
-    for teacher in (teacher_for(recipe), weaker):
-        _ = teacher.budget if teacher is not None else None
+    for teacher in (teacher_for(recipe), contrast_teacher_for(recipe)):
+        if teacher is not None:
+            _ = teacher.budget
 
 
 def _is_fresh(unit: Unit, recipe: Recipe, out: Path) -> bool:

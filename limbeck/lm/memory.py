@@ -107,26 +107,31 @@ def estimate_memory(
     stays = _distinct_bytes([*model.network.parameters(), *model.network.buffers(), *masters])
     fixed = stays + 3 * master_bytes
     held = fixed if moments_held else fixed - 2 * master_bytes
-    tokens = largest_micro_batch(items, settings)
-    peaks = peaks_of(fixed, saved_by_tokens(model, len(items[0].responses)), head_of(model), tokens)
-    return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+    return _by_width(model, items, settings, fixed, free_bytes + held)(settings.tokens_at_once)
 
 
 def estimates_before_training(
     model: PackedModel, items: Sequence[Item], settings: Optimisation, free_bytes: int
 ) -> Callable[[int], Estimate]:
-    """The same by `micro_batch_tokens`, of a model that has no optimizer yet; the model is looked at once."""
+    """The same by `micro_batch_tokens`, of a model that has no optimizer yet; the model is looked at once for all."""
     parameters = list(model.network.parameters())
     held = _distinct_bytes([*parameters, *model.network.buffers()])
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     masters = sum(4 * parameter.numel() for parameter in trained if parameter.dtype != torch.float32)
     fixed = held + masters + 3 * sum(4 * parameter.numel() for parameter in trained)
-    saved, head = saved_by_tokens(model, len(items[0].responses)), head_of(model)
+    return _by_width(model, items, settings, fixed, free_bytes + held)
 
-    def estimate(most: int) -> Estimate:
-        tokens = largest_micro_batch(items, settings.model_copy(update={"micro_batch_tokens": most}))
+
+def _by_width(
+    model: PackedModel, items: Sequence[Item], settings: Optimisation, fixed: int, available: int
+) -> Callable[[int], Estimate]:
+    saved, head = saved_by_tokens(model, len(items[0].responses)), head_of(model)
+    longest = max(item.num_tokens for item in items)
+
+    def estimate(at_once: int) -> Estimate:
+        tokens = most_tokens(longest, at_once, settings.batch_size)
         peaks = peaks_of(fixed, saved, head, tokens)
-        return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=free_bytes + held)
+        return Estimate(tokens, fixed, peaks.kept, peaks.recomputed, available_bytes=available)
 
     return estimate
 
@@ -164,9 +169,14 @@ def head_of(model: PackedModel) -> Head:
 
 
 def largest_micro_batch(items: Sequence[Item], settings: Optimisation) -> int:
-    """Most tokens that a micro-batch can have: the recipe's bound or the whole step, or one item that is longer."""
+    """Most tokens that a micro-batch of `items` can have."""
     longest = max(item.num_tokens for item in items)
-    return max(longest, min(settings.tokens_at_once, longest * settings.batch_size))
+    return most_tokens(longest, settings.tokens_at_once, settings.batch_size)
+
+
+def most_tokens(longest: int, at_once: int, batch_size: int) -> int:
+    """Most tokens of a micro-batch: the bound `at_once` or the whole step, or one item that is longer. Pure."""
+    return max(longest, min(at_once, longest * batch_size))
 
 
 def choose(estimate: Estimate, settings: Optimisation, model: PackedModel) -> bool:

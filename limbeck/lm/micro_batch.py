@@ -27,19 +27,19 @@ def settled(settings: Settings, model: PackedModel, items: Sequence[Item], label
     Raises:
         TrainingError: there is not even memory to see what a row takes.
     """
-    if settings.micro_batch_tokens != "auto" or model.device.type != "cuda" or not items:
+    if not _is_open(settings, model.device.type) or not items:
         return settings
     release()  # what an earlier stage has freed counts as free
     with memory_told(label, model.device):
         estimate = estimates_before_training(model, items, settings, device_memory(model.device).free)
-    return settings.model_copy(update={"micro_batch_tokens": widest(settings, "cuda", estimate)})
+    return settings.model_copy(update={"micro_batch_tokens": widest(settings, model.device.type, estimate)})
 
 
 def widest(settings: Optimisation, device_type: str, estimate: Callable[[int], Estimate]) -> int:
     """The most tokens of `WIDTHS` whose step fits in memory, with activations kept unless the recipe has them computed
     again; on a CPU, and where none fits, what is usual. `estimate` is given the tokens.
     """
-    if settings.micro_batch_tokens == "auto" and device_type == "cuda":
+    if _is_open(settings, device_type):
         recompute = settings.gradient_checkpointing == "on"
         for tokens in WIDTHS:
             if estimate(tokens).fits(recompute):
@@ -49,5 +49,8 @@ def widest(settings: Optimisation, device_type: str, estimate: Callable[[int], E
 
 def scoring_tokens(settings: Optimisation, device: torch.device) -> int:
     """Most tokens of a pass that keeps no activations."""
-    wide = settings.micro_batch_tokens == "auto" and device.type == "cuda"
-    return WIDTHS[0] if wide else settings.tokens_at_once
+    return WIDTHS[0] if _is_open(settings, device.type) else settings.tokens_at_once
+
+
+def _is_open(settings: Optimisation, device_type: str) -> bool:
+    return settings.micro_batch_tokens == "auto" and device_type == "cuda"

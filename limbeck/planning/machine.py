@@ -54,12 +54,13 @@ class Machine:
         settings = work.settings
         if settings is None or self.footprint is None or not work.rows:
             return None
+        from limbeck.lm.memory import most_tokens
         from limbeck.lm.micro_batch import widest
 
         footprint = self.footprint(settings, work.responses)
 
-        def estimate(most: int) -> Any:
-            tokens = max(work.longest, min(most, work.longest * settings.batch_size))  # as lm/memory.py has it
+        def estimate(at_once: int) -> Any:
+            tokens = most_tokens(work.longest, at_once, settings.batch_size)
             return footprint.estimate(tokens, self.free_bytes, reward=reward)
 
         found = estimate(widest(settings, self.device_type, estimate))
